@@ -1,0 +1,1 @@
+"""The AIR format: bytes and documents. It knows no model, no framework and no tensor mathematics."""

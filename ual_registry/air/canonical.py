@@ -1,0 +1,124 @@
+"""Strict JSON in, canonical JSON out.
+
+Reading follows I-JSON (RFC 7493): UTF-8, no repeated names, no NaN, no lone surrogates, bounded depth.
+Writing follows the JSON Canonicalization Scheme (RFC 8785), so that one document has one sequence of bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import rfc8785
+
+from ual_registry.errors import FormatError
+
+__all__ = ["MAX_DEPTH", "canonical_bytes", "freeze", "parse_json"]
+
+MAX_DEPTH = 64
+"""How deeply objects and arrays may nest."""
+
+_MAX_SAFE_INTEGER = 2**53 - 1
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def canonical_bytes(document: Any) -> bytes:
+    """Serialise a JSON value by RFC 8785.
+
+    Raises:
+        FormatError: The value holds a number or a string that JSON cannot carry (code ``not-json``).
+
+    >>> canonical_bytes({"b": 2.0, "a": [1e-05, None]})
+    b'{"a":[0.00001,null],"b":2}'
+    """
+    try:
+        return rfc8785.dumps(_plain(document))
+    except (rfc8785.CanonicalizationError, RecursionError) as error:
+        raise FormatError(f"value cannot be written as JSON: {error}", code="not-json") from error
+
+
+def _plain(value: Any) -> Any:
+    """Replace read-only mappings and tuples by what the serialiser knows."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def parse_json(data: bytes, *, what: str) -> Any:
+    """Parse strict JSON.
+
+    Args:
+        data: UTF-8 bytes.
+        what: What the bytes are, for the message.
+
+    Raises:
+        FormatError: The bytes are not I-JSON (code ``not-json``, ``repeated-key`` or ``too-deep``).
+    """
+    try:
+        document = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object_without_repeats,
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+        )
+        _check_depth(document, MAX_DEPTH, what)
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except _DuplicateKeyError as error:
+        raise FormatError(f"{what}: {error}", code="repeated-key") from error
+    except RecursionError as error:
+        raise _too_deep(what) from error
+    except ValueError as error:
+        raise FormatError(f"{what}: not JSON in UTF-8: {error}", code="not-json") from error
+    return document
+
+
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _DuplicateKeyError(f"name {repeated!r} stands twice in one object")
+    return found
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _integer(text: str) -> int | float:
+    """Read integers beyond 2**53 as the double that every JSON reader makes of them (RFC 7493, 2.2)."""
+    if len(text) > 17:
+        return float(text)
+    value = int(text)
+    return value if abs(value) <= _MAX_SAFE_INTEGER else float(text)
+
+
+def _check_depth(value: Any, left: int, what: str) -> None:
+    if left < 0:
+        raise _too_deep(what)
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return
+    for item in value:
+        _check_depth(item, left - 1, what)
+
+
+def _too_deep(what: str) -> FormatError:
+    return FormatError(f"{what}: nested more than {MAX_DEPTH} levels deep", code="too-deep")
+
+
+def freeze(value: Any) -> Any:
+    """Make a parsed JSON value read-only: objects become mapping proxies, arrays tuples."""
+    if isinstance(value, dict):
+        return MappingProxyType({key: freeze(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return tuple(freeze(item) for item in value)
+    return value

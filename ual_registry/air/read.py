@@ -1,0 +1,52 @@
+"""Read an AIR file, or refuse it with the first thing that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ual_registry.air.adapter import Adapter
+from ual_registry.air.validate import inspect_file, scan_problems
+from ual_registry.errors import FormatError
+
+__all__ = ["read", "verify"]
+
+
+def read(path: str | Path) -> Adapter:
+    """Open an AIR file; the header is checked in full, the tensors stay on the disk until they are used.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The adapter; close it, or use it as a context manager.
+
+    Raises:
+        FormatError: The file is not legal AIR; the message names the first fault and how many more there are.
+        StorageError: The file cannot be read.
+    """
+    found = inspect_file(Path(path))
+    if found.errors or found.manifest is None:
+        found.source.close()
+        raise _first(found.errors[0].to_error(), str(path), len(found.errors) - 1)
+    return Adapter(found.manifest, found.tensors())
+
+
+def verify(adapter: Adapter) -> None:
+    """Read every tensor and compare with the digest that the manifest stores.
+
+    Raises:
+        FormatError: A factor is not finite, or the tensors do not have their digest.
+    """
+    problems = scan_problems(adapter.manifest, dict(adapter.tensors))
+    if problems:
+        raise problems[0].to_error()
+
+
+def _first(error: FormatError, path: str, more: int) -> FormatError:
+    rest = f" (and {more} more: run 'ual validate {path}')" if more else ""
+    return type(error)(
+        f"{path}: {error.message}{rest}",
+        code=error.problem_code,
+        hint=error.hint,
+        context={**error.context, "path": path},
+    )

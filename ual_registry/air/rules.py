@@ -1,0 +1,203 @@
+"""What a manifest must mean beyond its schema: entries, tensors and dimensions that agree with one another.
+
+Each rule is one small function that yields every fault it finds (spec: manifest, rules). Nothing here reads bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ual_registry.air.model import Entry, Manifest
+from ual_registry.air.names import TensorName, extra_name
+from ual_registry.air.problem import Problem
+from ual_registry.air.roles import ROLES, Axis, axis_size
+from ual_registry.air.tensor import FLOAT_DTYPES
+from ual_registry.errors import RuleError
+
+__all__ = ["TensorShape", "rule_problems"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorShape:
+    """What the rules need to know of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+Tensors = Mapping[str, TensorShape]
+
+
+def rule_problems(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
+    """Yield every fault and warning of a manifest that follows its schema.
+
+    Args:
+        manifest: The manifest.
+        tensors: dtype and shape of every tensor of the file.
+    """
+    for rule in _RULES:
+        yield from rule(manifest, tensors)
+
+
+def _fault(code: str, place: str, message: str, hint: str | None = None) -> Problem:
+    return Problem(code=code, place=place, message=message, hint=hint, branch="rule")
+
+
+def _warning(code: str, place: str, message: str, hint: str | None = None) -> Problem:
+    return Problem(code=code, place=place, message=message, hint=hint, branch="rule", is_warning=True)
+
+
+def _tensors_are_named(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
+    """Every tensor is named by the manifest, and every name has its tensor."""
+    named = {name for entry in manifest.entries for name in entry.tensor_names().values()}
+    named |= {extra.tensor for extra in manifest.extra}
+    for name in sorted(named - tensors.keys()):
+        yield _fault("missing-tensor", name, "the manifest names this tensor, the file does not hold it")
+    for name in sorted(tensors.keys() - named):
+        yield _fault("unnamed-tensor", name, "the file holds this tensor, the manifest does not name it")
+
+
+def _entries_are_unique_and_sorted(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    keys = [entry.key for entry in manifest.entries]
+    for key, count in Counter(keys).items():
+        if count > 1:
+            entry = manifest.entries[keys.index(key)]
+            yield _fault("repeated-entry", entry.label, f"{count} entries hold the same stack, layer and role")
+    if keys != sorted(keys):
+        yield _fault("unsorted-entries", "manifest.entries", "expected the order of stack, layer and role")
+
+
+def _entries_have_a_place(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    """Every entry's stack, layer and role exist in the base model."""
+    for entry in manifest.entries:
+        stack = manifest.base_model.stack(entry.stack)
+        if stack is None:
+            known = ", ".join(item.name or "(unnamed)" for item in manifest.base_model.stacks)
+            yield _fault("unknown-stack", entry.label, f"stack {entry.stack!r} is not in base_model.stacks ({known})")
+        elif entry.layer is not None and entry.layer >= stack.num_layers:
+            yield _fault("layer-range", entry.label, f"layer {entry.layer} of a stack of {stack.num_layers}")
+        if ROLES[entry.role].is_per_layer != (entry.layer is not None):
+            wanted = "a layer" if ROLES[entry.role].is_per_layer else "no layer"
+            yield _fault("layer-range", entry.label, f"role {entry.role} expects {wanted}")
+
+
+def _names_follow_the_grammar(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    """A tensor of an entry is named after an entry of the same fused module, its own as a rule."""
+    for entry in manifest.entries:
+        for factor, text in entry.tensor_names().items():
+            try:
+                name = TensorName.parse(text)
+            except RuleError as error:
+                yield _fault("tensor-name", text, error.message)
+                continue
+            own = TensorName(stack=entry.stack, layer=entry.layer, role=entry.role, factor=factor)
+            is_shared = entry.slice is not None and factor == "lora_A"
+            if name != own and not (
+                is_shared and (name.stack, name.layer, name.factor) == (own.stack, own.layer, factor)
+            ):
+                yield _fault("tensor-name", text, f"expected {own}")
+    for extra in manifest.extra:
+        if extra.tensor != extra_name(extra.name):
+            yield _fault("tensor-name", extra.tensor, f"expected {extra_name(extra.name)}")
+
+
+def _shapes_follow_the_entry(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
+    for entry in manifest.entries:
+        for factor, name in entry.tensor_names().items():
+            if name not in tensors:
+                continue
+            wanted, got = _expected_shape(entry, factor), tensors[name].shape
+            if got != wanted:
+                numbers = f"rank {entry.rank}, {entry.in_features} in, {entry.out_features} out"
+                yield _fault("shape", name, f"shape {got} does not match {numbers} (expected {wanted})")
+            if tensors[name].dtype not in FLOAT_DTYPES:
+                yield _fault("factor-dtype", name, f"dtype {tensors[name].dtype}, expected one of {_floats()}")
+
+
+def _expected_shape(entry: Entry, factor: str) -> tuple[int, ...]:
+    shapes = {
+        "lora_A": (entry.rank, entry.in_features),
+        "lora_B": (entry.out_features, entry.rank),
+    }
+    return shapes.get(factor, (entry.out_features,))
+
+
+def _floats() -> str:
+    return ", ".join(sorted(FLOAT_DTYPES))
+
+
+def _features_follow_the_dimensions(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    """in_features and out_features are what the role's shape contract says."""
+    base = manifest.base_model
+    for entry in manifest.entries:
+        stack = base.stack(entry.stack)
+        if stack is None:
+            continue
+        role = ROLES[entry.role]
+        for field, axis, got in (
+            ("in_features", role.in_axis, entry.in_features),
+            ("out_features", role.out_axis, entry.out_features),
+        ):
+            wanted = axis_size(axis, stack, encoder=base.encoder, vocab_size=base.vocab_size)
+            if got != wanted:
+                text = f"{field} {got} does not match the base model's {axis.value} of {wanted}"
+                # A resized vocabulary is common and legal; the base model's config is the last to know of it.
+                make = _warning if axis is Axis.VOCABULARY else _fault
+                yield make("dimension", entry.label, text)
+
+
+def _slices_belong_to_one_module(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    """A shared lora_A has one source, and the slices of that source do not overlap."""
+    rows: dict[tuple[str, str], set[int]] = {}
+    sources: dict[str, str | None] = {}
+    for entry in manifest.entries:
+        if sources.setdefault(entry.lora_A, entry.source) != entry.source:
+            yield _fault("shared-factor", entry.label, f"{entry.lora_A} is shared with another source")
+        if entry.slice is None:
+            continue
+        if entry.slice.rows != entry.out_features or (entry.slice.count > 1 and entry.slice.block > entry.slice.stride):
+            yield _fault("slice", entry.label, f"slice of {entry.slice.rows} rows, out_features {entry.out_features}")
+            continue
+        own = {row for start, count in entry.slice.runs() for row in range(start, start + count)}
+        taken = rows.setdefault((entry.stack or "", entry.source or ""), set())
+        if taken & own:
+            yield _fault("slice", entry.label, f"row {min(taken & own)} of {entry.source} belongs to two entries")
+        taken |= own
+
+
+def _features_are_declared(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    """What a reader must understand is declared, and nothing else is."""
+    used = set()
+    if any(entry.magnitude for entry in manifest.entries):
+        used.add("dora")
+    if any(entry.bias for entry in manifest.entries):
+        used.add("lora-bias")
+    if manifest.extra:
+        used.add("extra-tensors")
+    if set(manifest.features) != used or list(manifest.features) != sorted(used):
+        yield _fault("features", "manifest.features", f"expected {sorted(used)}, got {list(manifest.features)}")
+
+
+def _base_is_pinned(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    if manifest.base_model.revision is None:
+        yield _warning(
+            "unpinned-base",
+            "manifest.base_model.revision",
+            "the base model is not pinned to a commit",
+            "convert again with --base-revision COMMIT",
+        )
+
+
+_RULES: tuple[Callable[[Manifest, Tensors], Iterator[Problem]], ...] = (
+    _tensors_are_named,
+    _entries_are_unique_and_sorted,
+    _entries_have_a_place,
+    _names_follow_the_grammar,
+    _shapes_follow_the_entry,
+    _features_follow_the_dimensions,
+    _slices_belong_to_one_module,
+    _features_are_declared,
+    _base_is_pinned,
+)

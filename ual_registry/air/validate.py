@@ -1,0 +1,117 @@
+"""Is this file legal AIR? A report of everything that is wrong with it, never an exception about the file.
+
+Structure needs the header alone; the full check also reads the tensors once, for their digest and their numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ual_registry.air.document import decode_manifest
+from ual_registry.air.header import METADATA_KEY, Header, check_air_layout, open_header
+from ual_registry.air.model import Manifest
+from ual_registry.air.problem import Problem, ValidationReport
+from ual_registry.air.rules import TensorShape, rule_problems
+from ual_registry.air.scan import scan_tensors
+from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Tensor
+from ual_registry.errors import ContainerError
+
+__all__ = ["Inspection", "factor_names", "inspect_file", "scan_problems", "validate_file"]
+
+
+class Inspection:
+    """A file looked at as far as it can be read: header, manifest and everything that is wrong with them."""
+
+    def __init__(self, source: FileSource) -> None:
+        self.source = source
+        self.header: Header | None = None
+        self.manifest: Manifest | None = None
+        self.problems: list[Problem] = []
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The faults, warnings left out."""
+        return [problem for problem in self.problems if not problem.is_warning]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of a file whose header could be read."""
+        return self.header.tensors(self.source) if self.header else {}
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Check header, manifest and rules of a file without reading a tensor.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    found = Inspection(FileSource(path))
+    try:
+        found.header = open_header(found.source)
+        check_air_layout(found.header)
+    except ContainerError as error:
+        found.problems.append(Problem.of_error(error, "container"))
+    if found.header is None or METADATA_KEY not in found.header.metadata:
+        return found
+    decoded = decode_manifest(found.header.metadata[METADATA_KEY])
+    found.manifest = decoded.manifest
+    found.problems.extend(decoded.problems)
+    if found.manifest is not None:
+        shapes = {name: TensorShape(info.dtype, info.shape) for name, info in found.header.infos.items()}
+        found.problems.extend(rule_problems(found.manifest, shapes))
+    return found
+
+
+def validate_file(path: Path, *, headers_only: bool = False) -> ValidationReport:
+    """Check a file.
+
+    Args:
+        path: The file.
+        headers_only: Whether to leave the tensors unread.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    found = inspect_file(path)
+    if found.manifest is not None and not headers_only:
+        found.problems.extend(scan_problems(found.manifest, found.tensors()))
+    report = ValidationReport(path=str(path), problems=tuple(found.problems), facts=_facts(found))
+    found.source.close()
+    return report
+
+
+def scan_problems(manifest: Manifest, tensors: dict[str, Tensor]) -> list[Problem]:
+    """Read all tensors once and report what does not agree with the manifest."""
+    scan = scan_tensors(tensors, check_finite=factor_names(manifest, tensors))
+    problems = [
+        Problem(code="non-finite", place=name, message="holds a NaN or an infinity", branch="rule")
+        for name in scan.non_finite
+    ]
+    if str(scan.tensor_digest) != manifest.tensor_digest:
+        message = f"stored {manifest.tensor_digest}, computed {scan.tensor_digest}"
+        hint = "the tensors were changed after they were written: fetch or copy the file again"
+        problems.append(
+            Problem(code="tensor-digest", place="manifest.tensor_digest", message=message, hint=hint, branch="digest")
+        )
+    return problems
+
+
+def factor_names(manifest: Manifest, tensors: dict[str, Tensor]) -> set[str]:
+    """Return the names of the floating-point tensors that entries use; their numbers must be finite."""
+    names = {name for entry in manifest.entries for name in entry.tensor_names().values()}
+    return {name for name in names if name in tensors and tensors[name].dtype in FLOAT_DTYPES}
+
+
+def _facts(found: Inspection) -> dict[str, Any]:
+    manifest = found.manifest
+    if manifest is None:
+        return {}
+    return {
+        "air_version": manifest.air_version,
+        "kind": manifest.kind,
+        "architecture": manifest.base_model.architecture,
+        "entries": len(manifest.entries),
+        "tensors": len(found.tensors()),
+        "size_bytes": found.source.size_bytes,
+        "tensor_digest": manifest.tensor_digest,
+    }

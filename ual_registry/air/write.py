@@ -1,0 +1,111 @@
+"""Write containers: the same adapter gives the same bytes, in every process, on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ual_registry.air.adapter import Adapter
+from ual_registry.air.canonical import parse_json
+from ual_registry.air.document import MANIFEST_SCHEMA, encode_manifest, with_digests
+from ual_registry.air.header import METADATA_KEY, canonical_order, encode_header
+from ual_registry.air.problem import Problem
+from ual_registry.air.rules import TensorShape, rule_problems
+from ual_registry.air.scan import scan_tensors
+from ual_registry.air.schema import schema_problems
+from ual_registry.air.tensor import Tensor
+from ual_registry.air.validate import factor_names
+from ual_registry.digest import Digest
+from ual_registry.storage import atomic_file
+
+__all__ = ["write", "write_container"]
+
+_MAX_PENDING_CHUNKS = 4
+
+
+def write(adapter: Adapter, path: str | Path) -> Digest:
+    """Write an adapter as an AIR file.
+
+    Args:
+        adapter: The adapter; digests in its manifest are computed anew.
+        path: The file; it appears when it is complete, and what was there is replaced.
+
+    Returns:
+        The digest of the file.
+
+    Raises:
+        FormatError: The manifest is not legal, or a factor is not finite; nothing is written.
+        StorageError: The file system refuses; nothing is left behind.
+    """
+    tensors = dict(adapter.tensors)
+    scan = scan_tensors(tensors, check_finite=factor_names(adapter.manifest, tensors))
+    manifest = with_digests(adapter.manifest, scan.tensor_digest)
+    text = encode_manifest(manifest)
+    faults = [
+        Problem(code="non-finite", place=name, message="holds a NaN or an infinity", branch="rule")
+        for name in scan.non_finite
+    ]
+    faults += schema_problems(MANIFEST_SCHEMA, parse_json(text, what="manifest"), root="manifest")
+    faults += [] if faults else _rule_faults(adapter)
+    if faults:
+        raise faults[0].to_error()
+    return write_container(Path(path), tensors, {METADATA_KEY: text.decode()})
+
+
+def _rule_faults(adapter: Adapter) -> list[Problem]:
+    shapes = {name: TensorShape(tensor.dtype, tensor.shape) for name, tensor in adapter.tensors.items()}
+    return [problem for problem in rule_problems(adapter.manifest, shapes) if not problem.is_warning]
+
+
+def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Digest:
+    """Write a safetensors file in AIR's order and alignment.
+
+    Args:
+        path: The file; it appears when it is complete.
+        tensors: The tensors by name.
+        metadata: ``__metadata__``; left out where empty.
+
+    Returns:
+        The digest of the file.
+
+    Raises:
+        StorageError: The file system refuses; nothing is left behind.
+    """
+    order = canonical_order((name, tensor.dtype) for name, tensor in tensors.items())
+    document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        document[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (end, end + tensor.size_bytes)}
+        end += tensor.size_bytes
+    with atomic_file(path) as stream, ThreadPoolExecutor(1) as pool:
+        sink = _HashedStream(stream, pool)
+        sink.write(encode_header(document))
+        for name in order:
+            for chunk in tensors[name].chunks():
+                sink.write(chunk)
+        return sink.digest()
+
+
+class _HashedStream:
+    """Writes chunks and hashes them beside; hashing leaves the interpreter free, so both go on at once."""
+
+    def __init__(self, stream: BinaryIO, pool: ThreadPoolExecutor) -> None:
+        self._stream = stream
+        self._pool = pool
+        self._state = hashlib.sha256()
+        self._pending: list[Future[None]] = []
+
+    def write(self, chunk: bytes) -> None:
+        self._pending.append(self._pool.submit(self._state.update, chunk))
+        self._stream.write(chunk)
+        if len(self._pending) > _MAX_PENDING_CHUNKS:
+            self._pending.pop(0).result()
+
+    def digest(self) -> Digest:
+        for future in self._pending:
+            future.result()
+        return Digest(self._state.hexdigest())

@@ -1,0 +1,115 @@
+"""Writing to the file system without ever leaving half a file.
+
+A file is written under a temporary name beside its place and renamed when it is complete; a folder likewise.
+Whatever the system refuses (full disk, read-only folder, missing parent) becomes a ``StorageError``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ual_registry.errors import StorageError
+
+__all__ = ["atomic_file", "atomic_folder", "check_free", "read_file"]
+
+
+def read_file(path: Path, *, limit_bytes: int) -> bytes:
+    """Read a small file whole.
+
+    Raises:
+        StorageError: It cannot be read, or has more than ``limit_bytes``.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit_bytes + 1)
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
+    if len(data) > limit_bytes:
+        raise StorageError(f"cannot read {path}: over the limit of {limit_bytes} bytes", context={"path": str(path)})
+    return data
+
+
+def check_free(path: Path) -> None:
+    """Check that nothing is lost by writing to ``path``.
+
+    Raises:
+        StorageError: Something is there already.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise StorageError(
+            f"cannot write {path}: it exists already",
+            context={"path": str(path)},
+            code="exists",
+            hint="choose another name, or pass --force to replace it",
+        )
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open a stream whose bytes appear at ``path`` when the block ends without an error.
+
+    Args:
+        path: The final place; what is there is replaced.
+        durable: Whether to wait until the bytes are on the disk (``fsync``).
+
+    Raises:
+        StorageError: The file system refuses; nothing is left behind.
+    """
+    temporary = _temporary(path)
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError.of("write", path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Make a temporary folder that is renamed to ``path`` when the block ends without an error.
+
+    A folder that stands at ``path`` is replaced as a whole.
+
+    Raises:
+        StorageError: The file system refuses; nothing is left behind.
+    """
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        _replace_folder(temporary, path)
+    except OSError as error:
+        raise StorageError.of("write", path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, place: Path) -> None:
+    """Put ``new`` at ``place``; what stood there is gone only when the new one is there."""
+    if not place.exists():
+        new.rename(place)
+        return
+    old = _temporary(place)
+    place.rename(old)
+    try:
+        new.rename(place)
+    except OSError:
+        old.rename(place)
+        raise
+    shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
