@@ -1,0 +1,187 @@
+"""The search language: text to a tree, every mistake with its column.
+
+    base:llama rank>=16 (role:mlp_gate OR role:mlp_up) NOT domain:legal
+
+Terms joined by a space must all hold. Which fields exist, and what each compares, is one table.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from lark import Lark, Token, Transformer, v_args
+from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
+
+from ual_registry.air.roles import ROLES
+from ual_registry.errors import QueryError
+
+__all__ = ["FIELDS", "All", "Any_", "Comparison", "Field", "Kind", "Node", "Not", "parse_query"]
+
+
+class Kind(StrEnum):
+    """What a field is compared with."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    ROLE = "role"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of the language and what it means."""
+
+    kind: Kind
+    help: str
+
+
+FIELDS: dict[str, Field] = {
+    "base": Field(Kind.TEXT, "base model: its label, architecture or model type"),
+    "role": Field(Kind.ROLE, "some entry plays this role"),
+    "rank": Field(Kind.NUMBER, "some entry has this rank"),
+    "domain": Field(Kind.TEXT, "the field that the adapter serves"),
+    "name": Field(Kind.TEXT, "the adapter's name"),
+    "method": Field(Kind.TEXT, "lora, or the projection that made the adapter"),
+    "license": Field(Kind.TEXT, "SPDX expression"),
+}
+"""Every field of the search language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One term: field, operator (``:``, ``>=``, ``<=``, ``>``, ``<``), value."""
+
+    field: str
+    operator: str
+    value: str | int
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every part holds; no part at all holds always."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Any_:  # noqa: N801  # `Any` would hide typing's
+    """Some part holds."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: Node
+
+
+Node = Comparison | All | Any_ | Not
+
+_GRAMMAR = r"""
+    start: [either]
+    either: all ("OR" all)*
+    all: one+
+    one: "NOT" one -> negation
+       | "(" either ")" -> group
+       | FIELD OPERATOR value -> term
+    value: WORD | STRING
+    FIELD.2: /[A-Za-z_]+(?=\s*(:|>=|<=|>|<))/
+    OPERATOR: ":" | ">=" | "<=" | ">" | "<"
+    STRING: /"(\\.|[^"\\])*"/
+    WORD: /[^\s()":<>]+/
+    %ignore /\s+/
+"""
+
+
+@functools.cache
+def _parser() -> Lark:
+    return Lark(_GRAMMAR, parser="lalr", maybe_placeholders=False)
+
+
+def parse_query(text: str) -> Node:
+    """Parse a query.
+
+    Raises:
+        QueryError: It is not well formed; the message points at the column.
+    """
+    try:
+        tree = _parser().parse(text)
+        node: Node = _Builder(text).transform(tree)
+    except VisitError as error:
+        raise error.orig_exc from error
+    except UnexpectedInput as error:
+        raise _mistake(text, _column(error, text), _expectation(error)) from error
+    return node
+
+
+def _column(error: UnexpectedInput, text: str) -> int:
+    at_end = isinstance(error, UnexpectedEOF) or (isinstance(error, UnexpectedToken) and error.token.type == "$END")
+    return len(text) + 1 if at_end else int(error.column)
+
+
+def _expectation(error: UnexpectedInput) -> str:
+    if isinstance(error, UnexpectedCharacters):
+        return "expected a term such as rank>=16, NOT, OR or a parenthesis"
+    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+        return "the query ends too early"
+    return "unexpected here; expected a term such as role:mlp_gate"
+
+
+def _mistake(text: str, column: int, message: str) -> QueryError:
+    return QueryError(
+        f"query, column {column}: {message}\n  {text}\n  {' ' * (column - 1)}^",
+        context={"column": column},
+        hint=f"fields: {', '.join(FIELDS)}",
+    )
+
+
+class _Builder(Transformer[Token, Any]):
+    """Turns lark's tree into ours, and checks fields, operators and values."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def start(self, children: list[Node]) -> Node:
+        return children[0] if children else All(())
+
+    def either(self, children: list[Node]) -> Node:
+        return children[0] if len(children) == 1 else Any_(tuple(children))
+
+    def all(self, children: list[Node]) -> Node:
+        return children[0] if len(children) == 1 else All(tuple(children))
+
+    def negation(self, children: list[Node]) -> Node:
+        return Not(children[0])
+
+    def group(self, children: list[Node]) -> Node:
+        return children[0]
+
+    def value(self, children: list[Token]) -> Token:
+        token = children[0]
+        if token.type == "STRING":
+            text = token[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+            return Token("STRING", text, column=token.column)
+        return token
+
+    @v_args(inline=True)
+    def term(self, field: Token, operator: Token, value: Token) -> Node:
+        if str(field) not in FIELDS:
+            raise _mistake(self._text, field.column or 1, f"unknown field {str(field)!r}")
+        kind = FIELDS[str(field)].kind
+        if kind is Kind.NUMBER:
+            return Comparison(str(field), str(operator), self._number(value))
+        if operator != ":":
+            raise _mistake(self._text, operator.column or 1, f"{field} is compared by ':', not by {str(operator)!r}")
+        if kind is Kind.ROLE and str(value) not in ROLES:
+            raise _mistake(self._text, value.column or 1, f"unknown role {str(value)!r} (known: {', '.join(ROLES)})")
+        return Comparison(str(field), ":", str(value))
+
+    def _number(self, value: Token) -> int:
+        if not value.isdecimal() or len(value) > 9:
+            raise _mistake(self._text, value.column or 1, f"expected a whole number, got {str(value)!r}")
+        return int(value)
