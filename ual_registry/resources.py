@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ual_registry.errors import StorageError
+
 __all__ = ["resource_folder"]
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -17,9 +19,9 @@ def resource_folder(name: str) -> Path:
     """Return the folder ``schemas`` or ``migrations`` of this installation.
 
     Raises:
-        FileNotFoundError: The installation is incomplete.
+        StorageError: The installation is incomplete.
     """
     for candidate in (_PACKAGE / name, _PACKAGE.parent / name):
         if candidate.is_dir():
             return candidate
-    raise FileNotFoundError(f"this installation lacks its folder '{name}'; reinstall ual-registry")
+    raise StorageError(f"this installation lacks its folder '{name}'", hint="install ual-registry again")

@@ -39,9 +39,13 @@ def check_free(path: Path) -> None:
     """Check that nothing is lost by writing to ``path``.
 
     Raises:
-        StorageError: Something is there already.
+        StorageError: Something is there already, or it cannot be told.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    try:
+        is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
+    if not is_free:
         raise StorageError(
             f"cannot write {path}: it exists already",
             context={"path": str(path)},
@@ -112,4 +116,8 @@ def _replace_folder(new: Path, place: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
+    if not path.name or path.name == "..":
+        raise StorageError(
+            f"cannot write {path}: expected a name of its own", context={"path": str(path)}, hint="give a new name"
+        )
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")

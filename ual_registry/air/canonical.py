@@ -69,7 +69,7 @@ def parse_json(data: bytes, *, what: str) -> Any:
             parse_int=_integer,
         )
         _check_depth(document, MAX_DEPTH, what)
-        json.dumps(document, ensure_ascii=False).encode("utf-8")
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")  # no surrogate, no infinity
     except _DuplicateKeyError as error:
         raise FormatError(f"{what}: {error}", code="repeated-key") from error
     except RecursionError as error:

@@ -62,6 +62,7 @@ def decode_manifest(text: str) -> DecodedManifest:
     try:
         document = parse_json(data, what="manifest")
         canonical = canonical_bytes(document)
+        document = parse_json(canonical, what="manifest")  # one form of each number from here on
     except FormatError as error:
         return DecodedManifest(None, (Problem.of_error(error, "schema"),))
     fatal = _version_problem(document)
@@ -69,12 +70,11 @@ def decode_manifest(text: str) -> DecodedManifest:
         return DecodedManifest(None, (fatal,))
     problems = [fatal] if fatal else []
     problems += _unknown_features(document)
-    found = list(schema_problems(MANIFEST_SCHEMA, document, root="manifest"))
-    if fatal is not None:  # a newer minor may hold fields that this schema does not know
-        found = [problem for problem in found if "Additional properties" not in problem.message]
+    # A newer minor may hold fields that this schema does not know.
+    found = list(schema_problems(MANIFEST_SCHEMA, document, root="manifest", allow_unknown_fields=fatal is not None))
     problems += found
     problems += _digest_problems(document, data, canonical)
-    if any(not problem.is_warning for problem in found):
+    if found:
         return DecodedManifest(None, tuple(problems))
     return DecodedManifest(decode(Manifest, document), tuple(problems))
 

@@ -9,7 +9,6 @@ header bytes, and the one order of tensors.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from ual_registry.errors import ContainerError, FormatError
 
 __all__ = [
     "DATA_ALIGNMENT_BYTES",
+    "MAX_AXES",
     "MAX_HEADER_BYTES",
     "MAX_NAME_LENGTH",
     "MAX_TENSORS",
@@ -41,6 +41,9 @@ MAX_TENSORS = 200_000
 
 MAX_NAME_LENGTH = 1024
 """Characters of a tensor name."""
+
+MAX_AXES = 16
+"""Axes of a tensor."""
 
 DATA_ALIGNMENT_BYTES = 64
 """AIR pads its header with spaces so that the tensor data starts at a multiple of this."""
@@ -168,9 +171,7 @@ def _tensor_info(name: str, row: Any) -> TensorInfo:
         raise _fault("shape-form", f"{name}: shape {shape!r}: expected a list of integers from 0", tensor=name)
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _fault("offsets-form", f"{name}: data_offsets {offsets!r}: expected [begin, end]", tensor=name)
-    size = math.prod(shape) * DTYPE_BYTES[dtype]
-    if size > _MAX_SIZE:
-        raise _fault("shape-overflow", f"{name}: shape {tuple(shape)} is too large", tensor=name)
+    size = _size_bytes(name, dtype, shape)
     if offsets[1] - offsets[0] != size:
         raise _fault(
             "size-mismatch",
@@ -178,6 +179,18 @@ def _tensor_info(name: str, row: Any) -> TensorInfo:
             tensor=name,
         )
     return TensorInfo(dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _size_bytes(name: str, dtype: str, shape: list[int]) -> int:
+    """Multiply step by step, so that a hostile shape costs no long arithmetic."""
+    if len(shape) > MAX_AXES:
+        raise _fault("shape-form", f"{name}: shape of {len(shape)} axes: expected at most {MAX_AXES}", tensor=name)
+    size = DTYPE_BYTES[dtype]
+    for length in shape:
+        size *= length
+        if size > _MAX_SIZE:
+            raise _fault("shape-overflow", f"{name}: shape {tuple(shape)} is too large", tensor=name)
+    return size
 
 
 def _are_sizes(value: Any) -> bool:

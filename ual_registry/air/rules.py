@@ -61,12 +61,21 @@ def _tensors_are_named(manifest: Manifest, tensors: Tensors) -> Iterator[Problem
 
 def _entries_are_unique_and_sorted(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
     keys = [entry.key for entry in manifest.entries]
+    last = {entry.key: entry for entry in manifest.entries}
     for key, count in Counter(keys).items():
         if count > 1:
-            entry = manifest.entries[keys.index(key)]
-            yield _fault("repeated-entry", entry.label, f"{count} entries hold the same stack, layer and role")
+            yield _fault("repeated-entry", last[key].label, f"{count} entries hold the same stack, layer and role")
     if keys != sorted(keys):
         yield _fault("unsorted-entries", "manifest.entries", "expected the order of stack, layer and role")
+
+
+def _stacks_are_distinct(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    """A base model has one stack without a name, or an encoder and a decoder."""
+    names = [stack.name for stack in manifest.base_model.stacks]
+    if names not in ([None], ["encoder", "decoder"]):
+        yield _fault(
+            "stacks", "manifest.base_model.stacks", f"expected one unnamed, or encoder and decoder; got {names}"
+        )
 
 
 def _entries_have_a_place(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
@@ -148,9 +157,9 @@ def _features_follow_the_dimensions(manifest: Manifest, _: Tensors) -> Iterator[
                 yield make("dimension", entry.label, text)
 
 
-def _slices_belong_to_one_module(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+def _slices_belong_to_one_module(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
     """A shared lora_A has one source, and the slices of that source do not overlap."""
-    rows: dict[tuple[str, str], set[int]] = {}
+    slices: dict[tuple[str, str], dict[str, Entry]] = {}
     sources: dict[str, str | None] = {}
     for entry in manifest.entries:
         if sources.setdefault(entry.lora_A, entry.source) != entry.source:
@@ -160,11 +169,30 @@ def _slices_belong_to_one_module(manifest: Manifest, _: Tensors) -> Iterator[Pro
         if entry.slice.rows != entry.out_features or (entry.slice.count > 1 and entry.slice.block > entry.slice.stride):
             yield _fault("slice", entry.label, f"slice of {entry.slice.rows} rows, out_features {entry.out_features}")
             continue
-        own = {row for start, count in entry.slice.runs() for row in range(start, start + count)}
-        taken = rows.setdefault((entry.stack or "", entry.source or ""), set())
-        if taken & own:
-            yield _fault("slice", entry.label, f"row {min(taken & own)} of {entry.source} belongs to two entries")
-        taken |= own
+        if entry.lora_B in tensors and tensors[entry.lora_B].shape[:1] == (entry.out_features,):
+            # So the work is bounded by the bytes of the file, whatever numbers its manifest holds.
+            slices.setdefault((entry.stack or "", entry.source or ""), {}).setdefault(entry.lora_B, entry)
+    for entries in slices.values():
+        yield from _overlaps(list(entries.values()))
+
+
+def _overlaps(entries: list[Entry]) -> Iterator[Problem]:
+    """Yield a fault for each entry of one fused module that takes a row of another."""
+    blocks = sorted(
+        (start, start + rows, index)
+        for index, entry in enumerate(entries)
+        if entry.slice is not None
+        for start, rows in entry.slice.runs()
+    )
+    found: set[int] = set()
+    end = 0
+    for start, stop, index in blocks:
+        if start < end and index not in found:
+            found.add(index)
+            yield _fault(
+                "slice", entries[index].label, f"row {start} of {entries[index].source} belongs to two entries"
+            )
+        end = max(end, stop)
 
 
 def _features_are_declared(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
@@ -192,6 +220,7 @@ def _base_is_pinned(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
 
 _RULES: tuple[Callable[[Manifest, Tensors], Iterator[Problem]], ...] = (
     _tensors_are_named,
+    _stacks_are_distinct,
     _entries_are_unique_and_sorted,
     _entries_have_a_place,
     _names_follow_the_grammar,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
+from jsonschema_rs import ValidationErrorKind
 
 from ual_registry.air.problem import Problem
 from ual_registry.resources import resource_folder
@@ -30,15 +31,18 @@ def _validator(name: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(load_schema(name))
 
 
-def schema_problems(name: str, document: Any, *, root: str) -> Iterator[Problem]:
+def schema_problems(name: str, document: Any, *, root: str, allow_unknown_fields: bool = False) -> Iterator[Problem]:
     """Yield every place where a document breaks its schema.
 
     Args:
         name: The schema, such as ``1.0/manifest.json``.
         document: A parsed JSON value.
         root: What the document is called in the places, such as ``manifest``.
+        allow_unknown_fields: Whether fields that the schema does not know are no fault.
     """
     for error in _validator(name).iter_errors(document):
+        if allow_unknown_fields and isinstance(error.kind, ValidationErrorKind.AdditionalProperties):
+            continue
         yield Problem(code="schema", place=_place(root, error.instance_path), message=_shortened(error.message))
 
 

@@ -144,7 +144,13 @@ class Tensor:
         return b"".join(self.chunks())
 
     def take_rows(self, rows: RowSlice) -> Tensor:
-        """Return some rows (ranges along the first axis) as a tensor of their own."""
+        """Return some rows (ranges along the first axis) as a tensor of their own.
+
+        Raises:
+            ValueError: The slice reaches beyond the tensor.
+        """
+        if rows.offset + (rows.count - 1) * rows.stride + rows.block > self.shape[0]:
+            raise ValueError(f"{rows} reaches beyond the {self.shape[0]} rows of the tensor")
         row_bytes = self.size_bytes // self.shape[0]
         taken: list[Segment] = []
         for first, count in rows.runs():

@@ -81,7 +81,9 @@ class BaseConfig:
         left, right = (self._operand(operand) for operand in operands)
         if left is None or right is None:
             return None
-        return left * right if operator == "product" else left / right
+        if operator == "product":
+            return left * right
+        return left / right if right else None
 
     def _operand(self, operand: str | float) -> float | None:
         value = self._field(operand) if isinstance(operand, str) else operand

@@ -14,6 +14,7 @@ from ual_registry.air.roles import ROLES, axis_size
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.load import binder_for, load_binders
 from ual_registry.binders.model import Binder, Module, StackLayout
+from ual_registry.digest import Digest
 from ual_registry.errors import BinderDataError, UnresolvedModuleError
 
 __all__ = [
@@ -121,6 +122,10 @@ def describe_base(config: BaseConfig, *, id: str | None = None, revision: str | 
     )
 
 
+_MAX_LAYERS = 10_000
+_MAX_SIZE = 2**31 - 1
+
+
 def _stack(layout: StackLayout, config: BaseConfig) -> Stack:
     sizes = {name: _whole(config, ways, name) for name, ways in layout.dimensions.items()}
     return Stack(name=layout.name, **sizes)
@@ -128,18 +133,27 @@ def _stack(layout: StackLayout, config: BaseConfig) -> Stack:
 
 def _whole(config: BaseConfig, ways: tuple[object, ...], what: str) -> int:
     value = config.number(ways, what=what)
-    if value != int(value):
+    if value % 1:
         raise BinderDataError(f"config of {config.label}: {what} is {value}, expected a whole number")
+    limit = _MAX_LAYERS if what == "num_layers" else _MAX_SIZE
+    if value > limit:
+        raise BinderDataError(f"config of {config.label}: {what} is {value}, over the limit of {limit}")
     return int(value)
 
 
-def rotary_structure(config: BaseConfig) -> RotaryStructure:
-    """Return the rotary structure of a base model's (first) stack."""
-    binder = binder_for(config.model_type)
-    head_dim = _stack(binder.stacks[0], config).head_dim
+def rotary_structure(base: BaseModel, config: BaseConfig | None = None) -> RotaryStructure:
+    """Return the rotary structure of a base model's (first) stack.
+
+    Args:
+        base: The base model.
+        config: Its config, where it is at hand; otherwise the architecture's usual rotary fraction is taken.
+    """
+    binder = binder_for(base.model_type)
+    head_dim = base.stacks[0].head_dim
     if binder.rotary.style == "none":
         return RotaryStructure(style="none", head_dim=head_dim, rotated=0)
-    fraction = config.number(binder.rotary.fraction, what="rotary fraction")
+    source = config or BaseConfig(label=base.id, document={}, digest=Digest.parse(base.config_digest))
+    fraction = source.number(binder.rotary.fraction, what="rotary fraction")
     return RotaryStructure(style=binder.rotary.style, head_dim=head_dim, rotated=int(head_dim * fraction))
 
 
@@ -256,7 +270,12 @@ def fused_slots(base: BaseModel, stack_name: str | None, path: str) -> tuple[tup
     stack = base.stack(stack_name)
     for layout in binder.stacks:
         for module in layout.modules:
-            if stack is not None and layout.name == stack_name and len(module.roles) > 1 and path.endswith(module.path):
+            if (
+                stack is not None
+                and layout.name == stack_name
+                and len(module.roles) > 1
+                and path.endswith(f".{module.path}")
+            ):
                 return tuple(_slots(module, stack, base, 0)), module.weight == "conv1d"
     raise UnresolvedModuleError(
         f"{path}: architecture {binder.architecture} has no fused module there", context={"module": path}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.header import open_header
-from ual_registry.air.model import BaseModel, Entry, Extra, Manifest, Origin
+from ual_registry.air.model import BaseModel, Entry, Extra, Lineage, Manifest, Origin, Parent
 from ual_registry.air.names import TensorName, extra_name
 from ual_registry.air.roles import ROLES, Axis
 from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Tensor
@@ -22,7 +22,7 @@ from ual_registry.binders.bind import Binding, Slot, bind_paths, describe_base
 from ual_registry.digest import Digest
 from ual_registry.errors import BaseMismatchError, ContainerError, ForeignFormatError, UALError
 from ual_registry.interop.peft_config import WEIGHTS_FILE, PeftConfig, load_config, require_files
-from ual_registry.interop.peft_names import PREFIX, split_name
+from ual_registry.interop.peft_names import PREFIX, join_name, split_name
 
 __all__ = ["from_peft"]
 
@@ -109,8 +109,13 @@ def _adapter(files: _PeftFiles, base: BaseConfig, model: BaseModel) -> Adapter:
             for entry, parts in _entries(module, files.config, binding):
                 entries.append(entry)
                 tensors.update(parts)
+    if not entries:
+        raise ForeignFormatError(
+            f"{WEIGHTS_FILE}: holds no LoRA factors of a module with a role", code="peft-no-factors"
+        )
     extras = tuple(Extra(tensor=extra_name(name), name=name) for name in sorted(left))
     tensors.update({extra.tensor: files.tensors[extra.name] for extra in extras})
+    origin = _origin(files)
     manifest = Manifest(
         air_version=AIR_VERSION,
         kind="adapter",
@@ -118,7 +123,8 @@ def _adapter(files: _PeftFiles, base: BaseConfig, model: BaseModel) -> Adapter:
         method=files.config.method,
         entries=tuple(sorted(entries, key=lambda entry: entry.key)),
         extra=extras,
-        origin=_origin(files),
+        lineage=Lineage(parents=(Parent(digest=origin.digest, relation="converted_from"),)),
+        origin=origin,
         features=_features(entries, has_extras=bool(extras)),
     )
     return Adapter(manifest, tensors)
@@ -147,6 +153,8 @@ def _group(stored: Mapping[str, Tensor]) -> dict[str, _Factors]:
         parts = split_name(name)
         if parts is not None:
             module = found.setdefault(parts.path, _Factors(parts.path, {}, {}))
+            if parts.factor in module.tensors:
+                raise _misfit(module, f"{parts.factor} is stored under two names")
             module.tensors[parts.factor] = tensor
             module.names[parts.factor] = name
     if not found:
@@ -166,8 +174,8 @@ def _misfit(module: _Factors, text: str) -> ForeignFormatError:
 
 def _entries(module: _Factors, config: PeftConfig, binding: Binding) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
     """Yield the entries of one target module, each with its tensors by their AIR names."""
-    _check_factors(module, config)
     slots = binding.modules[module.path].slots
+    _check_factors(module, config, is_embedding=slots[0].role == "token_embedding")
     _check_shapes(module, slots)
     shared = _name(slots[0], "lora_A")
     for slot in slots:
@@ -203,7 +211,7 @@ def _name(slot: Slot, factor: str) -> str:
     return str(TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, factor=factor))
 
 
-def _check_factors(module: _Factors, config: PeftConfig) -> None:
+def _check_factors(module: _Factors, config: PeftConfig, *, is_embedding: bool) -> None:
     """Check one module's tensors against one another and against the configuration."""
     for factor in ("lora_A", "lora_B"):
         if factor not in module.tensors:
@@ -223,6 +231,9 @@ def _check_factors(module: _Factors, config: PeftConfig) -> None:
         if factor in module.tensors and module.tensors[factor].shape != (lora_b.shape[0],):
             raise _misfit(module, f"{factor} of shape {module.tensors[factor].shape}: expected ({lora_b.shape[0]},)")
     for factor, tensor in module.tensors.items():
+        expected = join_name(module.path, factor, is_embedding=is_embedding)
+        if module.names[factor] != expected:
+            raise _misfit(module, f"{factor} is stored as {module.names[factor]}, expected {expected}")
         if tensor.dtype not in FLOAT_DTYPES:
             raise _misfit(
                 module, f"{factor} of dtype {tensor.dtype}: expected one of {', '.join(sorted(FLOAT_DTYPES))}"

@@ -1,13 +1,15 @@
 """The regular expressions of PEFT's ``rank_pattern`` and ``alpha_pattern``, read as PEFT reads them.
 
-They come from files of strangers, and Python's matcher takes exponential time on some; those are refused.
+They come from files of strangers, and Python's matcher takes exponential time on some. Before any is matched, the
+number of ways in which a module path could be read by it is bounded; what passes the bound is refused.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Mapping
-from re import _parser  # type: ignore[attr-defined]
+from collections.abc import Mapping
+from re import _parser
 from typing import Any
 
 from ual_registry.errors import ForeignFormatError
@@ -15,7 +17,12 @@ from ual_registry.errors import ForeignFormatError
 __all__ = ["match_pattern", "refuse_costly_patterns"]
 
 _MAX_LENGTH = 512
-_MAX_REPEATS = 8
+_MAX_WAYS = 2**18
+"""Ways to read one module path by all patterns of a field together."""
+
+_PATH_LENGTH = 64
+"""Characters of a module path, about the longest of any architecture."""
+
 _REPEATS = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
 
 
@@ -28,54 +35,68 @@ def match_pattern(patterns: Mapping[str, Any], path: str) -> Any | None:
         patterns: Values by pattern, checked by ``refuse_costly_patterns``.
         path: A module path.
     """
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", path):
-            return value
-    return None
+    return next((value for pattern, value in patterns.items() if _compiled(pattern).match(path)), None)
+
+
+@functools.lru_cache(maxsize=8192)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(.*\.)?({pattern})$")
 
 
 def refuse_costly_patterns(patterns: Mapping[str, Any], *, field: str) -> None:
     """Check patterns from a file before any is matched.
 
     Raises:
-        ForeignFormatError: A pattern is no regular expression, is too long, or nests repetitions.
+        ForeignFormatError: A pattern is no regular expression, is too long, or could take very long to match.
     """
+    total = 0
     for pattern in patterns:
-        reason = _reason(pattern)
-        if reason:
-            raise ForeignFormatError(
-                f"adapter_config.json: {field} {pattern!r}: {reason}",
-                context={"field": field},
-                code="peft-pattern",
-                hint="spell out the module names",
-            )
+        if len(pattern) > _MAX_LENGTH:
+            raise _refusal(field, pattern[:_MAX_LENGTH], f"longer than {_MAX_LENGTH} characters")
+        try:
+            _compiled(pattern)
+            total += _ways(_parser.parse(pattern))
+        except (re.error, RecursionError, OverflowError) as error:
+            raise _refusal(field, pattern, f"no regular expression ({error})") from error
+        if total > _MAX_WAYS:
+            raise _refusal(field, pattern, "its repetitions could take very long to match")
 
 
-def _reason(pattern: str) -> str | None:
-    if len(pattern) > _MAX_LENGTH:
-        return f"longer than {_MAX_LENGTH} characters"
-    try:
-        depths = list(_repeat_depths(_parser.parse(pattern), 0))
-    except (re.error, RecursionError, OverflowError) as error:
-        return f"no regular expression ({error})"
-    if any(depth > 1 for depth in depths) or len(depths) > _MAX_REPEATS:
-        return "its repetitions could take exponential time to match"
-    return None
+def _refusal(field: str, pattern: str, reason: str) -> ForeignFormatError:
+    return ForeignFormatError(
+        f"adapter_config.json: {field} {pattern!r}: {reason}",
+        context={"field": field},
+        code="peft-pattern",
+        hint="spell out the module names",
+    )
 
 
-def _repeat_depths(tree: Any, depth: int) -> Iterator[int]:
-    """Yield, for each repetition in a parsed pattern, how many repetitions it stands in, itself included."""
+def _ways(tree: Any) -> int:
+    """Bound the ways in which a sequence of items can match: the product over its items, capped."""
+    ways = 1
     for operation, argument in tree:
-        inside = depth + 1 if str(operation) in _REPEATS else depth
-        if inside > depth:
-            yield inside
-        for branch in _branches(argument):
-            yield from _repeat_depths(branch, inside)
+        ways *= _ways_of_item(str(operation), argument)
+        if ways > _MAX_WAYS:
+            return _MAX_WAYS + 1
+    return ways
 
 
-def _branches(argument: Any) -> Iterator[Any]:
-    if isinstance(argument, _parser.SubPattern):
-        yield argument
-    elif isinstance(argument, (tuple, list)):
-        for item in argument:
-            yield from _branches(item)
+def _ways_of_item(operation: str, argument: Any) -> int:
+    if operation in _REPEATS:
+        low, high, body = argument
+        return _ways_of_repeat(int(low), min(int(high), _PATH_LENGTH), _ways(body))
+    if operation == "BRANCH":
+        return sum(_ways(branch) for branch in argument[1])
+    parts = argument if isinstance(argument, tuple) else (argument,)
+    return max(1, sum(_ways(part) for part in parts if isinstance(part, _parser.SubPattern)))
+
+
+def _ways_of_repeat(low: int, high: int, each: int) -> int:
+    """Sum ``each ** n`` over the possible numbers of repetitions, capped."""
+    total, ways = 0, 1
+    for count in range(high + 1):
+        total += ways if count >= low else 0
+        ways *= each
+        if max(total, ways) > _MAX_WAYS:
+            return _MAX_WAYS + 1
+    return max(1, total)

@@ -18,7 +18,7 @@ from ual_registry.errors import ForeignFormatError, FormatError, StorageError
 from ual_registry.interop.patterns import match_pattern, refuse_costly_patterns
 from ual_registry.storage import read_file
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "PeftConfig", "load_config", "require_files"]
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "PeftConfig", "check_config", "load_config", "require_files"]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -193,6 +193,15 @@ def load_config(folder: Path) -> PeftConfig:
         raise ForeignFormatError(error.message, code="peft-config") from error
     if not isinstance(document, dict):
         raise _refusal("expected a JSON object")
+    return check_config(document)
+
+
+def check_config(document: Mapping[str, Any]) -> PeftConfig:
+    """Check a parsed configuration.
+
+    Raises:
+        ForeignFormatError: It is no LoRA configuration, or says something that AIR cannot carry.
+    """
     _check_kind(document)
     _check_numbers(document)
     for field in ("rank_pattern", "alpha_pattern"):
@@ -231,7 +240,8 @@ def _check_numbers(document: Mapping[str, Any]) -> None:
         raise _refusal(f"r {document.get('r')!r}: expected an integer from 1")
     if not _is_number(document.get("lora_alpha")):
         raise _refusal(f"lora_alpha {document.get('lora_alpha')!r}: expected a number")
-    if not 0 <= (document.get("lora_dropout") or 0) <= 1:
+    dropout = document.get("lora_dropout") or 0
+    if not _is_number(dropout) or not 0 <= dropout <= 1:
         raise _refusal(f"lora_dropout {document['lora_dropout']!r}: expected a number from 0 to 1")
     if (document.get("bias") or "none") not in ("none", "all", "lora_only"):
         raise _refusal(f"bias {document['bias']!r}: expected 'none', 'all' or 'lora_only'")

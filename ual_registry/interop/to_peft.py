@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.model import Entry, Manifest, RowSlice
+from ual_registry.air.model import Entry, Manifest, Origin, RowSlice
 from ual_registry.air.tensor import Tensor, join_rows
 from ual_registry.air.write import write_container
 from ual_registry.binders.bind import Slot, fused_slots
 from ual_registry.binders.load import binder_for
 from ual_registry.errors import ForeignFormatError
-from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE
+from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE, check_config
 from ual_registry.interop.peft_names import join_name
 from ual_registry.storage import atomic_folder
 
 __all__ = ["to_peft"]
+
+_SCALING_TOLERANCE = 1e-9
+"""How far two computations of alpha over rank may differ, as a ratio; doubles hold 16 digits."""
 
 
 def to_peft(adapter: Adapter, folder: str | Path) -> None:
@@ -38,10 +43,14 @@ def to_peft(adapter: Adapter, folder: str | Path) -> None:
         StorageError: The file system refuses; nothing is left behind.
     """
     manifest = adapter.manifest
-    tensors = dict(_module_tensors(adapter))
-    tensors.update({extra.name: adapter.tensors[extra.tensor] for extra in manifest.extra})
+    modules = _by_module(manifest)
+    tensors = dict(_module_tensors(adapter, modules))
+    for extra in manifest.extra:
+        if extra.name in tensors:
+            raise _refusal(f"{extra.name}: held by an entry and by an extra tensor", "repeated-name")
+        tensors[extra.name] = adapter.tensors[extra.tensor]
     origin = manifest.origin
-    config = origin.config if origin else _config(manifest)
+    config = _original(origin, modules) if origin else _config(manifest, modules)
     metadata = origin.metadata if origin else {"format": "pt"}
     with atomic_folder(Path(folder)) as place:
         write_container(place / WEIGHTS_FILE, tensors, metadata)
@@ -56,25 +65,31 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON value")  # pragma: no cover - manifests hold JSON only
 
 
+def _refusal(message: str, code: str, **context: str) -> ForeignFormatError:
+    return ForeignFormatError(message, code=code, context=context)
+
+
 def _by_module(manifest: Manifest) -> dict[str, list[Entry]]:
+    """Sort the entries by target module, each of which PEFT gives one rank, one scaling and one set of factors."""
     modules: dict[str, list[Entry]] = {}
     for entry in manifest.entries:
         if entry.source is None:
-            raise ForeignFormatError(
-                f"{entry.label}: no source, so its module path is unknown",
-                code="no-module-path",
-                context={"entry": entry.label},
-            )
+            message = f"{entry.label}: no source, so its module path is unknown"
+            raise _refusal(message, "no-module-path", entry=entry.label)
         modules.setdefault(entry.source, []).append(entry)
+    for path, entries in modules.items():
+        if len({(entry.lora_A, entry.scaling, frozenset(entry.tensor_names())) for entry in entries}) > 1:
+            message = f"{path}: its entries do not share one lora_A, one scaling and one set of factors"
+            raise _refusal(message, "fused-factors", module=path)
     return modules
 
 
-def _module_tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
+def _module_tensors(adapter: Adapter, modules: Mapping[str, list[Entry]]) -> Iterator[tuple[str, Tensor]]:
     """Yield every factor under its PEFT name, fused modules put together."""
-    for path, entries in _by_module(adapter.manifest).items():
+    for path, entries in modules.items():
         is_embedding = entries[0].role == "token_embedding"
         for factor, name in entries[0].tensor_names().items():
-            if factor == "lora_A" or entries[0].slice is None:
+            if factor == "lora_A" or (len(entries) == 1 and entries[0].slice is None):
                 tensor = adapter.tensors[name]
             else:
                 tensor = _fused(adapter, path, entries, factor)
@@ -83,18 +98,18 @@ def _module_tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
 
 def _fused(adapter: Adapter, path: str, entries: list[Entry], factor: str) -> Tensor:
     """Put the rows of a fused module together again."""
-    if len({entry.lora_A for entry in entries}) > 1:
-        raise ForeignFormatError(
-            f"{path}: its entries do not share one lora_A", code="fused-factors", context={"module": path}
-        )
     parts = [(_rows(entry), adapter.tensors[entry.tensor_names()[factor]]) for entry in entries]
     slots, _ = fused_slots(adapter.manifest.base_model, entries[0].stack, path)
     held = {entry.role for entry in entries}
-    parts += [(_slot_rows(slot), _zeros(slot, parts[0][1])) for slot in slots if slot.role not in held]
+    missing = [slot for slot in slots if slot.role not in held]
+    if missing and factor == "magnitude":
+        message = f"{path}: no entry of {missing[0].role}, whose magnitude is a row norm of the base model's weight"
+        raise _refusal(message, "fused-factors", module=path)
+    parts += [(_slot_rows(slot), _zeros(slot, parts[0][1])) for slot in missing]
     try:
         return join_rows(parts)
     except ValueError as error:
-        raise ForeignFormatError(f"{path}.{factor}: {error}", code="fused-factors", context={"module": path}) from error
+        raise _refusal(f"{path}.{factor}: {error}", "fused-factors", module=path) from error
 
 
 def _rows(entry: Entry) -> RowSlice:
@@ -111,11 +126,27 @@ def _zeros(slot: Slot, like: Tensor) -> Tensor:
     return Tensor.of_bytes(like.dtype, (slot.out_features, *like.shape[1:]), bytes(slot.out_features * row_bytes))
 
 
-def _config(manifest: Manifest) -> dict[str, Any]:
+def _original(origin: Origin, modules: Mapping[str, list[Entry]]) -> Mapping[str, Any]:
+    """Return the original configuration, once it is known to say what the entries say."""
+    config = check_config(origin.config)
+    for path, (entry, *_) in modules.items():
+        rank, scaling = config.rank(path), config.scaling(path)
+        if entry.rank != rank or not math.isclose(entry.scaling, scaling, rel_tol=_SCALING_TOLERANCE):
+            raise ForeignFormatError(
+                f"{path}: rank {entry.rank} and scaling {entry.scaling}, "
+                f"the original configuration says rank {rank} and scaling {scaling}",
+                code="origin-differs",
+                context={"module": path},
+                hint="remove origin from the manifest where the entries were changed on purpose",
+            )
+    return origin.config
+
+
+def _config(manifest: Manifest, modules: Mapping[str, list[Entry]]) -> dict[str, Any]:
     """Compose the configuration of plain LoRA: module paths spelled out, exceptions in patterns."""
-    modules = _by_module(manifest)
+    _check_expressible(manifest)
     ranks = {path: entries[0].rank for path, entries in modules.items()}
-    alphas = {path: entries[0].scaling * entries[0].rank for path, entries in modules.items()}
+    alphas = {path: _alpha(entries[0]) for path, entries in modules.items()}
     rank, alpha = max(ranks.values()), _most_common(alphas.values())
     return {
         "peft_type": "LORA",
@@ -129,22 +160,34 @@ def _config(manifest: Manifest) -> dict[str, Any]:
         "bias": manifest.method.bias,
         "fan_in_fan_out": _has_conv1d(manifest),
         "use_rslora": False,
-        "use_dora": manifest.method.dora,
+        "use_dora": any(entry.magnitude for entry in manifest.entries),
         "lora_bias": any(entry.bias for entry in manifest.entries),
         "target_modules": sorted(modules),
-        "rank_pattern": {_exactly(path): value for path, value in sorted(ranks.items()) if value != rank},
-        "alpha_pattern": {_exactly(path): value for path, value in sorted(alphas.items()) if value != alpha},
+        "rank_pattern": {re.escape(path): value for path, value in sorted(ranks.items()) if value != rank},
+        "alpha_pattern": {re.escape(path): value for path, value in sorted(alphas.items()) if value != alpha},
     }
 
 
-def _most_common(values: Any) -> float:
+def _check_expressible(manifest: Manifest) -> None:
+    """Refuse what a composed configuration would make PEFT leave out or make up."""
+    if len({entry.magnitude is None for entry in manifest.entries}) > 1:
+        raise _refusal("some entries have a magnitude and some have none, use_dora is one for all", "mixed-dora")
+    for extra in manifest.extra:
+        if manifest.method.bias == "none" or not extra.name.endswith(".bias"):
+            message = f"{extra.name}: without the original configuration PEFT would not load this tensor"
+            raise _refusal(message, "extra-without-origin", tensor=extra.name)
+
+
+def _alpha(entry: Entry) -> float:
+    """Return the alpha that, divided by the rank, is the scaling again to the last bit where there is one."""
+    near = entry.scaling * entry.rank
+    around = (near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf))
+    return next((alpha for alpha in around if alpha / entry.rank == entry.scaling), near)
+
+
+def _most_common(values: Iterable[float]) -> float:
     found = list(values)
-    return float(max(sorted(set(found)), key=found.count))
-
-
-def _exactly(path: str) -> str:
-    """Return a pattern that PEFT matches with this module path and no other."""
-    return path.replace(".", r"\.")
+    return max(sorted(set(found)), key=found.count)
 
 
 def _has_conv1d(manifest: Manifest) -> bool:

@@ -17,7 +17,7 @@ from ual_registry.registry.records import AdapterRecord, AddResult, AliasMove, L
 from ual_registry.registry.reference import Reference, check_alias, check_name
 from ual_registry.registry.session import Database
 
-__all__ = ["DEFAULT_LIMIT", "Registry", "registry_home"]
+__all__ = ["DEFAULT_LIMIT", "Registry", "registry_home", "registry_url"]
 
 DEFAULT_LIMIT = 100
 """How many hits a search returns at most, unless told."""
@@ -27,6 +27,11 @@ def registry_home() -> Path:
     """Return the folder of the embedded registry: ``UAL_HOME``, or the platform's data folder."""
     home = os.environ.get("UAL_HOME")
     return Path(home) if home else Path(platformdirs.user_data_dir("ual-registry", appauthor=False))
+
+
+def registry_url(home: Path | None = None) -> str:
+    """Return the URL of the database in a registry's folder."""
+    return f"sqlite:///{(home or registry_home()).resolve() / 'registry.db'}"
 
 
 class Registry:
@@ -53,8 +58,7 @@ class Registry:
             StorageError: The folder cannot be written.
         """
         folder = Path(home) if home is not None else registry_home()
-        url = f"sqlite:///{folder.resolve() / 'registry.db'}"
-        return cls(Database.open(url), BlobStore(folder / "blobs"))
+        return cls(Database.open(registry_url(folder)), BlobStore(folder / "blobs"))
 
     def add(self, path: str | Path, *, name: str, aliases: Sequence[str] = ()) -> AddResult:
         """Add a file as the next revision of an adapter.

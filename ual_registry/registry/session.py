@@ -54,7 +54,7 @@ class Database:
         database = cls(url)
         file = database.sqlite_file
         if file is not None and not _has_content(file):
-            database.prepare(file)
+            database.upgrade()
         database.check_schema()
         return database
 
@@ -64,18 +64,32 @@ class Database:
         name = self.url.database
         return Path(name) if self.url.get_backend_name() == "sqlite" and name and name != ":memory:" else None
 
-    def prepare(self, file: Path) -> None:
-        """Make a fresh SQLite file ready, once, however many processes ask."""
+    @property
+    def label(self) -> str:
+        """The URL without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest migration, one process at a time; nothing happens where it is there.
+
+        Raises:
+            RegistryUnavailableError: The database cannot be reached or migrated, or another process takes too long.
+            StorageError: The folder of an SQLite file cannot be written.
+        """
+        file = self.sqlite_file
+        if file is None:
+            self._migrate()
+            return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(f"{file}.lock", timeout=_BUSY_TIMEOUT_S):
-                if not _has_content(file):
-                    self.upgrade()
+                self._migrate()
+        except filelock.Timeout as error:
+            raise RegistryUnavailableError(f"registry {self.label}: another process migrates it") from error
         except OSError as error:
             raise StorageError.of("write", file, error) from error
 
-    def upgrade(self) -> None:
-        """Bring the schema to the newest migration; nothing happens where it is there already."""
+    def _migrate(self) -> None:
         from alembic import command  # noqa: PLC0415  # 0.3 s that only a migration must pay
 
         engine = self.engine.execution_options(ual_writes=True)
@@ -101,8 +115,7 @@ class Database:
             return
         is_newer = found is not None and found > SCHEMA_REVISION
         raise RegistryUnavailableError(
-            f"registry {self.url.render_as_string(hide_password=True)}: schema is at migration {found or 'none'}, "
-            f"expected {SCHEMA_REVISION}",
+            f"registry {self.label}: schema is at migration {found or 'none'}, expected {SCHEMA_REVISION}",
             hint="upgrade ual-registry" if is_newer else "run 'ual db upgrade'",
         )
 
@@ -123,12 +136,12 @@ class Database:
             yield
         except OperationalError as error:
             raise RegistryUnavailableError(
-                f"registry {self.url.render_as_string(hide_password=True)}: {error.orig}",
+                f"registry {self.label}: {error.orig}",
                 hint="check that the database can be reached and written",
             ) from error
         except SQLAlchemyError as error:
             raise RegistryUnavailableError(
-                f"registry {self.url.render_as_string(hide_password=True)}: {error}",
+                f"registry {self.label}: {error}",
                 hint="is this a registry's database?",
             ) from error
 

@@ -1,0 +1,1 @@
+"""The command line: parse, one workflow call, render. It decides nothing."""

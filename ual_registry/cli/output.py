@@ -1,0 +1,126 @@
+"""Printing: one JSON document for machines, or text for people; messages go to standard error."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from ual_registry.errors import UALError
+
+__all__ = ["Output", "common_options", "error_document", "print_error", "size_text", "table", "wants_json"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """How a command was asked to speak.
+
+    Attributes:
+        as_json: Whether to print one JSON document.
+        is_quiet: Whether to leave out what is no result.
+        is_verbose: Whether to say more.
+    """
+
+    as_json: bool
+    is_quiet: bool
+    is_verbose: bool
+
+    def result(self, document: Any, text: Callable[[], str]) -> None:
+        """Print a command's result.
+
+        Args:
+            document: The JSON document, or dataclasses to make it from.
+            text: Makes the text for people; called only where it is needed.
+        """
+        if self.as_json:
+            click.echo(json.dumps(jsonable(document), ensure_ascii=False, indent=2))
+        else:
+            click.echo(text())
+
+    def note(self, message: str) -> None:
+        """Say something that is no result."""
+        if not self.is_quiet:
+            click.echo(message, err=True)
+
+    def detail(self, message: str) -> None:
+        """Say something that only the curious want to know."""
+        if self.is_verbose:
+            click.echo(message, err=True)
+
+
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--json``, ``-q`` and ``-v``; it receives them as ``output``."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print results only.")
+    @click.option("-v", "--verbose", is_flag=True, help="Print more.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
+        return command(*args, output=Output(as_json, quiet, verbose), **kwargs)
+
+    return wrapped
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether the words of a command line ask for JSON; needed before they are parsed."""
+    return "--json" in arguments
+
+
+def jsonable(value: Any) -> Any:
+    """Turn dataclasses, tuples and times into what ``json`` writes; times in RFC 3339, UTC."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, datetime.datetime):
+        return value.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return value
+
+
+def error_document(error: UALError) -> dict[str, Any]:
+    """Return the JSON document of an error."""
+    return {
+        "error": {
+            "code": error.problem_code,
+            "message": error.message,
+            "hint": error.hint,
+            "context": {key: jsonable(value) for key, value in error.context.items()},
+        }
+    }
+
+
+def print_error(error: UALError, *, as_json: bool) -> None:
+    """Print an error for people, and for machines where they asked."""
+    if as_json:
+        click.echo(json.dumps(error_document(error), ensure_ascii=False, indent=2, default=str))
+    click.echo(f"error [{error.problem_code}]: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+
+
+def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
+    """Lay out rows in columns."""
+    from tabulate import tabulate  # noqa: PLC0415  # not every command prints a table
+
+    return tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
+
+
+def size_text(size_bytes: int) -> str:
+    """Write a size for people.
+
+    >>> size_text(999), size_text(9_870_000)
+    ('999 B', '9.87 MB')
+    """
+    value, unit = float(size_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"

@@ -1,0 +1,213 @@
+"""What a transfer would do, entry by entry, before any number is touched and without torch.
+
+Every entry of the source is kept, projected or dropped, and each drop has a reason. The layer map is proportional and
+driven by the target: each target layer asks for one source layer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ual_registry.air.model import BaseModel, Entry, Manifest
+from ual_registry.air.names import TensorName
+from ual_registry.air.roles import ROLES, Axis
+from ual_registry.binders.base import BaseConfig
+from ual_registry.binders.bind import Binding, Slot, TargetModule, bind, describe_base, rotary_structure
+from ual_registry.errors import NoCounterpartError, TransferError
+
+__all__ = ["Action", "Move", "RotaryPolicy", "TransferPlan", "layer_map", "make_plan", "slot_label"]
+
+
+class Action(StrEnum):
+    """What becomes of an entry."""
+
+    KEPT = "kept"
+    PROJECTED = "projected"
+    DROPPED = "dropped"
+
+
+class RotaryPolicy(StrEnum):
+    """What to do with query and key where rotary position embedding differs between the bases."""
+
+    DROP = "drop"
+    PROJECT = "project"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One line of a plan.
+
+    Attributes:
+        source: The entry's label in the source, or the name of a tensor without a role.
+        target: The slot's label in the target; ``None`` where it is dropped.
+        action: What becomes of it.
+        reason: Why.
+        entry: The source entry; ``None`` for a tensor without a role.
+        module: The target module; ``None`` where it is dropped.
+        slot: The target slot; ``None`` where it is dropped.
+    """
+
+    source: str
+    target: str | None
+    action: Action
+    reason: str
+    entry: Entry | None = None
+    module: TargetModule | None = None
+    slot: Slot | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferPlan:
+    """Every move, and the two base models.
+
+    Attributes:
+        source: The base model of the adapter.
+        target: The base model to go to.
+        layers: Source layer by target layer, for each stack name.
+        rotary: The policy for query and key.
+        moves: Kept and projected entries in the target's order, then dropped ones in the source's.
+    """
+
+    source: BaseModel
+    target: BaseModel
+    layers: Mapping[str | None, tuple[int, ...]]
+    rotary: RotaryPolicy
+    moves: tuple[Move, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many moves there are of each action."""
+        found = Counter(str(move.action) for move in self.moves)
+        return {str(action): found[str(action)] for action in Action}
+
+    def drop_reasons(self) -> dict[str, int]:
+        """Return how many moves are dropped for each reason, the most frequent first."""
+        return dict(Counter(move.reason for move in self.moves if move.action is Action.DROPPED).most_common())
+
+
+def layer_map(source_layers: int, target_layers: int) -> tuple[int, ...]:
+    """Return the source layer of every target layer: proportional, ends on ends, halves upwards.
+
+    >>> layer_map(30, 18)[:4], layer_map(30, 18)[-1]
+    ((0, 2, 3, 5), 29)
+    >>> layer_map(4, 1)
+    (0,)
+    """
+    steps = max(target_layers - 1, 1)
+    return tuple((2 * layer * (source_layers - 1) + steps) // (2 * steps) for layer in range(target_layers))
+
+
+def make_plan(
+    manifest: Manifest, target: BaseConfig, *, target_id: str | None = None, rotary: RotaryPolicy = RotaryPolicy.DROP
+) -> TransferPlan:
+    """Plan the transfer of an adapter.
+
+    Args:
+        manifest: The adapter's manifest.
+        target: The base model to go to.
+        target_id: Its label; the name of its folder where absent.
+        rotary: What to do with query and key where rotary position embedding differs.
+
+    Raises:
+        TransferError: The adapter holds what a projection would change the meaning of.
+        NoCounterpartError: Nothing of it has a place in the target.
+        BinderError: The target is unknown.
+    """
+    _refuse_what_cannot_be_projected(manifest)
+    binding = bind(target)
+    base = describe_base(target, id=target_id)
+    planner = _Planner(manifest, base, target, binding, rotary)
+    moves = tuple(planner.moves())
+    if all(move.action is Action.DROPPED for move in moves):
+        reasons = "; ".join(dict.fromkeys(move.reason for move in moves))
+        raise NoCounterpartError(
+            f"no entry of the adapter has a place in {base.id}: {reasons}",
+            context={"source": manifest.base_model.architecture, "target": base.architecture},
+        )
+    return TransferPlan(source=manifest.base_model, target=base, layers=planner.layers, rotary=rotary, moves=moves)
+
+
+def _refuse_what_cannot_be_projected(manifest: Manifest) -> None:
+    for feature, what in (("dora", "DoRA magnitudes"), ("lora-bias", "biases of lora_B")):
+        if feature in manifest.features:
+            raise TransferError(
+                f"the adapter holds {what}, which cannot be projected",
+                code="unsupported-feature",
+                context={"feature": feature},
+                hint="convert it to plain LoRA first (peft: save_as_lora)",
+            )
+
+
+def slot_label(slot: Slot) -> str:
+    """Return a slot's place in words, as an entry's label."""
+    return str(TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, factor="lora_B")).rpartition(".")[0]
+
+
+class _Planner:
+    """Looks up, for every slot of the target, the source entry that goes there, and why the others go nowhere."""
+
+    def __init__(
+        self, manifest: Manifest, base: BaseModel, target: BaseConfig, binding: Binding, rotary: RotaryPolicy
+    ) -> None:
+        self.manifest = manifest
+        self.base = base
+        self.slots = binding.slots()
+        self.is_same_base = base.config_digest == manifest.base_model.config_digest
+        own, other = rotary_structure(manifest.base_model), rotary_structure(base, target)
+        self.drops_rotated = own != other and rotary is RotaryPolicy.DROP and not self.is_same_base
+        self.layers = {stack.name: self._layers(stack.name, stack.num_layers) for stack in base.stacks}
+
+    def _layers(self, name: str | None, target_layers: int) -> tuple[int, ...]:
+        stack = self.manifest.base_model.stack(name)
+        return layer_map(stack.num_layers, target_layers) if stack else ()
+
+    def moves(self) -> Iterator[Move]:
+        used = set()
+        entries = {(entry.stack, entry.layer, entry.role): entry for entry in self.manifest.entries}
+        for (stack, layer, role), (module, slot) in self.slots.items():
+            entry = entries.get((stack, self._source_layer(stack, layer), role))
+            if entry is not None and self._obstacle(entry) is None:
+                used.add(entry.key)
+                yield self._move(entry, module, slot)
+        for entry in self.manifest.entries:
+            if entry.key not in used:
+                reason = self._obstacle(entry) or "the layer map picks other layers"
+                yield Move(source=entry.label, target=None, action=Action.DROPPED, reason=reason, entry=entry)
+        for extra in self.manifest.extra:
+            reason = "a tensor without a role cannot be projected"
+            yield Move(source=extra.name, target=None, action=Action.DROPPED, reason=reason)
+
+    def _source_layer(self, stack: str | None, layer: int | None) -> int | None:
+        layers = self.layers.get(stack) or ()
+        return layers[layer] if layer is not None and layer < len(layers) else None
+
+    def _move(self, entry: Entry, module: TargetModule, slot: Slot) -> Move:
+        is_kept = (entry.in_features, entry.out_features) == (slot.in_features, slot.out_features)
+        return Move(
+            source=entry.label,
+            target=slot_label(slot),
+            action=Action.KEPT if is_kept else Action.PROJECTED,
+            reason="same shape" if is_kept else f"{_shape(entry)} to {_shape(slot)}",
+            entry=entry,
+            module=module,
+            slot=slot,
+        )
+
+    def _obstacle(self, entry: Entry) -> str | None:
+        """Say why an entry cannot go to the target in any layer; ``None`` where it can."""
+        role = ROLES[entry.role]
+        if self.base.stack(entry.stack) is None:
+            return f"the target has no stack {entry.stack!r}" if entry.stack else "the target has two stacks"
+        if not any((stack, name) == (entry.stack, entry.role) for stack, _, name in self.slots):
+            return f"the target has no {entry.role}"
+        if Axis.VOCABULARY in (role.in_axis, role.out_axis) and not self.is_same_base:
+            return "the rows of two vocabularies do not correspond"
+        if role.is_rotated and self.drops_rotated:
+            return "rotary position embedding differs between the bases"
+        return None
+
+
+def _shape(item: Entry | Slot) -> str:
+    return f"({item.out_features}, {item.in_features})"

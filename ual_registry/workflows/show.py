@@ -1,0 +1,93 @@
+"""Describe one adapter: what it touches, which base it fits, what it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ual_registry.air.model import Entry, Manifest
+from ual_registry.air.read import read
+from ual_registry.air.roles import ROLES
+from ual_registry.digest import Digest
+from ual_registry.workflows.references import locate
+
+__all__ = ["Description", "RoleSummary", "show"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleSummary:
+    """Every entry of one role in one stack.
+
+    Attributes:
+        stack: ``encoder``, ``decoder``, or ``None``.
+        role: The role.
+        layers: The layers that have it, ascending; empty outside the blocks.
+        ranks: Every rank, ascending.
+        scalings: Every scaling, ascending.
+        shapes: Every shape (out_features, in_features), ascending.
+    """
+
+    stack: str | None
+    role: str
+    layers: tuple[int, ...]
+    ranks: tuple[int, ...]
+    scalings: tuple[float, ...]
+    shapes: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """One adapter, described.
+
+    Attributes:
+        path: The file.
+        digest: Its digest.
+        size_bytes: Its size.
+        parameter_count: Numbers held by the factors.
+        roles: What it touches, in the order of the role table.
+        manifest: Everything that it says about itself.
+    """
+
+    path: str
+    digest: str
+    size_bytes: int
+    parameter_count: int
+    roles: tuple[RoleSummary, ...]
+    manifest: Manifest
+
+
+def show(reference: str) -> Description:
+    """Describe the adapter that a reference means; its tensors are not read but for the file's digest.
+
+    Raises:
+        UALError: The reference means nothing, or the file is not legal AIR.
+    """
+    path = locate(reference)
+    with read(path) as adapter:
+        return Description(
+            path=str(path),
+            digest=str(Digest.of_file(path)),
+            size_bytes=path.stat().st_size,
+            parameter_count=adapter.parameter_count,
+            roles=_roles(adapter.manifest),
+            manifest=adapter.manifest,
+        )
+
+
+def _roles(manifest: Manifest) -> tuple[RoleSummary, ...]:
+    groups: dict[tuple[str | None, str], list[Entry]] = {}
+    for entry in manifest.entries:
+        groups.setdefault((entry.stack, entry.role), []).append(entry)
+    stacks, roles = [stack.name for stack in manifest.base_model.stacks], list(ROLES)
+    ordered = sorted(groups, key=lambda key: (stacks.index(key[0]), roles.index(key[1])))
+    return tuple(_summary(stack, role, groups[stack, role]) for stack, role in ordered)
+
+
+def _summary(stack: str | None, role: str, entries: list[Entry]) -> RoleSummary:
+    return RoleSummary(
+        stack=stack,
+        role=role,
+        layers=tuple(sorted(entry.layer for entry in entries if entry.layer is not None)),
+        ranks=tuple(sorted({entry.rank for entry in entries})),
+        scalings=tuple(sorted({entry.scaling for entry in entries})),
+        shapes=tuple(sorted({(entry.out_features, entry.in_features) for entry in entries})),
+    )

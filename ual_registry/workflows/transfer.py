@@ -1,0 +1,92 @@
+"""Carry an adapter to another base model: plan it without torch, or do it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ual_registry.air.adapter import Adapter
+from ual_registry.air.read import read, verify
+from ual_registry.air.write import file_digest
+from ual_registry.binders.base import load_base
+from ual_registry.errors import MissingExtraError
+from ual_registry.transfer.plan import RotaryPolicy, TransferPlan, make_plan
+from ual_registry.workflows.references import locate
+
+if TYPE_CHECKING:
+    from ual_registry.transfer.run import TransferResult
+
+__all__ = ["DEFAULT_METHOD", "plan_transfer", "transfer"]
+
+DEFAULT_METHOD = "svd"
+
+
+def plan_transfer(
+    source: Adapter | str | Path,
+    target: str | Path,
+    *,
+    target_id: str | None = None,
+    rotary: RotaryPolicy | str = RotaryPolicy.DROP,
+) -> TransferPlan:
+    """Say what a transfer would do, entry by entry; torch is not loaded.
+
+    Args:
+        source: An adapter, or a reference to one.
+        target: The base model to go to: its folder, or its ``config.json``.
+        target_id: Label of the target; the name of its folder where absent.
+        rotary: ``drop`` or ``project`` query and key where rotary position embedding differs.
+
+    Raises:
+        UALError: The source or the target cannot be read, or nothing has a place in the target.
+    """
+    config = load_base(Path(target))
+    if isinstance(source, Adapter):
+        return make_plan(source.manifest, config, target_id=target_id, rotary=RotaryPolicy(rotary))
+    with read(locate(str(source))) as adapter:
+        return make_plan(adapter.manifest, config, target_id=target_id, rotary=RotaryPolicy(rotary))
+
+
+def transfer(
+    source: Adapter | str | Path,
+    target: str | Path,
+    *,
+    method: str = DEFAULT_METHOD,
+    target_id: str | None = None,
+    rotary: RotaryPolicy | str = RotaryPolicy.DROP,
+) -> TransferResult:
+    """Make a new adapter for another base model.
+
+    Args:
+        source: An adapter, or a reference to one.
+        target: The base model to go to: its folder, or its ``config.json``.
+        method: ``svd``, ``truncate`` or ``interpolate``; all three are control-grade between unrelated bases.
+        target_id: Label of the target; the name of its folder where absent.
+        rotary: ``drop`` or ``project`` query and key where rotary position embedding differs.
+
+    Returns:
+        The new adapter, with lineage and provenance in its manifest, and the report.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+        UALError: As ``plan_transfer`` and ``transfer.run.run_transfer``.
+    """
+    if isinstance(source, Adapter):
+        return _transfer(source, target, method, target_id, rotary)
+    with read(locate(str(source))) as adapter:
+        verify(adapter)
+        return _transfer(adapter, target, method, target_id, rotary)
+
+
+def _transfer(
+    adapter: Adapter, target: str | Path, method: str, target_id: str | None, rotary: RotaryPolicy | str
+) -> TransferResult:
+    plan = plan_transfer(adapter, target, target_id=target_id, rotary=rotary)
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", needed_for="transfer")
+    # Waiting threads must not spin: on shared cores that makes every step many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from ual_registry.transfer.run import run_transfer  # noqa: PLC0415  # loads torch
+
+    return run_transfer(adapter, plan, method=method, source_digest=file_digest(adapter))
