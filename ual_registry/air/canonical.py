@@ -7,6 +7,7 @@ Writing follows the JSON Canonicalization Scheme (RFC 8785), so that one documen
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -67,9 +68,10 @@ def parse_json(data: bytes, *, what: str) -> Any:
             object_pairs_hook=_object_without_repeats,
             parse_constant=_refuse_constant,
             parse_int=_integer,
+            parse_float=_finite,
         )
         _check_depth(document, MAX_DEPTH, what)
-        json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")  # no surrogate, no infinity
+        json.dumps(document, ensure_ascii=False).encode("utf-8")  # no lone surrogate
     except _DuplicateKeyError as error:
         raise FormatError(f"{what}: {error}", code="repeated-key") from error
     except RecursionError as error:
@@ -95,9 +97,16 @@ def _refuse_constant(text: str) -> Any:
 def _integer(text: str) -> int | float:
     """Read integers beyond 2**53 as the double that every JSON reader makes of them (RFC 7493, 2.2)."""
     if len(text) > 17:
-        return float(text)
+        return _finite(text)
     value = int(text)
     return value if abs(value) <= _MAX_SAFE_INTEGER else float(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"number {text[:20]} is too large")
+    return value
 
 
 def _check_depth(value: Any, left: int, what: str) -> None:

@@ -19,7 +19,7 @@ from ual_registry.air.versions import AIR_VERSION, KNOWN_FEATURES, is_newer_mino
 from ual_registry.digest import Digest
 from ual_registry.errors import FormatError
 
-__all__ = ["MANIFEST_SCHEMA", "DecodedManifest", "decode_manifest", "encode_manifest", "with_digests"]
+__all__ = ["MANIFEST_SCHEMA", "DecodedManifest", "decode_manifest", "encode_manifest", "seal"]
 
 MANIFEST_SCHEMA = "1.0/manifest.json"
 
@@ -42,7 +42,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return canonical_bytes(encode(manifest))
 
 
-def with_digests(manifest: Manifest, tensor_digest: Digest) -> Manifest:
+def seal(manifest: Manifest, tensor_digest: Digest) -> Manifest:
     """Return the manifest with both digests filled in.
 
     ``manifest_digest`` covers the canonical manifest without that one field, so that a change of a single byte

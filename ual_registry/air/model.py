@@ -213,13 +213,11 @@ class Origin:
     Attributes:
         format: ``peft``.
         config: The original configuration, verbatim.
-        digest: Digest of the original tensor file.
         metadata: The original tensor file's ``__metadata__``, empty where it had none.
     """
 
     format: str
     config: Mapping[str, Json]
-    digest: str
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 

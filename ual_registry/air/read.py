@@ -31,13 +31,17 @@ def read(path: str | Path) -> Adapter:
     return Adapter(found.manifest, found.tensors())
 
 
-def verify(adapter: Adapter) -> None:
+def verify(adapter: Adapter, *, check_finite: bool = True) -> None:
     """Read every tensor and compare with the digest that the manifest stores.
+
+    Args:
+        adapter: An adapter that was read.
+        check_finite: Whether to look for a NaN or an infinity in the factors too.
 
     Raises:
         FormatError: A factor is not finite, or the tensors do not have their digest.
     """
-    problems = scan_problems(adapter.manifest, dict(adapter.tensors))
+    problems = scan_problems(adapter.manifest, dict(adapter.tensors), check_finite=check_finite)
     if problems:
         raise problems[0].to_error()
 

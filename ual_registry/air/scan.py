@@ -1,8 +1,8 @@
-"""One pass over tensor bytes: their digests, and whether every number is finite.
+"""One pass over tensor bytes: copy them, hash them, and see whether every number is finite.
 
 The tensor digest recognises the same weights under another manifest: it covers names, dtypes, shapes and bytes of
-the tensors, and nothing of the header (spec: digests). Tensors are read in chunks by a few threads, because hashing
-leaves the interpreter free; memory stays at one chunk per thread.
+the tensors, and nothing of the header (spec: digests). Tensors are read in chunks by a few threads, because hashing,
+reading and writing leave the interpreter free; memory stays at one chunk per thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.tensor import Tensor
 from ual_registry.digest import Digest
 
-__all__ = ["TensorScan", "is_finite", "scan_tensors"]
+__all__ = ["FileSink", "TensorScan", "copy_tensors", "is_finite", "scan_tensors"]
 
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -35,20 +35,65 @@ class TensorScan:
     non_finite: tuple[str, ...]
 
 
-def scan_tensors(tensors: Mapping[str, Tensor], *, check_finite: Iterable[str] = ()) -> TensorScan:
+class FileSink:
+    """A place in an open file that a tensor is copied to.
+
+    Args:
+        descriptor: The file, open for writing.
+        offset: Where the tensor begins, in bytes.
+    """
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+
+    def write(self, chunk: bytes) -> None:
+        """Write the next chunk."""
+        rest = memoryview(chunk)
+        while rest:
+            written = os.pwrite(self._descriptor, rest, self._offset)
+            self._offset += written
+            rest = rest[written:]
+
+
+def copy_tensors(tensors: Mapping[str, Tensor], sinks: Mapping[str, FileSink]) -> None:
+    """Copy every tensor to its sink.
+
+    Raises:
+        StorageError: A tensor cannot be read.
+        OSError: A sink cannot be written.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(lambda name: _copy(tensors[name], sinks[name]), tensors):
+            pass
+
+
+def _copy(tensor: Tensor, sink: FileSink) -> None:
+    for chunk in tensor.chunks():
+        sink.write(chunk)
+
+
+def scan_tensors(
+    tensors: Mapping[str, Tensor],
+    *,
+    check_finite: Iterable[str] = (),
+    sinks: Mapping[str, FileSink] | None = None,
+) -> TensorScan:
     """Read every tensor once.
 
     Args:
         tensors: The tensors by name.
         check_finite: Names of the tensors whose numbers must be finite.
+        sinks: Where to copy them.
 
     Raises:
         StorageError: A tensor cannot be read.
+        OSError: A sink cannot be written.
     """
-    checked = frozenset(check_finite)
+    checked, sinks = frozenset(check_finite), sinks or {}
     names = sorted(tensors)
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = list(pool.map(lambda name: _scan(tensors[name], name in checked), names))
+        results = list(pool.map(lambda name: _scan(tensors[name], name in checked, sinks.get(name)), names))
     table = [
         [name, tensors[name].dtype, list(tensors[name].shape), hexadecimal]
         for name, (hexadecimal, _) in zip(names, results, strict=True)
@@ -59,13 +104,14 @@ def scan_tensors(tensors: Mapping[str, Tensor], *, check_finite: Iterable[str] =
     )
 
 
-def _scan(tensor: Tensor, check_finite: bool) -> tuple[str, bool]:
+def _scan(tensor: Tensor, check_finite: bool, sink: FileSink | None) -> tuple[str, bool]:
     state = hashlib.sha256()
     finite = True
     for chunk in tensor.chunks():
+        if sink:
+            sink.write(chunk)
         state.update(chunk)
-        if check_finite and finite:
-            finite = is_finite(tensor.dtype, chunk)
+        finite = finite and (not check_finite or is_finite(tensor.dtype, chunk))
     return state.hexdigest(), finite
 
 

@@ -13,11 +13,11 @@ from ual_registry.air.header import METADATA_KEY, Header, check_air_layout, open
 from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem, ValidationReport
 from ual_registry.air.rules import TensorShape, rule_problems
-from ual_registry.air.scan import scan_tensors
+from ual_registry.air.scan import TensorScan, scan_tensors
 from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Tensor
 from ual_registry.errors import ContainerError
 
-__all__ = ["Inspection", "factor_names", "inspect_file", "scan_problems", "validate_file"]
+__all__ = ["Inspection", "factor_names", "inspect_file", "non_finite_problems", "scan_problems", "validate_file"]
 
 
 class Inspection:
@@ -80,13 +80,10 @@ def validate_file(path: Path, *, headers_only: bool = False) -> ValidationReport
     return report
 
 
-def scan_problems(manifest: Manifest, tensors: dict[str, Tensor]) -> list[Problem]:
+def scan_problems(manifest: Manifest, tensors: dict[str, Tensor], *, check_finite: bool = True) -> list[Problem]:
     """Read all tensors once and report what does not agree with the manifest."""
-    scan = scan_tensors(tensors, check_finite=factor_names(manifest, tensors))
-    problems = [
-        Problem(code="non-finite", place=name, message="holds a NaN or an infinity", branch="rule")
-        for name in scan.non_finite
-    ]
+    scan = scan_tensors(tensors, check_finite=factor_names(manifest, tensors) if check_finite else ())
+    problems = non_finite_problems(scan)
     if str(scan.tensor_digest) != manifest.tensor_digest:
         message = f"stored {manifest.tensor_digest}, computed {scan.tensor_digest}"
         hint = "the tensors were changed after they were written: fetch or copy the file again"
@@ -94,6 +91,14 @@ def scan_problems(manifest: Manifest, tensors: dict[str, Tensor]) -> list[Proble
             Problem(code="tensor-digest", place="manifest.tensor_digest", message=message, hint=hint, branch="digest")
         )
     return problems
+
+
+def non_finite_problems(scan: TensorScan) -> list[Problem]:
+    """Return a fault for every factor that holds a NaN or an infinity."""
+    return [
+        Problem(code="non-finite", place=name, message="holds a NaN or an infinity", branch="rule")
+        for name in scan.non_finite
+    ]
 
 
 def factor_names(manifest: Manifest, tensors: dict[str, Tensor]) -> set[str]:

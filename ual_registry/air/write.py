@@ -1,32 +1,37 @@
-"""Write containers: the same adapter gives the same bytes, in every process, on every machine."""
+"""Write containers: the same adapter gives the same bytes, in every process, on every machine.
+
+Tensors are copied, hashed and checked in one pass; the header, whose digests are known only then, is written last into
+the room that was left for it.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
+import os
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.canonical import parse_json
-from ual_registry.air.document import MANIFEST_SCHEMA, encode_manifest, with_digests
+from ual_registry.air.document import MANIFEST_SCHEMA, encode_manifest, seal
 from ual_registry.air.header import METADATA_KEY, canonical_order, encode_header, read_header
+from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem
 from ual_registry.air.rules import TensorShape, rule_problems
-from ual_registry.air.scan import scan_tensors
+from ual_registry.air.scan import FileSink, TensorScan, copy_tensors, scan_tensors
 from ual_registry.air.schema import schema_problems
 from ual_registry.air.tensor import MemorySource, Tensor
-from ual_registry.air.validate import factor_names
+from ual_registry.air.validate import factor_names, non_finite_problems
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.digest import Digest
 from ual_registry.storage import atomic_file
 
-__all__ = ["file_digest", "write", "write_container"]
+__all__ = ["file_digest", "write", "write_container", "write_sealed"]
 
-_MAX_PENDING_CHUNKS = 4
+_UNKNOWN = Digest("0" * 64)
+"""Stands for a digest that is not known yet; it has the length of every other."""
 
 
 def write(adapter: Adapter, path: str | Path) -> Digest:
@@ -43,7 +48,25 @@ def write(adapter: Adapter, path: str | Path) -> Digest:
         FormatError: The manifest is not legal, or a factor is not finite; nothing is written.
         StorageError: The file system refuses; nothing is left behind.
     """
-    return write_container(Path(path), adapter.tensors, {METADATA_KEY: _sealed_manifest(adapter)})
+    write_sealed(adapter, Path(path))
+    return Digest.of_file(Path(path))
+
+
+def write_sealed(adapter: Adapter, path: Path) -> Manifest:
+    """Do what ``write`` does, and leave the file's digest to whoever needs it.
+
+    Returns:
+        The manifest as it is stored, its digests filled in.
+
+    Raises:
+        UALError: As ``write``.
+    """
+    layout = _Layout.of(adapter.tensors, {METADATA_KEY: _draft(adapter)})
+    with atomic_file(path) as stream:
+        manifest = _seal(adapter, _scan(adapter, layout.sinks(stream.fileno())))
+        header = layout.header({METADATA_KEY: _text(manifest)})
+        os.pwrite(stream.fileno(), header, 0)
+    return manifest
 
 
 def file_digest(adapter: Adapter) -> Digest:
@@ -52,26 +75,39 @@ def file_digest(adapter: Adapter) -> Digest:
     Raises:
         FormatError: The manifest is not legal, or a factor is not finite.
     """
-    order, header = _layout(adapter.tensors, {METADATA_KEY: _sealed_manifest(adapter)})
-    chunks = (chunk for name in order for chunk in adapter.tensors[name].chunks())
-    return Digest.of_chunks(itertools.chain([header], chunks))
+    _draft(adapter)
+    metadata = {METADATA_KEY: _text(_seal(adapter, _scan(adapter, {})))}
+    layout = _Layout.of(adapter.tensors, metadata)
+    chunks = (chunk for name in layout.order for chunk in adapter.tensors[name].chunks())
+    return Digest.of_chunks(itertools.chain([layout.header(metadata)], chunks))
 
 
-def _sealed_manifest(adapter: Adapter) -> str:
-    """Return the text of the manifest with both digests filled in, once nothing is wrong with it."""
-    tensors = dict(adapter.tensors)
-    scan = scan_tensors(tensors, check_finite=factor_names(adapter.manifest, tensors))
-    manifest = with_digests(replace(adapter.manifest, air_version=AIR_VERSION), scan.tensor_digest)
-    text = encode_manifest(manifest)
-    faults = [
-        Problem(code="non-finite", place=name, message="holds a NaN or an infinity", branch="rule")
-        for name in scan.non_finite
-    ]
-    faults += schema_problems(MANIFEST_SCHEMA, parse_json(text, what="manifest"), root="manifest")
+def _text(manifest: Manifest) -> str:
+    return encode_manifest(manifest).decode()
+
+
+def _draft(adapter: Adapter) -> str:
+    """Return the manifest's text with its digests unknown, once nothing else is wrong with it."""
+    draft = replace(
+        adapter.manifest, air_version=AIR_VERSION, tensor_digest=str(_UNKNOWN), manifest_digest=str(_UNKNOWN)
+    )
+    text = encode_manifest(draft)
+    faults = list(schema_problems(MANIFEST_SCHEMA, parse_json(text, what="manifest"), root="manifest"))
     faults += [] if faults else _rule_faults(adapter)
     if faults:
         raise faults[0].to_error()
     return text.decode()
+
+
+def _scan(adapter: Adapter, sinks: Mapping[str, FileSink]) -> TensorScan:
+    tensors = dict(adapter.tensors)
+    return scan_tensors(tensors, check_finite=factor_names(adapter.manifest, tensors), sinks=sinks)
+
+
+def _seal(adapter: Adapter, scan: TensorScan) -> Manifest:
+    for problem in non_finite_problems(scan):
+        raise problem.to_error()
+    return seal(replace(adapter.manifest, air_version=AIR_VERSION), scan.tensor_digest)
 
 
 def _rule_faults(adapter: Adapter) -> list[Problem]:
@@ -79,7 +115,7 @@ def _rule_faults(adapter: Adapter) -> list[Problem]:
     return [problem for problem in rule_problems(adapter.manifest, shapes) if not problem.is_warning]
 
 
-def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Digest:
+def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file in AIR's order and alignment.
 
     Args:
@@ -87,53 +123,56 @@ def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         tensors: The tensors by name.
         metadata: ``__metadata__``; left out where empty.
 
-    Returns:
-        The digest of the file.
-
     Raises:
         ContainerError: A limit of the format is passed, or a tensor's bytes do not fill its shape.
         StorageError: The file system refuses; nothing is left behind.
     """
-    order, header = _layout(tensors, metadata)
-    with atomic_file(path) as stream, ThreadPoolExecutor(1) as pool:
-        sink = _HashedStream(stream, pool)
-        sink.write(header)
+    layout = _Layout.of(tensors, metadata)
+    with atomic_file(path) as stream:
+        copy_tensors(tensors, layout.sinks(stream.fileno()))
+        os.pwrite(stream.fileno(), layout.header(metadata), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where everything stands in a file.
+
+    Attributes:
+        order: The tensors as they follow one another.
+        table: The tensor table of the header.
+        header_bytes: Length of the header, the eight bytes before it included.
+    """
+
+    order: list[str]
+    table: dict[str, dict[str, Any]]
+    header_bytes: int
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> _Layout:
+        """Lay out tensors; ``metadata`` has the length that it will have, whatever its digests."""
+        order = canonical_order((name, tensor.dtype) for name, tensor in tensors.items())
+        table, end = {}, 0
         for name in order:
-            for chunk in tensors[name].chunks():
-                sink.write(chunk)
-        return sink.digest()
+            tensor = tensors[name]
+            offsets = (end, end + tensor.size_bytes)
+            table[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets}
+            end += tensor.size_bytes
+        header = _encode(table, metadata)
+        read_header(MemorySource(header), len(header) + end)  # what the reader would refuse is not written
+        return cls(order, table, len(header))
+
+    def header(self, metadata: Mapping[str, str]) -> bytes:
+        """Return the bytes before the tensors."""
+        header = _encode(self.table, metadata)
+        assert len(header) == self.header_bytes  # digests are all of one length
+        return header
+
+    def sinks(self, descriptor: int) -> dict[str, FileSink]:
+        """Return where each tensor goes in an open file."""
+        return {
+            name: FileSink(descriptor, self.header_bytes + row["data_offsets"][0]) for name, row in self.table.items()
+        }
 
 
-def _layout(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[list[str], bytes]:
-    """Return the order of the tensors, and the header that describes it."""
-    order = canonical_order((name, tensor.dtype) for name, tensor in tensors.items())
-    document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    end = 0
-    for name in order:
-        tensor = tensors[name]
-        document[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (end, end + tensor.size_bytes)}
-        end += tensor.size_bytes
-    header = encode_header(document)
-    read_header(MemorySource(header), len(header) + end)  # what the reader would refuse is not written
-    return order, header
-
-
-class _HashedStream:
-    """Writes chunks and hashes them beside; hashing leaves the interpreter free, so both go on at once."""
-
-    def __init__(self, stream: BinaryIO, pool: ThreadPoolExecutor) -> None:
-        self._stream = stream
-        self._pool = pool
-        self._state = hashlib.sha256()
-        self._pending: list[Future[None]] = []
-
-    def write(self, chunk: bytes) -> None:
-        self._pending.append(self._pool.submit(self._state.update, chunk))
-        self._stream.write(chunk)
-        if len(self._pending) > _MAX_PENDING_CHUNKS:
-            self._pending.pop(0).result()
-
-    def digest(self) -> Digest:
-        for future in self._pending:
-            future.result()
-        return Digest(self._state.hexdigest())
+def _encode(table: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+    return encode_header({**({"__metadata__": dict(metadata)} if metadata else {}), **table})

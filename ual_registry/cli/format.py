@@ -25,14 +25,18 @@ def validate_command(paths: tuple[str, ...], headers_only: bool, strict: bool, o
     Exit code 0 where every file is legal, 3 where one is not, 11 where one cannot be read.
     """
     reports = [validate(path, headers_only=headers_only) for path in paths]
-    failed = [report for report in reports if not report.ok or (strict and report.problems)]
-    document = {"ok": not failed, "files": [_report_document(report) for report in reports]}
-    output.result(document, lambda: "\n".join(_report_text(report, output) for report in reports))
+    failed = [report for report in reports if not _passes(report, strict)]
+    document = {"ok": not failed, "files": [_report_document(report, strict) for report in reports]}
+    output.result(document, lambda: "\n".join(_report_text(report, output, strict) for report in reports))
     is_unreadable = any(problem.branch == "storage" for report in failed for problem in report.problems)
     return (StorageError.exit_code if is_unreadable else FormatError.exit_code) if failed else 0
 
 
-def _report_document(report: ValidationReport) -> dict[str, object]:
+def _passes(report: ValidationReport, strict: bool) -> bool:
+    return report.ok and not (strict and report.warnings)
+
+
+def _report_document(report: ValidationReport, strict: bool) -> dict[str, object]:
     problems = [
         {
             "code": problem.code,
@@ -43,23 +47,28 @@ def _report_document(report: ValidationReport) -> dict[str, object]:
         }
         for problem in report.problems
     ]
-    return {"path": report.path, "ok": report.ok, "problems": problems, "facts": report.facts}
+    return {"path": report.path, "ok": _passes(report, strict), "problems": problems, "facts": report.facts}
 
 
-def _report_text(report: ValidationReport, output: Output) -> str:
-    lines = [f"{report.path}: {_verdict(report)}"]
-    lines += [_problem_text(problem) for problem in report.problems if not (output.is_quiet and problem.is_warning)]
+def _report_text(report: ValidationReport, output: Output, strict: bool) -> str:
+    is_brief = output.is_quiet and not strict
+    lines = [f"{report.path}: {_verdict(report, strict)}"]
+    lines += [_problem_text(problem) for problem in report.problems if not (is_brief and problem.is_warning)]
     return "\n".join(lines)
 
 
-def _verdict(report: ValidationReport) -> str:
+def _verdict(report: ValidationReport, strict: bool) -> str:
     facts = report.facts
-    count = len(report.errors)
-    if count:
-        return f"{count} error{'s' if count > 1 else ''}"
+    if not _passes(report, strict):
+        counts = (_count(len(report.errors), "error"), _count(len(report.warnings), "warning"))
+        return ", ".join(count for count in counts if count)
     size = size_text(facts["size_bytes"])
     kind = f"AIR {facts['air_version']} {facts['kind']} for {facts['architecture']}"
     return f"ok ({kind}, {facts['entries']} entries, {facts['tensors']} tensors, {size})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}" if number else ""
 
 
 def _problem_text(problem: Problem) -> str:
@@ -79,7 +88,12 @@ def show_command(ref: str, output: Output) -> None:
     output.result(description_document(description), lambda: description_text(description))
 
 
-@click.command("convert")
+@click.command(
+    "convert",
+    epilog="\b\nExamples:\n"
+    "  ual convert my-adapter my-adapter.air --base path/to/base-model\n"
+    "  ual convert my-adapter.air my-adapter-again",
+)
 @click.argument("src")
 @click.argument("dst")
 @click.option("--to", "to", type=click.Choice(["air", "peft"]), help="Format to write; by default the other one.")
@@ -95,16 +109,11 @@ def show_command(ref: str, output: Output) -> None:
 @click.option("--force", is_flag=True, help="Replace what stands at DST.")
 @common_options
 def convert_command(src: str, dst: str, to: str | None, force: bool, output: Output, **options: str | None) -> None:
-    r"""Convert a PEFT folder to an AIR file, or an AIR file to a PEFT folder; no number changes.
-
-    \b
-    ual convert my-adapter my-adapter.air --base path/to/base-model
-    ual convert my-adapter.air my-adapter-again
-    """
+    """Convert a PEFT folder to an AIR file, or an AIR file to a PEFT folder; no number changes."""
     from ual_registry.workflows.convert import Labels, convert_to_air, convert_to_peft  # noqa: PLC0415  # as above
     from ual_registry.workflows.references import locate  # noqa: PLC0415  # as above
 
-    is_to_air = to == "air" if to else Path(src).is_dir()
+    is_to_air = to == "air" if to else Path(src).is_dir() or dst.endswith(".air")
     base = options.pop("base")
     if is_to_air:
         labels = Labels(license=options.pop("license_"), **options)
@@ -116,7 +125,9 @@ def convert_command(src: str, dst: str, to: str | None, force: bool, output: Out
         output.note(f"left behind, no part of the adapter: {', '.join(result.left_behind)}")
     output.result(
         result,
-        lambda: _converted(result.path, result.entry_count, result.extra_count, result.size_bytes, result.digest),
+        lambda: _converted(
+            result.path, result.entry_count, result.extra_count, result.size_bytes, result.tensor_digest
+        ),
     )
 
 
@@ -129,4 +140,4 @@ def _refuse_labels(options: dict[str, str | None]) -> None:
 
 def _converted(path: str, entries: int, extras: int, size_bytes: int, digest: str) -> str:
     extra = f", {extras} tensors without a role" if extras else ""
-    return f"wrote {path} ({entries} entries{extra}, {size_text(size_bytes)})\n{digest}"
+    return f"wrote {path} ({entries} entries{extra}, {size_text(size_bytes)})\ntensors {digest}"

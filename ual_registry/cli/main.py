@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import click
 
-from ual_registry.cli.output import print_error, wants_json
+from ual_registry.cli.output import print_error, print_error_document, wants_json
 from ual_registry.errors import UALError
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -77,6 +77,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal cannot show, such as a path that is no text, is escaped; it must not stop the command.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # both are text streams here
     sys.exit(run(sys.argv[1:]))
 
 
@@ -95,23 +98,25 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except click.ClickException as error:
         error.show()
+        if as_json:
+            print_error_document("usage", error.format_message())
         return error.exit_code
+    except SystemExit:
+        return 0  # how click answers where the reader of its help went away, as `| head` does
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return _EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away, as `| head` does; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # noqa: BLE001  # the last resort: a bug, told as one
-        return _report_bug(error)
+        return _report_bug(error, as_json=as_json)
 
 
-def _report_bug(error: Exception) -> int:
+def _report_bug(error: Exception, *, as_json: bool) -> int:
     click.echo(f"internal error: {type(error).__name__}: {error}", err=True)
     click.echo("this is a bug in ual; please report it with the command that you ran", err=True)
     if os.environ.get("UAL_TRACEBACK"):
         traceback.print_exception(error)
     else:
         click.echo("(set UAL_TRACEBACK=1 to see where it happened)", err=True)
+    if as_json:
+        print_error_document("internal", f"{type(error).__name__}: {error}")
     return _EXIT_BUG

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from ual_registry.errors import UALError
+from ual_registry.errors import StorageError, UALError
 
-__all__ = ["Output", "common_options", "error_document", "print_error", "size_text", "table", "wants_json"]
+__all__ = [
+    "Output",
+    "common_options",
+    "jsonable",
+    "print_document",
+    "print_error",
+    "print_error_document",
+    "print_result",
+    "size_text",
+    "table",
+    "wants_json",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,9 +52,9 @@ class Output:
             text: Makes the text for people; called only where it is needed.
         """
         if self.as_json:
-            click.echo(json.dumps(jsonable(document), ensure_ascii=False, indent=2))
+            print_document(document)
         else:
-            click.echo(text())
+            print_result(text())
 
     def note(self, message: str) -> None:
         """Say something that is no result."""
@@ -51,6 +65,27 @@ class Output:
         """Say something that only the curious want to know."""
         if self.is_verbose:
             click.echo(message, err=True)
+
+
+def print_document(document: Any) -> None:
+    """Print one JSON document to standard output; dataclasses, tuples and times in it are turned into JSON."""
+    print_result(json.dumps(jsonable(document), ensure_ascii=False, indent=2, default=str))
+
+
+def print_result(text: str) -> None:
+    """Print to standard output.
+
+    Where its reader went away, as ``| head`` does, nothing more can be said to it, and the command ends well.
+
+    Raises:
+        StorageError: It cannot take the text, such as a file on a full disk.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise StorageError.of("write", "standard output", error) from error
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,25 +119,21 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def error_document(error: UALError) -> dict[str, Any]:
-    """Return the JSON document of an error."""
-    return {
-        "error": {
-            "code": error.problem_code,
-            "message": error.message,
-            "hint": error.hint,
-            "context": {key: jsonable(value) for key, value in error.context.items()},
-        }
-    }
+def print_error_document(
+    code: str, message: str, *, hint: str | None = None, context: Mapping[str, object] | None = None
+) -> None:
+    """Print the JSON document of an error, where standard output can take it."""
+    with contextlib.suppress(StorageError):
+        print_document({"error": {"code": code, "message": message, "hint": hint, "context": context or {}}})
 
 
 def print_error(error: UALError, *, as_json: bool) -> None:
     """Print an error for people, and for machines where they asked."""
-    if as_json:
-        click.echo(json.dumps(error_document(error), ensure_ascii=False, indent=2, default=str))
     click.echo(f"error [{error.problem_code}]: {error.message}", err=True)
     if error.hint:
         click.echo(f"hint: {error.hint}", err=True)
+    if as_json:
+        print_error_document(error.problem_code, error.message, hint=error.hint, context=error.context)
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:

@@ -51,30 +51,30 @@ def list_command(output: Output) -> None:
     output.result({"adapters": found}, lambda: _revisions_text([record.newest for record in found]))
 
 
-@click.command("search")
+@click.command(
+    "search",
+    epilog="\b\nExamples:\n"
+    '  ual search "base:llama rank>=16 role:mlp_gate"\n'
+    '  ual search "(domain:medical OR domain:legal) NOT method:svd"\n'
+    "\n\b\nFields:\n" + "\n".join(f"  {name:8} {field.help}" for name, field in FIELDS.items()),
+)
 @click.argument("query", nargs=-1)
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=DEFAULT_LIMIT, show_default=True, help="Hits at most."
 )
 @common_options
 def search_command(query: tuple[str, ...], limit: int, output: Output) -> None:
-    r"""Find revisions by what they touch and what they fit.
+    """Find revisions by what they touch and what they fit; without QUERY all of them.
 
-    \b
-    ual search "base:llama rank>=16 role:mlp_gate"
-    ual search "(domain:medical OR domain:legal) NOT method:svd"
+    The terms of QUERY must all hold; OR, NOT and parentheses join them otherwise.
     """
-    found = store.search(" ".join(query), limit=limit)
+    found = store.search(" ".join(query), limit=limit + 1)
     if not found:
         output.note("nothing found")
-    if len(found) == limit:
+    if len(found) > limit:
+        found = found[:limit]
         output.note(f"the first {limit} hits; --limit shows more")
     output.result({"hits": found}, lambda: _revisions_text(found))
-
-
-search_command.help = f"{search_command.help}\n\n\b\n" + "\n".join(
-    f"{name:8} {field.help}" for name, field in FIELDS.items()
-)
 
 
 @click.command("lineage")

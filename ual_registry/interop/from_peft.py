@@ -12,14 +12,13 @@ from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.header import open_header
-from ual_registry.air.model import BaseModel, Entry, Extra, Lineage, Manifest, Origin, Parent
+from ual_registry.air.model import BaseModel, Entry, Extra, Manifest, Origin
 from ual_registry.air.names import TensorName, extra_name
 from ual_registry.air.roles import ROLES, Axis
 from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Tensor
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import Binding, Slot, bind_paths, describe_base
-from ual_registry.digest import Digest
 from ual_registry.errors import BaseMismatchError, ContainerError, ForeignFormatError, UALError
 from ual_registry.interop.peft_config import WEIGHTS_FILE, PeftConfig, load_config, require_files
 from ual_registry.interop.peft_names import PREFIX, join_name, split_name
@@ -115,7 +114,6 @@ def _adapter(files: _PeftFiles, base: BaseConfig, model: BaseModel) -> Adapter:
         )
     extras = tuple(Extra(tensor=extra_name(name), name=name) for name in sorted(left))
     tensors.update({extra.tensor: files.tensors[extra.name] for extra in extras})
-    origin = _origin(files)
     manifest = Manifest(
         air_version=AIR_VERSION,
         kind="adapter",
@@ -123,20 +121,10 @@ def _adapter(files: _PeftFiles, base: BaseConfig, model: BaseModel) -> Adapter:
         method=files.config.method,
         entries=tuple(sorted(entries, key=lambda entry: entry.key)),
         extra=extras,
-        lineage=Lineage(parents=(Parent(digest=origin.digest, relation="converted_from"),)),
-        origin=origin,
+        origin=Origin(format="peft", config=files.config.document, metadata=dict(files.metadata)),
         features=_features(entries, has_extras=bool(extras)),
     )
     return Adapter(manifest, tensors)
-
-
-def _origin(files: _PeftFiles) -> Origin:
-    return Origin(
-        format="peft",
-        config=files.config.document,
-        digest=str(Digest.of_file(files.source.path)),
-        metadata=dict(files.metadata),
-    )
 
 
 def _group(stored: Mapping[str, Tensor]) -> dict[str, _Factors]:

@@ -111,4 +111,4 @@ def project(factors: Factors, method: str, in_features: int, out_features: int) 
 
 def _squared_cosine(first: Factors, second: Factors) -> float:
     product = norm(first) * norm(second)
-    return min(inner(first, second) ** 2 / product**2, 1.0) if product > 0 else 0.0
+    return min((inner(first, second) / product) ** 2, 1.0) if product > 0 else 0.0

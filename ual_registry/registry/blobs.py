@@ -66,7 +66,7 @@ class BlobStore:
         """
         temporary = self.root / "staging" / secrets.token_hex(12)
         try:
-            temporary.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(temporary.parent)
             digest, size = _copy(source, temporary)
             yield StagedBlob(temporary, self.place(digest), digest, size)
         finally:
@@ -107,6 +107,13 @@ class BlobStore:
                     context={"digest": str(digest)},
                     hint="the blob was damaged on the disk; restore it from a backup, or add the file again",
                 )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError.of("write", folder, error) from error
 
 
 def _copy(source: Path, target: Path) -> tuple[Digest, int]:

@@ -8,6 +8,7 @@ Terms joined by a space must all hold. Which fields exist, and what each compare
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -97,6 +98,13 @@ _GRAMMAR = r"""
 """
 
 
+_MAX_NESTED = 32
+_MAX_WORDS = 500
+"""Limits far above what people write and far below what exhausts a stack."""
+
+_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|[()]|[^\s()"]+', re.DOTALL)
+
+
 @functools.cache
 def _parser() -> Lark:
     return Lark(_GRAMMAR, parser="lalr", maybe_placeholders=False)
@@ -106,8 +114,9 @@ def parse_query(text: str) -> Node:
     """Parse a query.
 
     Raises:
-        QueryError: It is not well formed; the message points at the column.
+        QueryError: It is not well formed, or too long; the message points at the column.
     """
+    _check_size(text)
     try:
         tree = _parser().parse(text)
         node: Node = _Builder(text).transform(tree)
@@ -118,9 +127,25 @@ def parse_query(text: str) -> Node:
     return node
 
 
+def _check_size(text: str) -> None:
+    """Refuse what would exhaust the stack: every word costs a few frames where it nests."""
+    opened: list[int] = []
+    negations = 0
+    for count, word in enumerate(_WORDS.finditer(text), start=1):
+        if word[0] == "(":
+            opened.append(1 + negations)
+        elif word[0] == ")":
+            del opened[-1:]
+        negations = negations + 1 if word[0] == "NOT" else 0
+        if sum(opened) + negations > _MAX_NESTED:
+            raise _mistake(text, word.start() + 1, f"more than {_MAX_NESTED} parentheses and NOT around one term")
+        if count > _MAX_WORDS:
+            raise _mistake(text, word.start() + 1, f"more than {_MAX_WORDS} words")
+
+
 def _column(error: UnexpectedInput, text: str) -> int:
     at_end = isinstance(error, UnexpectedEOF) or (isinstance(error, UnexpectedToken) and error.token.type == "$END")
-    return len(text) + 1 if at_end else int(error.column)
+    return len(text) + 1 if at_end else int(error.pos_in_stream or 0) + 1
 
 
 def _expectation(error: UnexpectedInput) -> str:
@@ -132,8 +157,9 @@ def _expectation(error: UnexpectedInput) -> str:
 
 
 def _mistake(text: str, column: int, message: str) -> QueryError:
+    shown = re.sub(r"\s", " ", text)  # one line, so that the mark stands where it should
     return QueryError(
-        f"query, column {column}: {message}\n  {text}\n  {' ' * (column - 1)}^",
+        f"query, column {column}: {message}\n  {shown}\n  {' ' * (column - 1)}^",
         context={"column": column},
         hint=f"fields: {', '.join(FIELDS)}",
     )
@@ -165,23 +191,26 @@ class _Builder(Transformer[Token, Any]):
         token = children[0]
         if token.type == "STRING":
             text = token[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-            return Token("STRING", text, column=token.column)
+            return Token("STRING", text, start_pos=token.start_pos)
         return token
 
     @v_args(inline=True)
     def term(self, field: Token, operator: Token, value: Token) -> Node:
         if str(field) not in FIELDS:
-            raise _mistake(self._text, field.column or 1, f"unknown field {str(field)!r}")
+            raise self._mistake(field, f"unknown field {str(field)!r}")
         kind = FIELDS[str(field)].kind
         if kind is Kind.NUMBER:
             return Comparison(str(field), str(operator), self._number(value))
         if operator != ":":
-            raise _mistake(self._text, operator.column or 1, f"{field} is compared by ':', not by {str(operator)!r}")
+            raise self._mistake(operator, f"{field} is compared by ':', not by {str(operator)!r}")
         if kind is Kind.ROLE and str(value) not in ROLES:
-            raise _mistake(self._text, value.column or 1, f"unknown role {str(value)!r} (known: {', '.join(ROLES)})")
+            raise self._mistake(value, f"unknown role {str(value)!r} (known: {', '.join(ROLES)})")
         return Comparison(str(field), ":", str(value))
 
     def _number(self, value: Token) -> int:
         if not value.isdecimal() or len(value) > 9:
-            raise _mistake(self._text, value.column or 1, f"expected a whole number, got {str(value)!r}")
+            raise self._mistake(value, f"expected a whole number, got {str(value)!r}")
         return int(value)
+
+    def _mistake(self, token: Token, message: str) -> QueryError:
+        return _mistake(self._text, int(token.start_pos or 0) + 1, message)

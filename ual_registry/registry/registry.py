@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
+from sqlalchemy.engine import URL
 
 from ual_registry.air.read import read, verify
 from ual_registry.digest import Digest
@@ -31,7 +32,8 @@ def registry_home() -> Path:
 
 def registry_url(home: Path | None = None) -> str:
     """Return the URL of the database in a registry's folder."""
-    return f"sqlite:///{(home or registry_home()).resolve() / 'registry.db'}"
+    file = (home or registry_home()).resolve() / "registry.db"
+    return URL.create("sqlite", database=str(file)).render_as_string()
 
 
 class Registry:
@@ -63,7 +65,8 @@ class Registry:
     def add(self, path: str | Path, *, name: str, aliases: Sequence[str] = ()) -> AddResult:
         """Add a file as the next revision of an adapter.
 
-        The file is copied first, and the copy is checked in full, tensors included; its bytes are kept as they are.
+        The file is copied, and the copy is checked in full, tensors included; its bytes are kept as they are.
+        Its header is checked before, so that other files are refused under their own name and without copying them.
         The same bytes under the same name are the same revision. A crash leaves at worst a blob without a row.
 
         Args:
@@ -79,6 +82,7 @@ class Registry:
         check_name(name)
         for alias in aliases:
             check_alias(alias)
+        read(path).close()
         with self.blobs.stage(Path(path)) as staged, read(staged.path) as adapter:
             verify(adapter)
             staged.keep()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,23 +38,24 @@ def condition(node: Node) -> ColumnElement[bool]:
 
 
 def _text(column: InstrumentedAttribute[Any]) -> Callable[[Comparison], ColumnElement[bool]]:
-    """Compare without regard to case; absent text equals nothing."""
+    """Compare without regard to case, as far as the database knows it; absent text equals nothing."""
 
     def compare(term: Comparison) -> ColumnElement[bool]:
-        return func.coalesce(func.lower(column) == str(term.value).lower(), false())
+        return func.coalesce(func.lower(column) == func.lower(term.value), false())
 
     return compare
 
 
 def _base(term: Comparison) -> ColumnElement[bool]:
     """A base model is found by its label, the last part of its label, its architecture or its model type."""
-    value = str(term.value).lower()
+    value = func.lower(term.value)
     label = func.lower(BaseModelRow.label)
+    last_part = "%/" + re.sub(r"([\\%_])", r"\\\1", str(term.value))
     return or_(
         label == value,
-        label.endswith(f"/{value}", autoescape=True),
-        BaseModelRow.architecture == value,
-        BaseModelRow.model_type == value,
+        label.like(func.lower(last_part), escape="\\"),
+        func.lower(BaseModelRow.architecture) == value,
+        func.lower(BaseModelRow.model_type) == value,
     )
 
 

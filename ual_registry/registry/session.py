@@ -52,8 +52,7 @@ class Database:
             RegistryUnavailableError: It cannot be reached, or its schema is older or newer than this program.
         """
         database = cls(url)
-        file = database.sqlite_file
-        if file is not None and not _has_content(file):
+        if database.sqlite_file is not None and database.is_fresh():
             database.upgrade()
         database.check_schema()
         return database
@@ -69,11 +68,23 @@ class Database:
         """The URL without its password."""
         return self.url.render_as_string(hide_password=True)
 
+    def is_fresh(self) -> bool:
+        """Tell whether no table is there yet: no file, an empty one, or one that another process is making ready."""
+        if self._is_absent():
+            return True
+        with self._translated(), self.engine.connect() as connection:
+            return not inspect(connection).get_table_names()
+
+    def _is_absent(self) -> bool:
+        file = self.sqlite_file
+        return file is not None and not _has_content(file)
+
     def upgrade(self) -> None:
         """Bring the schema to the newest migration, one process at a time; nothing happens where it is there.
 
         Raises:
-            RegistryUnavailableError: The database cannot be reached or migrated, or another process takes too long.
+            RegistryUnavailableError: The database cannot be reached or migrated, its schema is newer than this
+                program, or another process takes too long.
             StorageError: The folder of an SQLite file cannot be written.
         """
         file = self.sqlite_file
@@ -92,12 +103,17 @@ class Database:
     def _migrate(self) -> None:
         from alembic import command  # noqa: PLC0415  # 0.3 s that only a migration must pay
 
+        found = self.current_revision()
+        if found is not None and found > SCHEMA_REVISION:
+            raise self._other_schema(found)
         engine = self.engine.execution_options(ual_writes=True)
         with self._translated(), engine.begin() as connection:
             command.upgrade(alembic_config(connection), "head")
 
     def current_revision(self) -> str | None:
-        """Return the migration that the schema is at; ``None`` where there is none."""
+        """Return the migration that the schema is at; ``None`` where there is none. No file is made."""
+        if self._is_absent():
+            return None
         with self._translated(), self.engine.connect() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
@@ -111,10 +127,12 @@ class Database:
             RegistryUnavailableError: They differ.
         """
         found = self.current_revision()
-        if found == SCHEMA_REVISION:
-            return
+        if found != SCHEMA_REVISION:
+            raise self._other_schema(found)
+
+    def _other_schema(self, found: str | None) -> RegistryUnavailableError:
         is_newer = found is not None and found > SCHEMA_REVISION
-        raise RegistryUnavailableError(
+        return RegistryUnavailableError(
             f"registry {self.label}: schema is at migration {found or 'none'}, expected {SCHEMA_REVISION}",
             hint="upgrade ual-registry" if is_newer else "run 'ual db upgrade'",
         )
@@ -141,7 +159,7 @@ class Database:
             ) from error
         except SQLAlchemyError as error:
             raise RegistryUnavailableError(
-                f"registry {self.label}: {error}",
+                f"registry {self.label}: {getattr(error, 'orig', error)}",
                 hint="is this a registry's database?",
             ) from error
 

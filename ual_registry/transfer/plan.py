@@ -156,7 +156,8 @@ class _Planner:
         self.slots = binding.slots()
         self.is_same_base = base.config_digest == manifest.base_model.config_digest
         own, other = rotary_structure(manifest.base_model), rotary_structure(base, target)
-        self.drops_rotated = own != other and rotary is RotaryPolicy.DROP and not self.is_same_base
+        is_alike = own == other or own.rotated == other.rotated == 0
+        self.drops_rotated = not is_alike and rotary is RotaryPolicy.DROP and not self.is_same_base
         self.layers = {stack.name: self._layers(stack.name, stack.num_layers) for stack in base.stacks}
 
     def _layers(self, name: str | None, target_layers: int) -> tuple[int, ...]:

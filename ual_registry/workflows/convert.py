@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
+from ual_registry.air.model import Manifest
 from ual_registry.air.read import read, verify
-from ual_registry.air.write import write
+from ual_registry.air.write import write_sealed
 from ual_registry.binders.base import load_base
-from ual_registry.digest import Digest
 from ual_registry.errors import BinderError
 from ual_registry.interop import from_peft as peft_reader
 from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE, require_files
@@ -46,7 +46,7 @@ class ConvertResult:
 
     Attributes:
         path: The new file or folder.
-        digest: Digest of the AIR file on either side.
+        tensor_digest: Digest of the tensors in AIR's form, on either side; ``ual show`` gives that of a file.
         entry_count: Entries of the adapter.
         extra_count: Tensors without a role that were carried along.
         size_bytes: Size of the new tensor file.
@@ -54,7 +54,7 @@ class ConvertResult:
     """
 
     path: str
-    digest: str
+    tensor_digest: str
     entry_count: int
     extra_count: int
     size_bytes: int
@@ -101,7 +101,7 @@ def convert_to_air(
 
     Raises:
         BinderError: No base model is given, or see ``from_peft``.
-        UALError: As ``from_peft`` and ``air.write.write``.
+        UALError: As ``from_peft`` and ``air.write.write_sealed``.
     """
     folder, file, labels = Path(source), Path(target), labels or Labels()
     require_files(folder)
@@ -114,8 +114,8 @@ def convert_to_air(
     if not force:
         check_free(file)
     with from_peft(folder, base, base_id=labels.base_id, base_revision=labels.base_revision) as adapter:
-        digest = write(_labelled(adapter, labels), file)
-        return _result(file, digest, adapter, file.stat().st_size, _others(folder))
+        manifest = write_sealed(_labelled(adapter, labels), file)
+        return _result(file, manifest, file.stat().st_size, _others(folder))
 
 
 def _labelled(adapter: Adapter, labels: Labels) -> Adapter:
@@ -148,20 +148,17 @@ def convert_to_peft(source: str | Path, target: str | Path, *, force: bool = Fal
     if not force:
         check_free(folder)
     with read(source) as adapter:
-        verify(adapter)
-        digest = Digest.of_file(Path(source))
+        verify(adapter, check_finite=False)
         to_peft(adapter, folder)
-        return _result(folder, digest, adapter, (folder / WEIGHTS_FILE).stat().st_size, ())
+        return _result(folder, adapter.manifest, (folder / WEIGHTS_FILE).stat().st_size, ())
 
 
-def _result(
-    path: Path, digest: Digest, adapter: Adapter, size_bytes: int, left_behind: tuple[str, ...]
-) -> ConvertResult:
+def _result(path: Path, manifest: Manifest, size_bytes: int, left_behind: tuple[str, ...]) -> ConvertResult:
     return ConvertResult(
         path=str(path),
-        digest=str(digest),
-        entry_count=len(adapter.entries),
-        extra_count=len(adapter.manifest.extra),
+        tensor_digest=manifest.tensor_digest,
+        entry_count=len(manifest.entries),
+        extra_count=len(manifest.extra),
         size_bytes=size_bytes,
         left_behind=left_behind,
     )

