@@ -40,7 +40,9 @@ def main(runs: int) -> None:
             ],
             runs=runs,
         )
-        code = f"import sys; from ual_registry.cli.main import run; run(['validate', {str(air)!r}]); print(*sys.modules)"
+        code = (
+            f"import sys; from ual_registry.cli.main import run; run(['validate', {str(air)!r}]); print(*sys.modules)"
+        )
         loaded = [module for module in _run("-c", code).split() if module in _HEAVY]
     print(f"machine: {machine()}; seconds: median [least, most]")
     print(f"python -c pass          {bare.text()}")

@@ -39,7 +39,7 @@ def canonical_bytes(document: Any) -> bytes:
     """
     try:
         return rfc8785.dumps(_plain(document))
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
         raise FormatError(f"value cannot be written as JSON: {error}", code="not-json") from error
 
 
@@ -110,12 +110,12 @@ def _finite(text: str) -> float:
 
 
 def _check_depth(value: Any, left: int, what: str) -> None:
-    if left < 0:
-        raise _too_deep(what)
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list):
         return
+    if left == 0:
+        raise _too_deep(what)
     for item in value:
         _check_depth(item, left - 1, what)
 

@@ -7,7 +7,6 @@ the room that was left for it.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,7 +64,7 @@ def write_sealed(adapter: Adapter, path: Path) -> Manifest:
     with atomic_file(path) as stream:
         manifest = _seal(adapter, _scan(adapter, layout.sinks(stream.fileno())))
         header = layout.header({METADATA_KEY: _text(manifest)})
-        os.pwrite(stream.fileno(), header, 0)
+        FileSink(stream.fileno(), 0).write(header)
     return manifest
 
 
@@ -130,7 +129,7 @@ def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     layout = _Layout.of(tensors, metadata)
     with atomic_file(path) as stream:
         copy_tensors(tensors, layout.sinks(stream.fileno()))
-        os.pwrite(stream.fileno(), layout.header(metadata), 0)
+        FileSink(stream.fileno(), 0).write(layout.header(metadata))
 
 
 @dataclass(frozen=True, slots=True)

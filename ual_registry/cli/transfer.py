@@ -12,11 +12,11 @@ from ual_registry.air.write import write
 from ual_registry.cli.describe import layers_text
 from ual_registry.cli.output import Output, common_options, size_text, table
 from ual_registry.storage import check_free
-from ual_registry.transfer.plan import Move, TransferPlan
+from ual_registry.transfers.plan import Move, TransferPlan
 from ual_registry.workflows.transfer import DEFAULT_METHOD, plan_transfer, transfer
 
 if TYPE_CHECKING:
-    from ual_registry.transfer.report import TransferReport
+    from ual_registry.transfers.report import TransferReport
 
 __all__ = ["transfer_command"]
 

@@ -115,9 +115,12 @@ def _gram_cores(factors: Factors) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 
 def inner(first: Factors, second: Factors) -> float:
-    """Return the Frobenius inner product of two updates of the same shape, by r x r matrices alone."""
-    left = first.lora_B.T @ second.lora_B
-    right = first.lora_A @ second.lora_A.T
+    """Return the Frobenius inner product of two updates of the same shape, by r x r matrices alone.
+
+    It is computed in float64: the squares of float32 numbers may leave the range of float32.
+    """
+    left = first.lora_B.T.double() @ second.lora_B.double()
+    right = first.lora_A.double() @ second.lora_A.T.double()
     return float((left * right).sum())
 
 

@@ -12,11 +12,11 @@ from ual_registry.air.read import read, verify
 from ual_registry.air.write import file_digest
 from ual_registry.binders.base import load_base
 from ual_registry.errors import MissingExtraError
-from ual_registry.transfer.plan import RotaryPolicy, TransferPlan, make_plan
+from ual_registry.transfers.plan import RotaryPolicy, TransferPlan, make_plan
 from ual_registry.workflows.references import locate
 
 if TYPE_CHECKING:
-    from ual_registry.transfer.run import TransferResult
+    from ual_registry.transfers.run import TransferResult
 
 __all__ = ["DEFAULT_METHOD", "plan_transfer", "transfer"]
 
@@ -70,7 +70,7 @@ def transfer(
 
     Raises:
         MissingExtraError: torch is not installed.
-        UALError: As ``plan_transfer`` and ``transfer.run.run_transfer``.
+        UALError: As ``plan_transfer`` and ``transfers.run.run_transfer``.
     """
     if isinstance(source, Adapter):
         return _transfer(source, target, method, target_id, rotary)
@@ -87,6 +87,6 @@ def _transfer(
         raise MissingExtraError("torch", needed_for="transfer")
     # Waiting threads must not spin: on shared cores that makes every step many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from ual_registry.transfer.run import run_transfer  # noqa: PLC0415  # loads torch
+    from ual_registry.transfers.run import run_transfer  # noqa: PLC0415  # loads torch
 
     return run_transfer(adapter, plan, method=method, source_digest=file_digest(adapter))

@@ -19,8 +19,8 @@ from ual_registry.errors import NumericalError, TransferError
 from ual_registry.projection.factors import Factors, norm
 from ual_registry.projection.methods import METHODS, project
 from ual_registry.tensors import entry_factors, from_torch
-from ual_registry.transfer.plan import Action, Move, TransferPlan
-from ual_registry.transfer.report import EntryReport, TransferReport, projection_statement
+from ual_registry.transfers.plan import Action, Move, TransferPlan
+from ual_registry.transfers.report import EntryReport, TransferReport, projection_statement
 
 __all__ = ["TransferResult", "run_transfer"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ual_registry.air.model import Statement
 from ual_registry.digest import Digest
-from ual_registry.transfer.plan import TransferPlan
+from ual_registry.transfers.plan import TransferPlan
 
 __all__ = ["EntryReport", "TransferReport", "projection_statement"]
 

@@ -1,0 +1,63 @@
+"""The wheel works alone: without the checkout it finds its schemas and its migrations."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and unpack it into a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist"), str(_ROOT)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--target", str(folder / "site"), str(wheel)], check=True, capture_output=True, text=True)
+    return folder / "site"
+
+
+def _run(installed: Path, folder: Path, code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(installed), "UAL_HOME": str(folder / "registry")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_the_wheel_carries_schemas_and_migrations(installed: Path) -> None:
+    package = installed / "ual_registry"
+    shipped = {
+        str(path.relative_to(package)) for name in ("schemas", "migrations") for path in (package / name).rglob("*.*")
+    }
+    own = {str(path.relative_to(_ROOT)) for name in ("schemas", "migrations") for path in (_ROOT / name).rglob("*.*")}
+    assert {name for name in shipped if "__pycache__" not in name} == {
+        name for name in own if "__pycache__" not in name
+    }
+
+
+def test_an_installed_wheel_validates_by_its_own_schema(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from ual_registry.air.schema import load_schema, schema_problems; import ual_registry; "
+        "print(ual_registry.__file__); print(load_schema('1.0/manifest.json')['$id']); "
+        "print(sum(1 for _ in schema_problems('1.0/manifest.json', {}, root='manifest')))"
+    )
+    file, identifier, count = _run(installed, tmp_path, code).splitlines()
+    assert file == str(installed / "ual_registry" / "__init__.py")
+    assert (identifier, count) == ("urn:ual-registry:schemas/1.0/manifest.json", "7")
+
+
+def test_an_installed_wheel_makes_a_registry_by_its_own_migrations(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from ual_registry.registry.registry import Registry; from ual_registry.resources import resource_folder; "
+        "registry = Registry.open(); print(resource_folder('migrations')); "
+        "print(registry.database.current_revision(), registry.list())"
+    )
+    assert _run(installed, tmp_path, code) == f"{installed / 'ual_registry' / 'migrations'}\n0001 ()\n"
