@@ -1,7 +1,7 @@
 """``ual validate FILE`` from a cold start, against ``python -c pass``.
 
-Target: at most 0.25 s more, and neither torch, numpy, transformers, peft nor sqlalchemy in ``sys.modules``. The peer that
-people use instead, opening the file with peft's own reader, is shown beside.
+Target: at most 0.25 s more, and neither torch, numpy, transformers, peft nor sqlalchemy in ``sys.modules``. What people
+do instead, importing peft to look at an adapter, is shown beside.
 """
 
 from __future__ import annotations

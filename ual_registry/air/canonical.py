@@ -31,6 +31,9 @@ class _DuplicateKeyError(ValueError):
 def canonical_bytes(document: Any) -> bytes:
     """Serialise a JSON value by RFC 8785.
 
+    Python's own encoder writes the canonical form of nearly every document, ten times as fast; what it would write
+    otherwise goes to the ``rfc8785`` library. A property test holds both to the same bytes.
+
     Raises:
         FormatError: The value holds a number or a string that JSON cannot carry (code ``not-json``).
 
@@ -38,17 +41,60 @@ def canonical_bytes(document: Any) -> bytes:
     b'{"a":[0.00001,null],"b":2}'
     """
     try:
-        return rfc8785.dumps(_plain(document))
-    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
-        raise FormatError(f"value cannot be written as JSON: {error}", code="not-json") from error
+        return _ENCODER.encode(_plain(document)).encode("utf-8")
+    except _UnusualError:
+        pass
+    except (RecursionError, UnicodeEncodeError) as error:
+        raise _not_json(error) from error
+    try:
+        return rfc8785.dumps(_thawed(document))
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
+        raise _not_json(error) from error
+
+
+def _not_json(error: Exception) -> FormatError:
+    return FormatError(f"value cannot be written as JSON: {error}", code="not-json")
+
+
+class _UnusualError(ValueError):
+    """The value's canonical form is not what Python's encoder writes, or it has none."""
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
-    """Replace read-only mappings and tuples by what the serialiser knows."""
+    """Copy a value into what Python's encoder writes canonically, or say that it does not.
+
+    Keys beyond ASCII may sort otherwise there, numbers beyond 2**53 and those with an exponent are written otherwise.
+    """
+    if value is None or isinstance(value, (str, bool)):
+        return value
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) and key.isascii() for key in value):
+            raise _UnusualError
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, int) and abs(value) <= _MAX_SAFE_INTEGER:
+        return int(value)
+    if isinstance(value, float) and abs(value) <= _MAX_SAFE_INTEGER:
+        return int(value) if value.is_integer() else _without_exponent(value)
+    raise _UnusualError
+
+
+def _without_exponent(value: float) -> float:
+    if "e" in repr(value):
+        raise _UnusualError
+    return value
+
+
+def _thawed(value: Any) -> Any:
+    """Replace read-only mappings and tuples by what the library knows."""
+    if isinstance(value, Mapping):
+        return {key: _thawed(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_thawed(item) for item in value]
     return value
 
 

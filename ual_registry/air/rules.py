@@ -41,12 +41,8 @@ def rule_problems(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
         yield from rule(manifest, tensors)
 
 
-def _fault(code: str, place: str, message: str, hint: str | None = None) -> Problem:
-    return Problem(code=code, place=place, message=message, hint=hint, branch="rule")
-
-
-def _warning(code: str, place: str, message: str, hint: str | None = None) -> Problem:
-    return Problem(code=code, place=place, message=message, hint=hint, branch="rule", is_warning=True)
+def _fault(code: str, place: str, message: str, hint: str | None = None, *, is_warning: bool = False) -> Problem:
+    return Problem(code=code, place=place, message=message, hint=hint, branch="rule", is_warning=is_warning)
 
 
 def _tensors_are_named(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
@@ -153,8 +149,7 @@ def _features_follow_the_dimensions(manifest: Manifest, _: Tensors) -> Iterator[
             if got != wanted:
                 text = f"{field} {got} does not match the base model's {axis.value} of {wanted}"
                 # A resized vocabulary is common and legal; the base model's config is the last to know of it.
-                make = _warning if axis is Axis.VOCABULARY else _fault
-                yield make("dimension", entry.label, text)
+                yield _fault("dimension", entry.label, text, is_warning=axis is Axis.VOCABULARY)
 
 
 def _slices_belong_to_one_module(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
@@ -210,11 +205,12 @@ def _features_are_declared(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
 
 def _base_is_pinned(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
     if manifest.base_model.revision is None:
-        yield _warning(
+        yield _fault(
             "unpinned-base",
             "manifest.base_model.revision",
             "the base model is not pinned to a commit",
             "convert again with --base-revision COMMIT",
+            is_warning=True,
         )
 
 
