@@ -26,6 +26,7 @@ __all__ = [
     "print_result",
     "size_text",
     "table",
+    "visible",
     "wants_json",
 ]
 
@@ -54,17 +55,24 @@ class Output:
         if self.as_json:
             print_document(document)
         else:
-            print_result(text())
+            print_result(visible(text()))
 
     def note(self, message: str) -> None:
         """Say something that is no result."""
         if not self.is_quiet:
-            click.echo(message, err=True)
+            click.echo(visible(message), err=True)
 
-    def detail(self, message: str) -> None:
-        """Say something that only the curious want to know."""
-        if self.is_verbose:
-            click.echo(message, err=True)
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def visible(text: str) -> str:
+    r"""Escape control characters, so that what a file says of itself cannot command a terminal.
+
+    >>> visible("a\tb" + chr(27) + "[2J")
+    'a\tb\\x1b[2J'
+    """
+    return text.translate(_CONTROLS)
 
 
 def print_document(document: Any) -> None:
@@ -129,9 +137,9 @@ def print_error_document(
 
 def print_error(error: UALError, *, as_json: bool) -> None:
     """Print an error for people, and for machines where they asked."""
-    click.echo(f"error [{error.problem_code}]: {error.message}", err=True)
+    click.echo(visible(f"error [{error.problem_code}]: {error.message}"), err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(visible(f"hint: {error.hint}"), err=True)
     if as_json:
         print_error_document(error.problem_code, error.message, hint=error.hint, context=error.context)
 

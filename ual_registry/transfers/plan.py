@@ -100,7 +100,11 @@ def layer_map(source_layers: int, target_layers: int) -> tuple[int, ...]:
 
 
 def make_plan(
-    manifest: Manifest, target: BaseConfig, *, target_id: str | None = None, rotary: RotaryPolicy = RotaryPolicy.DROP
+    manifest: Manifest,
+    target: BaseConfig,
+    *,
+    target_id: str | None = None,
+    rotary: RotaryPolicy | str = RotaryPolicy.DROP,
 ) -> TransferPlan:
     """Plan the transfer of an adapter.
 
@@ -111,14 +115,18 @@ def make_plan(
         rotary: What to do with query and key where rotary position embedding differs.
 
     Raises:
-        TransferError: The adapter holds what a projection would change the meaning of.
+        TransferError: The adapter holds what a projection would change the meaning of, or there is no such policy.
         NoCounterpartError: Nothing of it has a place in the target.
         BinderError: The target is unknown.
     """
     _refuse_what_cannot_be_projected(manifest)
+    if rotary not in list(RotaryPolicy):
+        known = ", ".join(RotaryPolicy)
+        raise TransferError(f"rotary policy {str(rotary)!r}: expected one of {known}", code="unknown-rotary")
+    policy = RotaryPolicy(rotary)
     binding = bind(target)
     base = describe_base(target, id=target_id)
-    planner = _Planner(manifest, base, target, binding, rotary)
+    planner = _Planner(manifest, base, target, binding, policy)
     moves = tuple(planner.moves())
     if all(move.action is Action.DROPPED for move in moves):
         reasons = "; ".join(dict.fromkeys(move.reason for move in moves))
@@ -126,7 +134,7 @@ def make_plan(
             f"no entry of the adapter has a place in {base.id}: {reasons}",
             context={"source": manifest.base_model.architecture, "target": base.architecture},
         )
-    return TransferPlan(source=manifest.base_model, target=base, layers=planner.layers, rotary=rotary, moves=moves)
+    return TransferPlan(source=manifest.base_model, target=base, layers=planner.layers, rotary=policy, moves=moves)
 
 
 def _refuse_what_cannot_be_projected(manifest: Manifest) -> None:

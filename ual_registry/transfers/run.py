@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -68,11 +69,12 @@ def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_di
 
     Raises:
         TransferError: There is no such method.
-        NumericalError: A factor is not finite, or does not fit its dtype after projection.
+        NumericalError: A factor or the norm of an entry is not finite, or a factor does not fit its dtype after
+            projection.
     """
     if method not in METHODS:
         raise TransferError(f"method {method!r}: expected one of {', '.join(METHODS)}", code="unknown-method")
-    energies = {entry.label: norm(entry_factors(adapter, entry)) ** 2 for entry in adapter.entries}
+    energies = {entry.label: _energy(adapter, entry) for entry in adapter.entries}
     fitted = [_fit(adapter, move, method) for move in plan.moves if move.action is not Action.DROPPED]
     report = TransferReport(
         plan=plan,
@@ -92,6 +94,14 @@ def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_di
     return TransferResult(
         adapter=Adapter(replace(manifest, lineage=lineage, provenance=(statement,)), tensors), report=report
     )
+
+
+def _energy(adapter: Adapter, entry: Entry) -> float:
+    """Return the squared norm of an entry."""
+    found = norm(entry_factors(adapter, entry)) ** 2
+    if not math.isfinite(found):
+        raise NumericalError(f"{entry.label}: its norm does not fit float64", context={"entry": entry.label})
+    return found
 
 
 def _fit(adapter: Adapter, move: Move, method: str) -> _Fitted:
@@ -145,8 +155,13 @@ def _store_untouched(
     shared = _name(items[0].slot, "lora_A")
     for item in items:
         source, name = item.entry, _name(item.slot, "lora_B")
-        parts = {shared: adapter.tensors[source.lora_A], name: adapter.tensors[source.lora_B]}
+        parts = {shared: _copied(adapter.tensors[source.lora_A]), name: _copied(adapter.tensors[source.lora_B])}
         yield _entry(item.slot, module, {"lora_A": shared, "lora_B": name}, source.rank, source.scaling), parts
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """Take a tensor out of its file, which may be closed before the result is written."""
+    return Tensor.of_bytes(tensor.dtype, tensor.shape, tensor.to_bytes())
 
 
 def _store_folded(module: TargetModule, items: list[_Fitted]) -> Iterator[tuple[Entry, dict[str, Tensor]]]:

@@ -10,7 +10,7 @@ from ual_registry.air.model import Manifest
 from ual_registry.air.read import read, verify
 from ual_registry.air.write import write_sealed
 from ual_registry.binders.base import load_base
-from ual_registry.errors import BinderError
+from ual_registry.errors import BinderError, ForeignFormatError
 from ual_registry.interop import from_peft as peft_reader
 from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE, require_files
 from ual_registry.interop.to_peft import to_peft
@@ -101,9 +101,16 @@ def convert_to_air(
 
     Raises:
         BinderError: No base model is given, or see ``from_peft``.
+        ForeignFormatError: ``source`` is a file, or see ``from_peft``.
         UALError: As ``from_peft`` and ``air.write.write_sealed``.
     """
     folder, file, labels = Path(source), Path(target), labels or Labels()
+    if folder.is_file():
+        raise ForeignFormatError(
+            f"{folder}: is a file, expected a PEFT folder",
+            context={"path": str(folder)},
+            hint="an AIR file becomes a PEFT folder by 'ual convert FILE.air FOLDER'",
+        )
     require_files(folder)
     if base is None:
         raise BinderError(

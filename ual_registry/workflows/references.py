@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ual_registry.errors import ForeignFormatError, RegistryNotFoundError
+from ual_registry.errors import ForeignFormatError, RegistryError
 
 __all__ = ["locate"]
 
@@ -13,28 +13,38 @@ def locate(reference: str) -> Path:
     """Return the AIR file that a reference means.
 
     A reference is a path where it ends in ``.air`` or holds a separator; otherwise it is ``name``, ``name@3``,
-    ``name@alias`` or ``sha256:...`` in the registry.
+    ``name@alias`` or ``sha256:...`` in the registry, whatever files of that name stand in the working folder.
 
     Raises:
         RegistryError: It names nothing in the registry.
         ForeignFormatError: It is a folder.
     """
     path = Path(reference)
-    is_path = reference.endswith(".air") or "/" in reference or "\\" in reference
-    if is_path and not path.is_dir():
+    if reference.endswith(".air") or "/" in reference or "\\" in reference:
+        if path.is_dir():
+            raise _is_folder(reference)
         return path
-    if path.is_dir():
-        raise ForeignFormatError(
-            f"{reference}: is a folder, expected an AIR file or the name of a registered adapter",
-            code="folder",
-            hint=f"a PEFT folder becomes an AIR file by 'ual convert {reference} FILE.air --base BASE'",
-        )
     # The registry brings a database library along, which a path does not need.
     from ual_registry.registry.registry import Registry  # noqa: PLC0415
 
     try:
         return Registry.open().find(reference)
-    except RegistryNotFoundError as error:
+    except RegistryError as error:
+        if error.problem_code not in _NAMES_NOTHING or not reference:
+            raise
+        if path.is_dir():
+            raise _is_folder(reference) from error
         if path.is_file():
             error.hint = f"to use the file, write ./{reference}"
         raise
+
+
+_NAMES_NOTHING = ("not-found", "name")
+
+
+def _is_folder(reference: str) -> ForeignFormatError:
+    return ForeignFormatError(
+        f"{reference}: is a folder, expected an AIR file or the name of a registered adapter",
+        code="folder",
+        hint=f"a PEFT folder becomes an AIR file by 'ual convert {reference} FILE.air --base BASE'",
+    )

@@ -43,9 +43,9 @@ def plan_transfer(
     """
     config = load_base(Path(target))
     if isinstance(source, Adapter):
-        return make_plan(source.manifest, config, target_id=target_id, rotary=RotaryPolicy(rotary))
+        return make_plan(source.manifest, config, target_id=target_id, rotary=rotary)
     with read(locate(str(source))) as adapter:
-        return make_plan(adapter.manifest, config, target_id=target_id, rotary=RotaryPolicy(rotary))
+        return make_plan(adapter.manifest, config, target_id=target_id, rotary=rotary)
 
 
 def transfer(

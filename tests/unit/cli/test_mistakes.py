@@ -1,0 +1,374 @@
+"""Silly mistakes: one message, one code, no traceback, and with ``--json`` one document."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from tests.unit.cli.conftest import Result, Ual
+from ual_registry.cli import main as main_module
+from ual_registry.cli.main import COMMANDS, cli, main, run
+from ual_registry.cli.output import jsonable, print_error_document, size_text, wants_json
+from ual_registry.errors import UALError
+from ual_registry.workflows import store
+from ual_registry.workflows import transfer as transfer_workflow
+
+FOLDER_HINT = "a PEFT folder becomes an AIR file by 'ual convert {} FILE.air --base BASE'"
+BASE_HINT = (
+    "a base model is given as a local model folder or its config.json; for a model on the Hub, "
+    "download its config.json first"
+)
+EXTRA = "a tensor without a role cannot be projected"
+CHECK = "check the path"
+NO_SUCH = "No such file or directory"
+NOT_A_FILE = "{}: is a folder, expected an AIR file or the name of a registered adapter"
+TOO_LARGE = "header of 7308057357401981183 bytes is over the limit of 100000000"
+NAME = "expected 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit"
+EXISTS_HINT = "choose another name, or pass --force to replace it"
+HOLDS = "this registry holds: med"
+
+MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
+    # command: exit code, error code, message, hint
+    "show none.air": (11, "storage", f"cannot read none.air: {NO_SUCH}", CHECK),
+    "show empty": (3, "folder", NOT_A_FILE.format("empty"), FOLDER_HINT.format("empty")),
+    "show broken.air": (3, "header-too-large", f"broken.air: {TOO_LARGE}", "this is probably not a safetensors file"),
+    "show none": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
+    "show med@none": (8, "not-found", "adapter 'med' has no alias 'none' (known: production)", None),
+    "show med@7": (8, "not-found", "adapter 'med' has no revision 7 (newest: 1)", None),
+    "show ''": (8, "name", f"adapter name '': {NAME}", None),
+    "show '--' -x": (8, "name", f"adapter name '-x': {NAME}", None),
+    "show sha256:12": (
+        3,
+        "digest-form",
+        "digest 'sha256:12': expected 'sha256:' and 64 lower-case hexadecimal digits",
+        None,
+    ),
+    "show card": (8, "not-found", "adapter 'card': not in this registry", "to use the file, write ./card"),
+    "show 'a folder'": (3, "folder", NOT_A_FILE.format("a folder"), FOLDER_HINT.format("a folder")),
+    "show empty/": (3, "folder", NOT_A_FILE.format("empty/"), FOLDER_HINT.format("empty/")),
+    "show 'a file'": (8, "name", f"adapter name 'a file': {NAME}", "to use the file, write ./a file"),
+    "show med@'a b'": (
+        8,
+        "name",
+        "alias 'a b': expected letters, digits, '.', '_' and '-', not digits alone",
+        None,
+    ),
+    "show ./card": (3, "truncated", "card: file has 6 bytes, fewer than the 8 that hold the header's length", None),
+    "convert none out.air --base base": (11, "storage", "cannot read none: no such folder", CHECK),
+    "convert none.air out": (11, "storage", f"cannot read none.air: {NO_SUCH}", CHECK),
+    "convert small.air out.air": (
+        3,
+        "foreign-format",
+        "small.air: is a file, expected a PEFT folder",
+        "an AIR file becomes a PEFT folder by 'ual convert FILE.air FOLDER'",
+    ),
+    "convert peft out.air": (
+        4,
+        "no-base",
+        "peft: which base model was it trained on?",
+        "pass --base with the base model's folder or its config.json; its dimensions are needed",
+    ),
+    "convert peft out.air --base none": (
+        11,
+        "storage",
+        "cannot read none: no such file or folder",
+        BASE_HINT,
+    ),
+    "convert peft small.air --base base": (11, "exists", "cannot write small.air: it exists already", EXISTS_HINT),
+    "convert peft none/out.air --base base": (11, "storage", f"cannot write none/out.air: {NO_SUCH}", CHECK),
+    "convert peft out --to peft": (3, "folder", NOT_A_FILE.format("peft"), FOLDER_HINT.format("peft")),
+    "convert small.air peft": (11, "exists", "cannot write peft: it exists already", EXISTS_HINT),
+    "convert med@production none/out": (
+        3,
+        "extra-without-origin",
+        "base_model.model.score.weight: without the original configuration PEFT would not load this tensor",
+        None,
+    ),
+    "add none.air --name x": (11, "storage", f"cannot read none.air: {NO_SUCH}", CHECK),
+    "add peft --name x": (3, "folder", "peft: is a folder, expected an AIR file", FOLDER_HINT.format("peft")),
+    "add broken.air --name x": (
+        3,
+        "header-too-large",
+        f"broken.air: {TOO_LARGE}",
+        "this is probably not a safetensors file",
+    ),
+    "add small.air --name 'a b'": (8, "name", f"adapter name 'a b': {NAME}", None),
+    "add small.air --name a --alias 3": (
+        8,
+        "name",
+        "alias '3': expected letters, digits, '.', '_' and '-', not digits alone",
+        None,
+    ),
+    "get none -o out.air": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
+    "get med -o small.air": (11, "exists", "cannot write small.air: it exists already", EXISTS_HINT),
+    "get med -o none/out.air": (11, "storage", f"cannot write none/out.air: {NO_SUCH}", CHECK),
+    "get med -o empty": (11, "storage", "cannot write empty: Is a directory", "give a file, not a folder"),
+    "get small.air -o out.air": (8, "not-found", "adapter 'small.air': not in this registry", HOLDS),
+    "search rank": (
+        8,
+        "query",
+        "query, column 1: unexpected here; expected a term such as role:mlp_gate\n  rank\n  ^",
+        "fields: base, role, rank, domain, name, method, license",
+    ),
+    "lineage none": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
+    "alias none production 1": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
+    "alias med production 9": (8, "not-found", "adapter 'med' has no revision 9 (newest: 1)", None),
+    "alias med 7 1": (8, "name", "alias '7': expected letters, digits, '.', '_' and '-', not digits alone", None),
+    "transfer none.air --to base -o out.air": (11, "storage", f"cannot read none.air: {NO_SUCH}", CHECK),
+    "transfer small.air --to base -o none/out.air": (11, "storage", f"cannot write none/out.air: {NO_SUCH}", CHECK),
+    "transfer small.air --to base/none.json --plan": (
+        11,
+        "storage",
+        "cannot read base/none.json: no such file or folder",
+        BASE_HINT,
+    ),
+    "transfer small.air --to empty --plan": (11, "storage", f"cannot read empty/config.json: {NO_SUCH}", CHECK),
+    "transfer small.air --to card --plan": (
+        4,
+        "binder-data",
+        "card: not JSON in UTF-8: Expecting value: line 1 column 1 (char 0)",
+        None,
+    ),
+    "transfer peft --to base --plan": (3, "folder", NOT_A_FILE.format("peft"), FOLDER_HINT.format("peft")),
+    "transfer small.air --to t5 --plan": (
+        5,
+        "no-counterpart",
+        f"no entry of the adapter has a place in t5: the target has two stacks; {EXTRA}",
+        None,
+    ),
+}
+
+
+@pytest.fixture
+def shelf(ual: Ual) -> Ual:
+    """The working folder and a registry of one adapter."""
+    assert ual("add", "small.air", "--name", "med", "--alias", "production").code == 0
+    Path("card").write_text("a card")
+    Path("a file").touch()
+    Path("a folder").mkdir()
+    Path("t5").mkdir()
+    numbers = ("d_model", "num_layers", "num_decoder_layers", "num_heads", "d_kv", "d_ff", "vocab_size")
+    Path("t5/config.json").write_text(json.dumps({"model_type": "t5", **dict.fromkeys(numbers, 4)}))
+    return ual
+
+
+def snapshot() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_mistake_is_told_of_in_one_message(shelf: Ual, command: str) -> None:
+    code, name, message, hint = MISTAKES[command]
+    before = snapshot()
+    result = shelf(*shlex.split(command))
+    assert result == Result(code, "", f"error [{name}]: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+
+    flag, *rest = [*shlex.split(command)]
+    again = shelf(flag, "--json", *rest)
+    assert (again.code, again.err) == (result.code, result.err)
+    document = again.document
+    assert list(document) == ["error"]
+    error = document["error"]
+    assert list(error) == ["code", "message", "hint", "context"]
+    assert (error["code"], error["message"], error["hint"]) == (name, message, hint)
+    assert snapshot() == before
+
+
+USAGE = {
+    "": "",
+    "none": "No such command 'none'.",
+    "validate": "Missing argument 'PATH...'.",
+    "show": "Missing argument 'REF'.",
+    "show a b": "Got unexpected extra argument (b)",
+    "convert peft": "Missing argument 'DST'.",
+    "convert a b --to gguf": "Invalid value for '--to': 'gguf' is not one of 'air', 'peft'.",
+    "add small.air": "Missing option '--name'.",
+    "get med": "Missing option '-o' / '--output'.",
+    "search --limit 0 x": "Invalid value for '--limit': 0 is not in the range 1<=x<=100000.",
+    "search --limit x y": "Invalid value for '--limit': 'x' is not a valid integer range.",
+    "alias med production": "Missing argument 'REV'.",
+    "alias med production 1 --expected=-1": "Invalid value for '--expected': -1 is not in the range x>=0.",
+    "list --colour": "No such option '--colour'.",
+    "transfer small.air": "Missing option '--to'.",
+    "transfer small.air --to base": "give -o PATH, or --plan to see what would happen",
+    "transfer small.air --to base -o x --method magic": (
+        "Invalid value for '--method': 'magic' is not one of 'svd', 'truncate', 'interpolate'."
+    ),
+    "transfer small.air --to base -o x --rotary perhaps": (
+        "Invalid value for '--rotary': 'perhaps' is not one of 'drop', 'project'."
+    ),
+    "db none": "No such command 'none'.",
+}
+
+
+@pytest.mark.parametrize("command", USAGE)
+def test_wrong_usage_is_code_2(ual: Ual, command: str) -> None:
+    result = ual(*shlex.split(command))
+    assert (result.code, result.out) == (2, "")
+    if USAGE[command]:
+        assert result.err.splitlines()[-1] == f"Error: {USAGE[command]}"
+        assert result.err.startswith("Usage: ual ")
+        again = ual(*shlex.split(command), "--json")
+        assert (again.code, list(again.document)) == (2, ["error"])
+        assert again.document["error"] == {"code": "usage", "message": USAGE[command], "hint": None, "context": {}}
+    else:
+        assert "validate" in result.err
+
+
+def test_without_torch_the_extra_is_named(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer_workflow.importlib.util, "find_spec", lambda _: None)
+    assert ual("transfer", "small.air", "--to", "base", "-o", "out.air") == Result(
+        10,
+        "",
+        "error [missing-extra]: transfer needs the extra 'torch', which is not installed\n"
+        "hint: pip install 'ual-registry[torch]'\n",
+    )
+    assert ual("transfer", "small.air", "--to", "base", "--plan").code == 0
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError("what nobody thought of")
+
+
+def test_a_bug_is_told_as_one(ual: Ual, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(store, "list_adapters", broken)
+    told = (
+        "internal error: ZeroDivisionError: what nobody thought of\n"
+        "this is a bug in ual; please report it with the command that you ran\n"
+    )
+    assert ual("list") == Result(1, "", told + "(set UAL_TRACEBACK=1 to see where it happened)\n")
+    result = ual("list", "--json")
+    assert (result.code, result.document) == (
+        1,
+        {
+            "error": {
+                "code": "internal",
+                "message": "ZeroDivisionError: what nobody thought of",
+                "hint": None,
+                "context": {},
+            }
+        },
+    )
+    monkeypatch.setenv("UAL_TRACEBACK", "1")
+    assert run(["list"]) == 1
+    caught = capsys.readouterr().err
+    assert caught.startswith(told + "Traceback (most recent call last):\n")
+    assert caught.endswith("ZeroDivisionError: what nobody thought of\n")
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, click.Abort, EOFError])
+def test_an_interrupt_is_code_130(ual: Ual, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
+    def interrupt() -> None:
+        raise kind
+
+    monkeypatch.setattr(store, "list_adapters", interrupt)
+    result = ual("list")
+    assert (result.code, result.out, result.err.strip()) == (130, "", "interrupted")
+
+
+def test_a_reader_of_help_that_went_away_is_no_error(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise SystemExit(1)  # what click makes of a closed pipe
+
+    monkeypatch.setattr(main_module.cli, "main", gone)
+    assert ual("--help").code == 0
+
+
+def test_a_detail_is_for_the_curious(capsys: pytest.CaptureFixture[str]) -> None:
+    assert wants_json(["list", "--json"]) is True
+    assert wants_json(["list"]) is False
+    print_error_document("c", "m", hint="h", context={"path": Path("x"), "many": (1, 2)})
+    assert json.loads(capsys.readouterr().out) == {
+        "error": {"code": "c", "message": "m", "hint": "h", "context": {"path": "x", "many": [1, 2]}}
+    }
+    assert jsonable({1: (None, True)}) == {"1": [None, True]}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (9_870_000, "9.87 MB"), (5 * 10**15, "5e+03 TB")]
+)
+def test_sizes_are_for_people(size: int, expected: str) -> None:
+    assert size_text(size) == expected
+
+
+def test_main_exits_with_the_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import sys
+
+    monkeypatch.setattr(sys, "argv", ["ual", "show", "none.air"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 11
+    assert (sys.stdout.errors, sys.stderr.errors) == ("backslashreplace", "backslashreplace")
+
+
+def commands() -> dict[str, click.Command]:
+    """Return every command and subcommand by its words."""
+    context = click.Context(cli)
+    found: dict[str, click.Command] = {}
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        found[name] = command
+        if isinstance(command, click.Group):
+            found |= {f"{name} {own}": sub for own, sub in command.commands.items()}
+    return found
+
+
+def test_every_command_is_in_the_help_with_its_group(ual: Ual) -> None:
+    result = ual("--help")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    titles = {title: lines.index(f"{title}:") for title in COMMANDS}
+    assert list(titles.values()) == sorted(titles.values())
+    for title, group in COMMANDS.items():
+        section = lines[titles[title] + 1 :]
+        named = [line.split()[0] for line in section[: section.index("") if "" in section else None] if line[2] != " "]
+        assert named == list(group)
+    assert ual("-h").out == result.out
+
+
+@pytest.mark.parametrize("words", [*commands(), "db"])
+def test_every_command_and_option_has_help(ual: Ual, words: str) -> None:
+    command = commands()[words]
+    result = ual(*words.split(), "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"Usage: ual {words} ")
+    assert "\\b" not in result.out
+    assert command.help
+    assert command.help.splitlines()[0].rstrip().endswith((".", ";", "many", "them."))
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options if not (option.help or "").endswith((".", "PATH.", "it.", "none."))] == []
+    if not isinstance(command, click.Group):
+        own = {word for option in options for word in option.opts}
+        assert {"--json", "-q", "--quiet", "-v", "--verbose"} <= own
+
+
+def test_the_version_is_that_of_the_package(ual: Ual) -> None:
+    from importlib.metadata import version
+
+    assert ual("--version") == Result(0, f"ual, version {version('ual-registry')}\n", "")
+
+
+def test_methods_are_those_of_the_table() -> None:
+    from ual_registry.cli.transfer import _METHODS
+    from ual_registry.projection.methods import METHODS
+
+    assert tuple(METHODS) == _METHODS
+
+
+def test_an_error_without_a_hint_or_context_is_a_whole_document(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise UALError("no")
+
+    monkeypatch.setattr(store, "list_adapters", refuse)
+    result = ual("list", "--json")
+    assert (result.code, result.err) == (3, "error [error]: no\n")
+    assert result.document == {"error": {"code": "error", "message": "no", "hint": None, "context": {}}}

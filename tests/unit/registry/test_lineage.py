@@ -1,0 +1,153 @@
+"""What an artifact was made from and what was made from it, over generations."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.registry.conftest import Files
+from ual_registry.errors import RegistryNotFoundError
+from ual_registry.registry.records import LineageEdge, LineageGraph, LineageNode
+from ual_registry.registry.registry import Registry
+
+UNKNOWN = "sha256:" + "ab" * 32
+
+
+class Family:
+    """Six artifacts: an unregistered parent, a chain of three, a second child, and one made from two.
+
+    unknown -> one -> two -> three
+                 \\-> other -/
+    """
+
+    def __init__(self, registry: Registry, files: Files) -> None:
+        self.registry = registry
+        made: dict[str, str] = {}
+        for name, parents in {
+            "one": (),
+            "two": (("one", "projected_from"),),
+            "other": (("one", "converted_from"),),
+            "three": (("two", "projected_from"), ("other", "merged_from")),
+            "lonely": (),
+        }.items():
+            edges = tuple((made[parent], relation) for parent, relation in parents)
+            if name == "one":
+                edges = ((UNKNOWN, "trained_from"),)
+            made[name] = registry.add(files.make(parents=edges), name=name).digest
+        self.digests = {**made, "unknown": UNKNOWN}
+
+    def edge(self, child: str, relation: str, parent: str) -> LineageEdge:
+        return LineageEdge(child=self.digests[child], parent=self.digests[parent], relation=relation)
+
+    def graph(self, root: str, members: set[str], edges: set[LineageEdge]) -> LineageGraph:
+        nodes = {
+            self.digests[name]: LineageNode(
+                digest=self.digests[name],
+                names=() if name == "unknown" else (f"{name}@1",),
+                base=None if name == "unknown" else "tiny",
+            )
+            for name in members
+        }
+        return LineageGraph(root=self.digests[root], nodes=nodes, edges=tuple(sorted(edges)))
+
+
+@pytest.fixture
+def family(registry: Registry, files: Files) -> Family:
+    return Family(registry, files)
+
+
+def test_ancestors_are_followed_to_the_ends_even_where_they_are_not_registered(family: Family) -> None:
+    assert family.registry.lineage("three", down=False) == family.graph(
+        "three",
+        {"three", "two", "other", "one", "unknown"},
+        {
+            family.edge("three", "projected_from", "two"),
+            family.edge("three", "merged_from", "other"),
+            family.edge("two", "projected_from", "one"),
+            family.edge("other", "converted_from", "one"),
+            family.edge("one", "trained_from", "unknown"),
+        },
+    )
+
+
+def test_descendants_are_followed_to_the_ends(family: Family) -> None:
+    assert family.registry.lineage("one", up=False) == family.graph(
+        "one",
+        {"one", "two", "other", "three"},
+        {
+            family.edge("three", "projected_from", "two"),
+            family.edge("three", "merged_from", "other"),
+            family.edge("two", "projected_from", "one"),
+            family.edge("other", "converted_from", "one"),
+        },
+    )
+
+
+def test_both_ways_leave_out_what_is_only_related(family: Family) -> None:
+    """``other`` is a sibling of ``two``: no ancestor of it and no descendant."""
+    assert family.registry.lineage("two") == family.graph(
+        "two",
+        {"unknown", "one", "two", "three"},
+        {
+            family.edge("one", "trained_from", "unknown"),
+            family.edge("two", "projected_from", "one"),
+            family.edge("three", "projected_from", "two"),
+        },
+    )
+
+
+def test_neither_way_and_a_lonely_artifact_are_one_node(family: Family) -> None:
+    assert family.registry.lineage("two", up=False, down=False) == family.graph("two", {"two"}, set())
+    assert family.registry.lineage("lonely") == family.graph("lonely", {"lonely"}, set())
+
+
+def test_an_artifact_has_every_name_it_is_kept_under(registry: Registry, files: Files) -> None:
+    path = files.make()
+    digest = registry.add(path, name="z").digest
+    registry.add(files.make(), name="a")
+    registry.add(path, name="a")
+    assert registry.lineage(digest).nodes[digest].names == ("a@2", "z@1")
+
+
+def test_an_artifact_that_names_itself_or_a_circle_ends(registry: Registry, files: Files) -> None:
+    """A digest cannot be known before the file is made, but rows can be written by other hands."""
+    from ual_registry.registry.tables import LineageRow
+
+    one = registry.add(files.make(), name="one").digest
+    two = registry.add(files.make(), name="two").digest
+    with registry.database.session(writes=True) as session:
+        for child, parent in ((one, one), (one, two), (two, one)):
+            session.add(LineageRow(child_digest=child, parent_digest=parent, relation="projected_from"))
+    found = registry.lineage("one")
+    assert {(edge.child, edge.parent) for edge in found.edges} == {(one, one), (one, two), (two, one)}
+    assert set(found.nodes) == {one, two}
+
+
+def test_a_long_chain_is_followed(registry: Registry, files: Files) -> None:
+    digest = registry.add(files.make(), name="chain").digest
+    for _ in range(30):
+        digest = registry.add(files.make(parents=((digest, "projected_from"),)), name="chain").digest
+    assert [len(registry.lineage(f"chain@{number}").edges) for number in (1, 16, 31)] == [30, 30, 30]
+    assert len(registry.lineage("chain@16", down=False).edges) == 15
+
+
+def test_edges_of_one_digest_are_told_apart(family: Family) -> None:
+    graph = family.registry.lineage("three", down=False)
+    assert set(graph.parents(family.digests["three"])) == {
+        family.edge("three", "projected_from", "two"),
+        family.edge("three", "merged_from", "other"),
+    }
+    assert set(graph.children(family.digests["one"])) == {
+        family.edge("two", "projected_from", "one"),
+        family.edge("other", "converted_from", "one"),
+    }
+
+
+def test_a_parent_named_twice_is_one_edge(registry: Registry, files: Files) -> None:
+    path = files.make(parents=((UNKNOWN, "projected_from"), (UNKNOWN, "merged_from")))
+    digest = registry.add(path, name="one").digest
+    assert [edge.relation for edge in registry.lineage(digest).edges] == ["merged_from", "projected_from"]
+
+
+def test_lineage_of_nothing_is_told_of(registry: Registry) -> None:
+    with pytest.raises(RegistryNotFoundError, match="adapter 'none': not in this registry"):
+        registry.lineage("none")
