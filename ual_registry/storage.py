@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from ual_registry.errors import StorageError
 
-__all__ = ["atomic_file", "atomic_folder", "check_free", "read_file"]
+__all__ = ["atomic_file", "atomic_folder", "check_target", "read_file"]
 
 
 def read_file(path: Path, *, limit_bytes: int) -> bytes:
@@ -35,12 +35,35 @@ def read_file(path: Path, *, limit_bytes: int) -> bytes:
     return data
 
 
-def check_free(path: Path) -> None:
-    """Check that nothing is lost by writing to ``path``.
+def check_target(path: Path, *, force: bool, replaceable: str | None = None) -> None:
+    """Check, before any work is done, that ``path`` can be written and that nothing is lost by it.
+
+    Args:
+        path: Where a file or folder shall be written.
+        force: Whether to replace what is there.
+        replaceable: Name of the file that marks a folder as one of ours; no other folder is ever replaced.
 
     Raises:
-        StorageError: Something is there already, or it cannot be told.
+        StorageError: Something is there already, its folder is missing, or it cannot be told.
     """
+    if not path.absolute().parent.is_dir():
+        raise StorageError(
+            f"cannot write {path}: there is no folder {path.parent}",
+            context={"path": str(path)},
+            hint="make the folder first, or check the path",
+        )
+    if not force:
+        _check_free(path)
+    elif path.is_dir() and any(path.iterdir()) and not (replaceable and (path / replaceable).is_file()):
+        raise StorageError(
+            f"cannot replace {path}: it is a folder with other things in it",
+            context={"path": str(path)},
+            code="exists",
+            hint="choose another name, or remove the folder yourself",
+        )
+
+
+def _check_free(path: Path) -> None:
     try:
         is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     except OSError as error:

@@ -13,7 +13,7 @@ from tests.handmade import small_adapter
 from ual_registry.air.write import write
 from ual_registry.errors import StorageError
 from ual_registry.interop.to_peft import to_peft
-from ual_registry.storage import atomic_file, atomic_folder, check_free, read_file
+from ual_registry.storage import atomic_file, atomic_folder, check_target, read_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -146,8 +146,26 @@ def test_a_missing_file_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_place_is_free_where_nothing_or_an_empty_folder_stands(tmp_path: Path) -> None:
-    check_free(tmp_path / "none")
-    check_free(tmp_path)
+    check_target(tmp_path / "none", force=False)
+    check_target(tmp_path, force=False)
+
+
+def test_a_place_in_a_missing_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "a"
+    with pytest.raises(StorageError) as caught:
+        check_target(path, force=True)
+    assert caught.value.message == f"cannot write {path}: there is no folder {path.parent}"
+
+
+def test_only_a_folder_of_ours_is_replaced_by_force(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(StorageError) as caught:
+        check_target(tmp_path, force=True, replaceable="mark")
+    assert caught.value.problem_code == "exists"
+    assert caught.value.message == f"cannot replace {tmp_path}: it is a folder with other things in it"
+    (tmp_path / "mark").write_text("")
+    check_target(tmp_path, force=True, replaceable="mark")
+    check_target(tmp_path / "mark", force=True)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -159,7 +177,7 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path, kind: str) -> None:
     else:
         path.write_text("")
     with pytest.raises(StorageError) as caught:
-        check_free(path)
+        check_target(path, force=False)
     assert caught.value.problem_code == "exists"
     assert caught.value.message == f"cannot write {path}: it exists already"
     assert caught.value.hint == "choose another name, or pass --force to replace it"
@@ -168,7 +186,7 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path, kind: str) -> None:
 def test_a_place_that_cannot_be_looked_at_is_a_storage_error(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 300)
     with pytest.raises(StorageError) as caught:
-        check_free(path)
+        check_target(path, force=False)
     assert caught.value.message == f"cannot read {path}: File name too long"
 
 

@@ -74,8 +74,10 @@ class FileSource:
         """Return exactly ``length`` bytes from ``offset``.
 
         Raises:
-            StorageError: The file cannot be read, or became shorter.
+            StorageError: The file cannot be read, became shorter, or was closed.
         """
+        if not self.close.alive:  # the descriptor's number may belong to another file by now
+            raise StorageError(f"cannot read {self.path}: it was closed", context={"path": str(self.path)})
         try:
             data = os.pread(self._descriptor, length, offset)
         except OSError as error:

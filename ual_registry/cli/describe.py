@@ -29,7 +29,7 @@ def description_text(description: Description) -> str:
     """Return the text for people."""
     manifest = description.manifest
     lines = [
-        f"{description.path}  AIR {manifest.air_version} {manifest.kind}, {size_text(description.size_bytes)}",
+        f"{description.reference}  AIR {manifest.air_version} {manifest.kind}, {size_text(description.size_bytes)}",
         f"digest     {description.digest}",
         *_labels(manifest),
         f"base       {_base_text(manifest.base_model)}",

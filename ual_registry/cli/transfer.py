@@ -11,7 +11,7 @@ import click
 from ual_registry.air.write import write
 from ual_registry.cli.describe import layers_text
 from ual_registry.cli.output import Output, common_options, size_text, table
-from ual_registry.storage import check_free
+from ual_registry.storage import check_target
 from ual_registry.transfers.plan import Move, TransferPlan
 from ual_registry.workflows.transfer import DEFAULT_METHOD, plan_transfer, transfer
 
@@ -29,6 +29,7 @@ _METHODS = ("svd", "truncate", "interpolate")
     "--to", "target", required=True, metavar="BASE", help="Base model to go to: its folder, or its config.json."
 )
 @click.option("--to-id", "target_id", help="Hub id of that base model, as a label.")
+@click.option("--to-revision", "target_revision", help="Commit of that base model.")
 @click.option(
     "--method", type=click.Choice(_METHODS), default=DEFAULT_METHOD, show_default=True, help="How to fit shapes."
 )
@@ -49,15 +50,14 @@ def transfer_command(ref: str, output: Output, **options: Any) -> None:
     The methods here pair feature i of one model with feature i of the other. Between unrelated base models that carries
     nothing: they are controls. Measure the result before you use it.
     """
-    path, how = options["path"], {name: options[name] for name in ("target_id", "rotary")}
+    path, how = options["path"], {name: options[name] for name in ("target_id", "target_revision", "rotary")}
     if options["plan_only"]:
         plan = plan_transfer(ref, options["target"], **how)
         output.result(_plan_document(plan), lambda: _plan_text(plan, is_verbose=output.is_verbose))
         return
     if path is None:
         raise click.UsageError("give -o PATH, or --plan to see what would happen")
-    if not options["force"]:
-        check_free(Path(path))
+    check_target(Path(path), force=options["force"])
     result = transfer(ref, options["target"], method=options["method"], **how)
     digest = write(result.adapter, path)
     document = {"path": path, "digest": str(digest), **_report_document(result.report)}

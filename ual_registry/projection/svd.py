@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ual_registry.projection.factors import Factors, SingularFactors, singular_factors
-from ual_registry.projection.truncate import resize_features
+from ual_registry.projection.factors import Factors, balance
+from ual_registry.projection.truncate import truncate
 
 __all__ = ["svd", "width_scale"]
 
@@ -31,9 +31,4 @@ def svd(factors: Factors, in_features: int, out_features: int) -> Factors:
         in_features: Columns of the result.
         out_features: Rows of the result.
     """
-    found = singular_factors(factors)
-    return SingularFactors(
-        resize_features(found.left.T, out_features).T,
-        found.values * width_scale(factors, in_features, out_features),
-        resize_features(found.right, in_features),
-    ).balanced()
+    return truncate(balance(factors, width_scale(factors, in_features, out_features)), in_features, out_features)

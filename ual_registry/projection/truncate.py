@@ -20,7 +20,8 @@ def resize_features(matrix: torch.Tensor, width: int) -> torch.Tensor:
     Returns:
         Shape (..., width).
     """
-    return pad(matrix[..., :width], (0, max(width - matrix.shape[-1], 0)))
+    missing = width - matrix.shape[-1]
+    return pad(matrix, (0, missing)) if missing > 0 else matrix[..., :width]
 
 
 def truncate(factors: Factors, in_features: int, out_features: int) -> Factors:

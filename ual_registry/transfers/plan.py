@@ -104,6 +104,7 @@ def make_plan(
     target: BaseConfig,
     *,
     target_id: str | None = None,
+    target_revision: str | None = None,
     rotary: RotaryPolicy | str = RotaryPolicy.DROP,
 ) -> TransferPlan:
     """Plan the transfer of an adapter.
@@ -112,6 +113,7 @@ def make_plan(
         manifest: The adapter's manifest.
         target: The base model to go to.
         target_id: Its label; the name of its folder where absent.
+        target_revision: Its commit, where known.
         rotary: What to do with query and key where rotary position embedding differs.
 
     Raises:
@@ -125,7 +127,7 @@ def make_plan(
         raise TransferError(f"rotary policy {str(rotary)!r}: expected one of {known}", code="unknown-rotary")
     policy = RotaryPolicy(rotary)
     binding = bind(target)
-    base = describe_base(target, id=target_id)
+    base = describe_base(target, id=target_id, revision=target_revision)
     planner = _Planner(manifest, base, target, binding, policy)
     moves = tuple(planner.moves())
     if all(move.action is Action.DROPPED for move in moves):

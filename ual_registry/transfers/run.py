@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -74,8 +75,9 @@ def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_di
     """
     if method not in METHODS:
         raise TransferError(f"method {method!r}: expected one of {', '.join(METHODS)}", code="unknown-method")
-    energies = {entry.label: _energy(adapter, entry) for entry in adapter.entries}
-    fitted = [_fit(adapter, move, method) for move in plan.moves if move.action is not Action.DROPPED]
+    with _one_thread():
+        energies = {entry.label: _energy(adapter, entry) for entry in adapter.entries}
+        fitted = [_fit(adapter, move, method) for move in plan.moves if move.action is not Action.DROPPED]
     report = TransferReport(
         plan=plan,
         method=method,
@@ -94,6 +96,17 @@ def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_di
     return TransferResult(
         adapter=Adapter(replace(manifest, lineage=lineage, provenance=(statement,)), tensors), report=report
     )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: handing these small products to another takes longer than computing them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _energy(adapter: Adapter, entry: Entry) -> float:

@@ -14,7 +14,7 @@ from ual_registry.errors import BinderError, ForeignFormatError
 from ual_registry.interop import from_peft as peft_reader
 from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE, require_files
 from ual_registry.interop.to_peft import to_peft
-from ual_registry.storage import check_free
+from ual_registry.storage import check_target
 
 __all__ = ["ConvertResult", "Labels", "convert_to_air", "convert_to_peft", "from_peft"]
 
@@ -118,8 +118,7 @@ def convert_to_air(
             code="no-base",
             hint="pass --base with the base model's folder or its config.json; its dimensions are needed",
         )
-    if not force:
-        check_free(file)
+    check_target(file, force=force)
     with from_peft(folder, base, base_id=labels.base_id, base_revision=labels.base_revision) as adapter:
         manifest = write_sealed(_labelled(adapter, labels), file)
         return _result(file, manifest, file.stat().st_size, _others(folder))
@@ -152,8 +151,7 @@ def convert_to_peft(source: str | Path, target: str | Path, *, force: bool = Fal
         UALError: As ``air.read.read``, ``air.read.verify`` and ``interop.to_peft.to_peft``.
     """
     folder = Path(target)
-    if not force:
-        check_free(folder)
+    check_target(folder, force=force, replaceable=CONFIG_FILE)
     with read(source) as adapter:
         verify(adapter, check_finite=False)
         to_peft(adapter, folder)

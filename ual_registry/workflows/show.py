@@ -39,6 +39,7 @@ class Description:
     """One adapter, described.
 
     Attributes:
+        reference: What the user named it by.
         path: The file.
         digest: Its digest.
         size_bytes: Its size.
@@ -47,6 +48,7 @@ class Description:
         manifest: Everything that it says about itself.
     """
 
+    reference: str
     path: str
     digest: str
     size_bytes: int
@@ -64,6 +66,7 @@ def show(reference: str) -> Description:
     path = locate(reference)
     with read(path) as adapter:
         return Description(
+            reference=reference,
             path=str(path),
             digest=str(Digest.of_file(path)),
             size_bytes=path.stat().st_size,

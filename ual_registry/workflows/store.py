@@ -9,7 +9,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import ForeignFormatError
 from ual_registry.registry.records import AdapterRecord, AddResult, AliasMove, LineageGraph, RevisionRecord
 from ual_registry.registry.registry import DEFAULT_LIMIT, Registry
-from ual_registry.storage import check_free
+from ual_registry.storage import check_target
 
 __all__ = ["add", "alias", "get", "lineage", "list_adapters", "search"]
 
@@ -37,8 +37,7 @@ def get(reference: str, target: str | Path, *, force: bool = False) -> Digest:
         StorageError: Something stands at ``target`` and ``force`` is off, or the file system refuses.
         UALError: As ``Registry.get``.
     """
-    if not force:
-        check_free(Path(target))
+    check_target(Path(target), force=force)
     return Registry.open().get(reference, target)
 
 

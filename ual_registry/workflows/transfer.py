@@ -28,6 +28,7 @@ def plan_transfer(
     target: str | Path,
     *,
     target_id: str | None = None,
+    target_revision: str | None = None,
     rotary: RotaryPolicy | str = RotaryPolicy.DROP,
 ) -> TransferPlan:
     """Say what a transfer would do, entry by entry; torch is not loaded.
@@ -36,16 +37,18 @@ def plan_transfer(
         source: An adapter, or a reference to one.
         target: The base model to go to: its folder, or its ``config.json``.
         target_id: Label of the target; the name of its folder where absent.
+        target_revision: Commit of the target, where known.
         rotary: ``drop`` or ``project`` query and key where rotary position embedding differs.
 
     Raises:
         UALError: The source or the target cannot be read, or nothing has a place in the target.
     """
     config = load_base(Path(target))
+    labels = {"target_id": target_id, "target_revision": target_revision}
     if isinstance(source, Adapter):
-        return make_plan(source.manifest, config, target_id=target_id, rotary=rotary)
+        return make_plan(source.manifest, config, rotary=rotary, **labels)
     with read(locate(str(source))) as adapter:
-        return make_plan(adapter.manifest, config, target_id=target_id, rotary=rotary)
+        return make_plan(adapter.manifest, config, rotary=rotary, **labels)
 
 
 def transfer(
@@ -54,6 +57,7 @@ def transfer(
     *,
     method: str = DEFAULT_METHOD,
     target_id: str | None = None,
+    target_revision: str | None = None,
     rotary: RotaryPolicy | str = RotaryPolicy.DROP,
 ) -> TransferResult:
     """Make a new adapter for another base model.
@@ -63,6 +67,7 @@ def transfer(
         target: The base model to go to: its folder, or its ``config.json``.
         method: ``svd``, ``truncate`` or ``interpolate``; all three are control-grade between unrelated bases.
         target_id: Label of the target; the name of its folder where absent.
+        target_revision: Commit of the target, where known.
         rotary: ``drop`` or ``project`` query and key where rotary position embedding differs.
 
     Returns:
@@ -72,21 +77,16 @@ def transfer(
         MissingExtraError: torch is not installed.
         UALError: As ``plan_transfer`` and ``transfers.run.run_transfer``.
     """
-    if isinstance(source, Adapter):
-        return _transfer(source, target, method, target_id, rotary)
-    with read(locate(str(source))) as adapter:
-        verify(adapter)
-        return _transfer(adapter, target, method, target_id, rotary)
-
-
-def _transfer(
-    adapter: Adapter, target: str | Path, method: str, target_id: str | None, rotary: RotaryPolicy | str
-) -> TransferResult:
-    plan = plan_transfer(adapter, target, target_id=target_id, rotary=rotary)
+    labels = {"target_id": target_id, "target_revision": target_revision}
+    if not isinstance(source, Adapter):
+        with read(locate(str(source))) as adapter:
+            verify(adapter)
+            return transfer(adapter, target, method=method, rotary=rotary, **labels)
+    plan = plan_transfer(source, target, rotary=rotary, **labels)
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", needed_for="transfer")
     # Waiting threads must not spin: on shared cores that makes every step many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ual_registry.transfers.run import run_transfer  # noqa: PLC0415  # loads torch
 
-    return run_transfer(adapter, plan, method=method, source_digest=file_digest(adapter))
+    return run_transfer(source, plan, method=method, source_digest=file_digest(source))

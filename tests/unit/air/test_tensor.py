@@ -27,7 +27,7 @@ def test_a_file_is_read_in_ranges_until_it_is_closed(tmp_path: Path) -> None:
     source.close()
     with pytest.raises(StorageError) as caught:
         source.read(0, 1)
-    assert caught.value.message == f"cannot read {tmp_path / 'a'}: Bad file descriptor"
+    assert caught.value.message == f"cannot read {tmp_path / 'a'}: it was closed"
 
 
 def test_a_file_that_became_shorter_is_a_storage_error(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ BASE_HINT = (
 )
 EXTRA = "a tensor without a role cannot be projected"
 CHECK = "check the path"
+NO_FOLDER = "cannot write {}: there is no folder none"
+MAKE = "make the folder first, or check the path"
 NO_SUCH = "No such file or directory"
 NOT_A_FILE = "{}: is a folder, expected an AIR file or the name of a registered adapter"
 TOO_LARGE = "header of 7308057357401981183 bytes is over the limit of 100000000"
@@ -80,10 +82,11 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
         BASE_HINT,
     ),
     "convert peft small.air --base base": (11, "exists", "cannot write small.air: it exists already", EXISTS_HINT),
-    "convert peft none/out.air --base base": (11, "storage", f"cannot write none/out.air: {NO_SUCH}", CHECK),
+    "convert peft none/out.air --base base": (11, "storage", NO_FOLDER.format("none/out.air"), MAKE),
     "convert peft out --to peft": (3, "folder", NOT_A_FILE.format("peft"), FOLDER_HINT.format("peft")),
     "convert small.air peft": (11, "exists", "cannot write peft: it exists already", EXISTS_HINT),
-    "convert med@production none/out": (
+    "convert med@production none/out": (11, "storage", NO_FOLDER.format("none/out"), MAKE),
+    "convert med@production out": (
         3,
         "extra-without-origin",
         "base_model.model.score.weight: without the original configuration PEFT would not load this tensor",
@@ -106,7 +109,7 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
     ),
     "get none -o out.air": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
     "get med -o small.air": (11, "exists", "cannot write small.air: it exists already", EXISTS_HINT),
-    "get med -o none/out.air": (11, "storage", f"cannot write none/out.air: {NO_SUCH}", CHECK),
+    "get med -o none/out.air": (11, "storage", NO_FOLDER.format("none/out.air"), MAKE),
     "get med -o empty": (11, "storage", "cannot write empty: Is a directory", "give a file, not a folder"),
     "get small.air -o out.air": (8, "not-found", "adapter 'small.air': not in this registry", HOLDS),
     "search rank": (
@@ -120,7 +123,7 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
     "alias med production 9": (8, "not-found", "adapter 'med' has no revision 9 (newest: 1)", None),
     "alias med 7 1": (8, "name", "alias '7': expected letters, digits, '.', '_' and '-', not digits alone", None),
     "transfer none.air --to base -o out.air": (11, "storage", f"cannot read none.air: {NO_SUCH}", CHECK),
-    "transfer small.air --to base -o none/out.air": (11, "storage", f"cannot write none/out.air: {NO_SUCH}", CHECK),
+    "transfer small.air --to base -o none/out.air": (11, "storage", NO_FOLDER.format("none/out.air"), MAKE),
     "transfer small.air --to base/none.json --plan": (
         11,
         "storage",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reference import projection as reference
-from ual_registry.projection.factors import Factors, effective_rank, inner, norm, singular_factors
+from ual_registry.projection.factors import Factors, balance, effective_rank, inner, norm, singular_factors
 from ual_registry.projection.interpolate import interpolate, resample_features
 from ual_registry.projection.methods import METHODS, Projection, project
 from ual_registry.projection.svd import svd, width_scale
@@ -164,7 +164,7 @@ def test_both_ways_to_decompose_are_taken() -> None:
 
 def test_balanced_factors_share_the_singular_values(factors: Factors) -> None:
     found = singular_factors(factors)
-    balanced = found.balanced()
+    balanced = balance(factors)
     assert_close(dense(balanced), dense(factors), scale=norm_product(factors), dtype=torch.float64)
     left = (balanced.lora_B**2).sum(0)
     right = (balanced.lora_A**2).sum(1)
