@@ -52,7 +52,7 @@ KEY, QUERY, UP = "layers.0.attention_key", "layers.0.attention_query", "layers.0
     ("change", "faults"),
     [
         (lambda m: m.pop("base_model"), [("schema", "manifest")]),
-        (lambda m: m.update(kind="router"), [("schema", "manifest.kind")]),
+        (lambda m: m.update(kind="banana"), [("schema", "manifest.kind")]),
         (lambda m: m.update(colour="red"), [("schema", "manifest")]),
         (lambda m: m.update(entries=[]), [("schema", "manifest.entries")]),
         (set_entry(2, rank=0), [("schema", "manifest.entries[2].rank")]),

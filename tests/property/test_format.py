@@ -124,16 +124,18 @@ manifests = st.builds(
     lineage=st.none()
     | st.builds(
         Lineage,
-        parents=st.lists(st.builds(Parent, digest=digests, relation=st.just("merged_from")), min_size=1).map(tuple),
+        parents=st.lists(
+            st.builds(Parent, digest=digests, relation=st.just("merged_from")), min_size=1, unique_by=lambda p: p.digest
+        ).map(tuple),
     ),
     provenance=st.lists(
         st.builds(
             Statement,
             type=st.just("projection"),
             builder=builders,
-            parameters=json_objects,
+            parameters=st.fixed_dictionaries({"method": labels, "settings": json_objects}),
             materials=st.lists(materials, max_size=2).map(tuple),
-            byproducts=json_objects,
+            byproducts=st.fixed_dictionaries({}, optional={"kept": st.integers(0, 9), "energy_share": st.floats(0, 1)}),
         ),
         max_size=2,
     ).map(tuple),

@@ -14,14 +14,17 @@ from ual_registry.air.canonical import canonical_bytes, parse_json
 from ual_registry.air.codec import decode, encode
 from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem
+from ual_registry.air.router import RouterManifest
 from ual_registry.air.schema import schema_problems
-from ual_registry.air.versions import AIR_VERSION, KNOWN_FEATURES, is_newer_minor, parse_version, supported_versions
+from ual_registry.air.upgrade import upgrade
+from ual_registry.air.versions import KNOWN_FEATURES, is_newer_minor, parse_version, supported_versions
 from ual_registry.digest import Digest
 from ual_registry.errors import FormatError
 
-__all__ = ["MANIFEST_SCHEMA", "DecodedManifest", "decode_manifest", "encode_manifest", "seal"]
+__all__ = ["MANIFEST_SCHEMA", "ROUTER_SCHEMA", "DecodedManifest", "decode_manifest", "encode_manifest", "seal"]
 
 MANIFEST_SCHEMA = "1.0/manifest.json"
+ROUTER_SCHEMA = "1.0/router.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class DecodedManifest:
         problems: Faults and warnings.
     """
 
-    manifest: Manifest | None
+    manifest: Manifest | RouterManifest | None
     problems: tuple[Problem, ...]
 
 
@@ -65,31 +68,38 @@ def decode_manifest(text: str) -> DecodedManifest:
         document = parse_json(canonical, what="manifest")  # one form of each number from here on
     except FormatError as error:
         return DecodedManifest(None, (Problem.of_error(error, "schema"),))
-    fatal = _version_problem(document)
-    if fatal is not None and not fatal.is_warning:
-        return DecodedManifest(None, (fatal,))
-    problems = [fatal] if fatal else []
-    problems += _unknown_features(document)
+    problems = _digest_problems(document, data, canonical)  # of what is stored, before it is brought to our major
+    remark = _version_problem(document)
+    if remark is not None and not remark.is_warning:
+        return DecodedManifest(None, (remark,))
+    document = (upgrade(document) if _has_version(document) else None) or document
+    is_router = isinstance(document, dict) and document.get("kind") == "router"
+    schema = ROUTER_SCHEMA if is_router else MANIFEST_SCHEMA
     # A newer minor may hold fields that this schema does not know.
-    found = list(schema_problems(MANIFEST_SCHEMA, document, root="manifest", allow_unknown_fields=fatal is not None))
-    problems += found
-    problems += _digest_problems(document, data, canonical)
-    if found:
+    faults = list(schema_problems(schema, document, root="manifest", allow_unknown_fields=remark is not None))
+    problems = [*([remark] if remark else []), *_unknown_features(document), *faults, *problems]
+    if faults:
         return DecodedManifest(None, tuple(problems))
-    return DecodedManifest(decode(Manifest, document), tuple(problems))
+    manifest = decode(RouterManifest, document) if is_router else decode(Manifest, document)
+    return DecodedManifest(manifest, tuple(problems))
+
+
+def _has_version(document: Any) -> bool:
+    """Tell whether a document says its version; where it does not, the schema says so better."""
+    text = document.get("air_version") if isinstance(document, dict) else None
+    try:
+        return isinstance(text, str) and bool(parse_version(text))
+    except ValueError:
+        return False
 
 
 def _version_problem(document: Any) -> Problem | None:
-    """Refuse another major, remark on a newer minor."""
-    text = document.get("air_version") if isinstance(document, dict) else None
-    try:
-        major = parse_version(text)[0] if isinstance(text, str) else None
-    except ValueError:
-        major = None
-    if not isinstance(text, str) or major is None:
-        return None  # the schema says so better
+    """Refuse a major that no chain of upgrades brings to ours, remark on a newer minor."""
+    if not _has_version(document):
+        return None
+    text = document["air_version"]
     message = f"AIR version {text}; this reader supports {supported_versions()}"
-    if major != parse_version(AIR_VERSION)[0]:
+    if upgrade(document) is None:
         hint = "use a version of ual-registry that reads it"
         return Problem(
             code="unsupported-version", place="manifest.air_version", message=message, hint=hint, branch="version"

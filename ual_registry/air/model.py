@@ -241,11 +241,13 @@ class Statement:
     """How the artifact was made, in the shape of SLSA provenance 1.0.
 
     Attributes:
-        type: ``projection``; others are added by later versions.
+        type: ``projection``, ``training``, ``evaluation``, ``conversion``, ``merge`` or ``distillation``.
         builder: Name and version of the tool.
         parameters: What was asked for.
         materials: What went in, each with a name and a digest.
         byproducts: What was measured on the way.
+        created_at: When, where that is recorded.
+        annotations: Remarks by reverse-DNS keys.
     """
 
     type: str
@@ -253,6 +255,8 @@ class Statement:
     parameters: Mapping[str, Json] = field(default_factory=dict)
     materials: tuple[Mapping[str, Json], ...] = ()
     byproducts: Mapping[str, Json] = field(default_factory=dict)
+    created_at: str | None = None
+    annotations: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

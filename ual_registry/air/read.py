@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
+from ual_registry.air.model import Manifest
 from ual_registry.air.validate import inspect_file, scan_problems
-from ual_registry.errors import FormatError
+from ual_registry.errors import FormatError, RuleError
 
 __all__ = ["read", "verify"]
 
@@ -28,6 +29,11 @@ def read(path: str | Path) -> Adapter:
     if found.errors or found.manifest is None:
         found.source.close()
         raise _first(found.errors[0].to_error(), str(path), len(found.errors) - 1)
+    if not isinstance(found.manifest, Manifest):
+        found.source.close()
+        raise RuleError(
+            f"{path}: is a {found.manifest.kind}, expected an adapter", code="kind", context={"path": str(path)}
+        )
     return Adapter(found.manifest, found.tensors())
 
 

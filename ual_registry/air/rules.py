@@ -7,24 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from ual_registry.air.model import Entry, Manifest
 from ual_registry.air.names import TensorName, extra_name
 from ual_registry.air.problem import Problem
 from ual_registry.air.roles import ROLES, Axis, axis_size
-from ual_registry.air.tensor import FLOAT_DTYPES
+from ual_registry.air.tensor import FLOAT_DTYPES, TensorShape
 from ual_registry.errors import RuleError
 
-__all__ = ["TensorShape", "rule_problems"]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorShape:
-    """What the rules need to know of a tensor."""
-
-    dtype: str
-    shape: tuple[int, ...]
+__all__ = ["rule_problems"]
 
 
 Tensors = Mapping[str, TensorShape]

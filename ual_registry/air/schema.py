@@ -17,7 +17,7 @@ from jsonschema_rs import ValidationErrorKind
 from ual_registry.air.problem import Problem
 from ual_registry.resources import resource_folder
 
-__all__ = ["load_schema", "schema_problems"]
+__all__ = ["load_schema", "schema_names", "schema_problems"]
 
 
 def load_schema(name: str) -> dict[str, Any]:
@@ -26,9 +26,22 @@ def load_schema(name: str) -> dict[str, Any]:
     return schema
 
 
+def schema_names() -> tuple[str, ...]:
+    """Return every shipped schema, sorted."""
+    folder = resource_folder("schemas")
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json")))
+
+
+@functools.cache
+def _registry() -> jsonschema_rs.Registry:
+    """Every shipped schema under its ``$id``; what is not here is not found, because nothing is ever fetched."""
+    schemas = [load_schema(name) for name in schema_names()]
+    return jsonschema_rs.Registry([(schema["$id"], schema) for schema in schemas])
+
+
 @functools.cache
 def _validator(name: str) -> jsonschema_rs.Draft202012Validator:
-    return jsonschema_rs.Draft202012Validator(load_schema(name))
+    return jsonschema_rs.Draft202012Validator(load_schema(name), registry=_registry())
 
 
 def schema_problems(name: str, document: Any, *, root: str, allow_unknown_fields: bool = False) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,17 @@ from ual_registry.air.model import RowSlice
 from ual_registry.digest import CHUNK_BYTES
 from ual_registry.errors import StorageError
 
-__all__ = ["DTYPE_BYTES", "FLOAT_DTYPES", "FileSource", "MemorySource", "Segment", "Source", "Tensor", "join_rows"]
+__all__ = [
+    "DTYPE_BYTES",
+    "FLOAT_DTYPES",
+    "FileSource",
+    "MemorySource",
+    "Segment",
+    "Source",
+    "Tensor",
+    "TensorShape",
+    "join_rows",
+]
 
 DTYPE_BYTES = {
     "BOOL": 1,
@@ -44,11 +54,33 @@ FLOAT_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 """What factors may be stored as."""
 
 
+@dataclass(frozen=True, slots=True)
+class TensorShape:
+    """What rules need to know of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
 class Source(Protocol):
     """Something that bytes can be read from."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``offset``."""
+        ...
+
+
+class SizedSource(Source, Protocol):
+    """A whole file, near or far, of a known size."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole file."""
+        ...
+
+    @property
+    def close(self) -> Callable[[], object]:
+        """Let go of what it holds."""
         ...
 
 

@@ -5,28 +5,40 @@ Structure needs the header alone; the full check also reads the tensors once, fo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ual_registry.air.document import decode_manifest
 from ual_registry.air.header import METADATA_KEY, Header, check_air_layout, open_header
 from ual_registry.air.model import Manifest
+from ual_registry.air.policy import Policy, policy_problems
 from ual_registry.air.problem import Problem, ValidationReport
-from ual_registry.air.rules import TensorShape, rule_problems
-from ual_registry.air.scan import TensorScan, scan_tensors
-from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Tensor
+from ual_registry.air.router import ROUTER_FACTORS, RouterManifest, router_problems
+from ual_registry.air.rules import rule_problems
+from ual_registry.air.scan import THREADS, TensorScan, scan_tensors
+from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, SizedSource, Tensor, TensorShape
 from ual_registry.errors import ContainerError
 
-__all__ = ["Inspection", "factor_names", "inspect_file", "non_finite_problems", "scan_problems", "validate_file"]
+__all__ = [
+    "Inspection",
+    "factor_names",
+    "inspect_file",
+    "inspect_source",
+    "non_finite_problems",
+    "scan_problems",
+    "validate_file",
+    "validate_source",
+]
 
 
 class Inspection:
     """A file looked at as far as it can be read: header, manifest and everything that is wrong with them."""
 
-    def __init__(self, source: FileSource) -> None:
+    def __init__(self, source: SizedSource) -> None:
         self.source = source
         self.header: Header | None = None
-        self.manifest: Manifest | None = None
+        self.manifest: Manifest | RouterManifest | None = None
         self.problems: list[Problem] = []
 
     @property
@@ -45,7 +57,16 @@ def inspect_file(path: Path) -> Inspection:
     Raises:
         StorageError: The file cannot be read.
     """
-    found = Inspection(FileSource(path))
+    return inspect_source(FileSource(path))
+
+
+def inspect_source(source: SizedSource) -> Inspection:
+    """Check header, manifest and rules of an open file, near or far, without reading a tensor.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    found = Inspection(source)
     try:
         found.header = open_header(found.source)
         check_air_layout(found.header)
@@ -58,31 +79,68 @@ def inspect_file(path: Path) -> Inspection:
     found.problems.extend(decoded.problems)
     if found.manifest is not None:
         shapes = {name: TensorShape(info.dtype, info.shape) for name, info in found.header.infos.items()}
-        found.problems.extend(rule_problems(found.manifest, shapes))
+        found.problems.extend(_rule_problems(found.manifest, shapes))
     return found
 
 
-def validate_file(path: Path, *, headers_only: bool = False) -> ValidationReport:
+def validate_file(
+    path: Path, *, headers_only: bool = False, policy: Policy | None = None, threads: int = THREADS
+) -> ValidationReport:
     """Check a file.
 
     Args:
         path: The file.
         headers_only: Whether to leave the tensors unread.
+        policy: What is asked of it beyond being legal.
+        threads: How many threads read the tensors.
 
     Raises:
         StorageError: The file cannot be read.
     """
-    found = inspect_file(path)
-    if found.manifest is not None and not headers_only:
-        found.problems.extend(scan_problems(found.manifest, found.tensors()))
-    report = ValidationReport(path=str(path), problems=tuple(found.problems), facts=_facts(found))
-    found.source.close()
-    return report
+    return validate_source(FileSource(path), str(path), headers_only=headers_only, policy=policy, threads=threads)
 
 
-def scan_problems(manifest: Manifest, tensors: dict[str, Tensor], *, check_finite: bool = True) -> list[Problem]:
+def validate_source(
+    source: SizedSource,
+    label: str,
+    *,
+    headers_only: bool = False,
+    policy: Policy | None = None,
+    threads: int = THREADS,
+) -> ValidationReport:
+    """Check an open file, near or far, and close it.
+
+    Args:
+        source: The file.
+        label: What the report calls it.
+        headers_only: Whether to leave the tensors unread.
+        policy: What is asked of it beyond being legal.
+        threads: How many threads read the tensors.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    try:
+        found = inspect_source(source)
+        if found.manifest is not None:
+            found.problems.extend(policy_problems(found.manifest, source.size_bytes, policy or Policy()))
+            if not headers_only:
+                found.problems.extend(scan_problems(found.manifest, found.tensors(), threads=threads))
+        return ValidationReport(path=label, problems=tuple(found.problems), facts=_facts(found))
+    finally:
+        source.close()
+
+
+def scan_problems(
+    manifest: Manifest | RouterManifest,
+    tensors: dict[str, Tensor],
+    *,
+    check_finite: bool = True,
+    threads: int = THREADS,
+) -> list[Problem]:
     """Read all tensors once and report what does not agree with the manifest."""
-    scan = scan_tensors(tensors, check_finite=factor_names(manifest, tensors) if check_finite else ())
+    checked = factor_names(manifest, tensors) if check_finite else ()
+    scan = scan_tensors(tensors, check_finite=checked, threads=threads)
     problems = non_finite_problems(scan)
     if str(scan.tensor_digest) != manifest.tensor_digest:
         message = f"stored {manifest.tensor_digest}, computed {scan.tensor_digest}"
@@ -101,9 +159,18 @@ def non_finite_problems(scan: TensorScan) -> list[Problem]:
     ]
 
 
-def factor_names(manifest: Manifest, tensors: dict[str, Tensor]) -> set[str]:
-    """Return the names of the floating-point tensors that entries use; their numbers must be finite."""
-    names = {name for entry in manifest.entries for name in entry.tensor_names().values()}
+def _rule_problems(manifest: Manifest | RouterManifest, shapes: dict[str, TensorShape]) -> Iterator[Problem]:
+    if isinstance(manifest, RouterManifest):
+        return router_problems(manifest, shapes)
+    return rule_problems(manifest, shapes)
+
+
+def factor_names(manifest: Manifest | RouterManifest, tensors: dict[str, Tensor]) -> set[str]:
+    """Return the names of the floating-point tensors that entries or a router use; their numbers must be finite."""
+    if isinstance(manifest, RouterManifest):
+        names = set(ROUTER_FACTORS)
+    else:
+        names = {name for entry in manifest.entries for name in entry.tensor_names().values()}
     return {name for name in names if name in tensors and tensors[name].dtype in FLOAT_DTYPES}
 
 
@@ -114,9 +181,14 @@ def _facts(found: Inspection) -> dict[str, Any]:
     return {
         "air_version": manifest.air_version,
         "kind": manifest.kind,
-        "architecture": manifest.base_model.architecture,
-        "entries": len(manifest.entries),
-        "tensors": len(found.tensors()),
+        **_content(manifest),
+        "tensors": len(found.header.infos) if found.header else 0,
         "size_bytes": found.source.size_bytes,
         "tensor_digest": manifest.tensor_digest,
     }
+
+
+def _content(manifest: Manifest | RouterManifest) -> dict[str, Any]:
+    if isinstance(manifest, RouterManifest):
+        return {"domains": len(manifest.domains)}
+    return {"architecture": manifest.base_model.architecture, "entries": len(manifest.entries)}

@@ -6,14 +6,26 @@ A version is ``major.minor``. A higher minor only adds; another major is another
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
-__all__ = ["AIR_VERSION", "KNOWN_FEATURES", "MEDIA_TYPE", "is_newer_minor", "parse_version", "supported_versions"]
+__all__ = [
+    "AIR_VERSION",
+    "KNOWN_FEATURES",
+    "MEDIA_TYPE",
+    "is_newer_minor",
+    "lowest_version",
+    "parse_version",
+    "supported_versions",
+]
 
 AIR_VERSION = "1.0"
 """The version that this package writes."""
 
 MEDIA_TYPE = "application/vnd.ual.air.v1+safetensors"
 """The media type of an AIR file; it carries the major version."""
+
+_SINCE: dict[str, str] = {}
+"""The version that brought a feature, for those that came after the first of our major."""
 
 KNOWN_FEATURES = {
     "dora": "entries carry a magnitude per output row, and the update is not the plain product",
@@ -38,6 +50,20 @@ def parse_version(text: str) -> tuple[int, int]:
     if match is None:
         raise ValueError(f"version {text!r}: expected 'major.minor'")
     return int(match[1]), int(match[2])
+
+
+def lowest_version(features: Iterable[str], *, since: Mapping[str, str] = _SINCE) -> str:
+    """Return the lowest version that can express a document, so that the oldest readers can read it.
+
+    Args:
+        features: The features that the document uses.
+        since: The version that brought each feature; the first of our major where it is not listed.
+
+    >>> lowest_version(["dora"])
+    '1.0'
+    """
+    first = f"{parse_version(AIR_VERSION)[0]}.0"
+    return max((since.get(feature, first) for feature in features), key=parse_version, default=first)
 
 
 def supported_versions() -> str:

@@ -18,12 +18,12 @@ from ual_registry.air.document import MANIFEST_SCHEMA, encode_manifest, seal
 from ual_registry.air.header import METADATA_KEY, canonical_order, encode_header, read_header
 from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem
-from ual_registry.air.rules import TensorShape, rule_problems
+from ual_registry.air.rules import rule_problems
 from ual_registry.air.scan import FileSink, TensorScan, copy_tensors, scan_tensors
 from ual_registry.air.schema import schema_problems
-from ual_registry.air.tensor import MemorySource, Tensor
+from ual_registry.air.tensor import MemorySource, Tensor, TensorShape
 from ual_registry.air.validate import factor_names, non_finite_problems
-from ual_registry.air.versions import AIR_VERSION
+from ual_registry.air.versions import lowest_version
 from ual_registry.digest import Digest
 from ual_registry.storage import atomic_file
 
@@ -88,7 +88,10 @@ def _text(manifest: Manifest) -> str:
 def _draft(adapter: Adapter) -> str:
     """Return the manifest's text with its digests unknown, once nothing else is wrong with it."""
     draft = replace(
-        adapter.manifest, air_version=AIR_VERSION, tensor_digest=str(_UNKNOWN), manifest_digest=str(_UNKNOWN)
+        adapter.manifest,
+        air_version=lowest_version(adapter.manifest.features),
+        tensor_digest=str(_UNKNOWN),
+        manifest_digest=str(_UNKNOWN),
     )
     text = encode_manifest(draft)
     faults = list(schema_problems(MANIFEST_SCHEMA, parse_json(text, what="manifest"), root="manifest"))
@@ -106,7 +109,7 @@ def _scan(adapter: Adapter, sinks: Mapping[str, FileSink]) -> TensorScan:
 def _seal(adapter: Adapter, scan: TensorScan) -> Manifest:
     for problem in non_finite_problems(scan):
         raise problem.to_error()
-    return seal(replace(adapter.manifest, air_version=AIR_VERSION), scan.tensor_digest)
+    return seal(replace(adapter.manifest, air_version=lowest_version(adapter.manifest.features)), scan.tensor_digest)
 
 
 def _rule_faults(adapter: Adapter) -> list[Problem]:

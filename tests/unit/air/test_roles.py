@@ -53,9 +53,10 @@ def test_every_role_has_its_shape_in_a_decoder_that_reads_an_encoder() -> None:
 
 
 def test_the_schemas_know_the_same_roles() -> None:
-    manifest, binder = load_schema("1.0/manifest.json"), load_schema("1.0/binder.json")
-    assert manifest["$defs"]["entry"]["properties"]["role"]["enum"] == list(ROLES)
-    assert binder["$defs"]["role"]["enum"] == list(ROLES)
+    reference = {"$ref": "urn:ual-registry:schemas/1.0/common.json#/$defs/role"}
+    assert load_schema("1.0/common.json")["$defs"]["role"]["enum"] == list(ROLES)
+    assert load_schema("1.0/entry.json")["properties"]["role"] == reference
+    assert load_schema("1.0/binder.json")["$defs"]["role"] == reference
 
 
 def test_a_base_model_finds_its_stacks_by_name() -> None:
