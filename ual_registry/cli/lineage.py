@@ -32,6 +32,7 @@ class _Tree:
         self._seen = {graph.root}
 
     def lines(self, digest: str, indent: str = "") -> Iterator[str]:
+        """Yield the lines below a node, each after ``indent``."""
         edges = self._edges_of(digest)
         for index, edge in enumerate(edges):
             is_last = index == len(edges) - 1

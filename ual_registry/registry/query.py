@@ -173,21 +173,27 @@ class _Builder(Transformer[Token, Any]):
         self._text = text
 
     def start(self, children: list[Node]) -> Node:
+        """Return the whole query; an empty one holds always."""
         return children[0] if children else All(())
 
     def either(self, children: list[Node]) -> Node:
+        """Join parts of which some must hold."""
         return children[0] if len(children) == 1 else Any_(tuple(children))
 
     def all(self, children: list[Node]) -> Node:
+        """Join parts that must all hold."""
         return children[0] if len(children) == 1 else All(tuple(children))
 
     def negation(self, children: list[Node]) -> Node:
+        """Turn a part into its opposite."""
         return Not(children[0])
 
     def group(self, children: list[Node]) -> Node:
+        """Take a part out of its parentheses."""
         return children[0]
 
     def value(self, children: list[Token]) -> Token:
+        """Take the text of a value, quotes and escapes removed."""
         token = children[0]
         if token.type == "STRING":
             text = token[1:-1].replace('\\"', '"').replace("\\\\", "\\")
@@ -196,6 +202,7 @@ class _Builder(Transformer[Token, Any]):
 
     @v_args(inline=True)
     def term(self, field: Token, operator: Token, value: Token) -> Node:
+        """Check one term and return its comparison."""
         if str(field) not in FIELDS:
             raise self._mistake(field, f"unknown field {str(field)!r}")
         kind = FIELDS[str(field)].kind

@@ -41,6 +41,7 @@ def _text(column: InstrumentedAttribute[Any]) -> Callable[[Comparison], ColumnEl
     """Compare without regard to case, as far as the database knows it; absent text equals nothing."""
 
     def compare(term: Comparison) -> ColumnElement[bool]:
+        """Compare one column with the term's value."""
         return func.coalesce(func.lower(column) == func.lower(term.value), false())
 
     return compare
@@ -61,6 +62,7 @@ def _base(term: Comparison) -> ColumnElement[bool]:
 
 def _entry(column: InstrumentedAttribute[Any]) -> Callable[[Comparison], ColumnElement[bool]]:
     def compare(term: Comparison) -> ColumnElement[bool]:
+        """Look for an entry whose column compares so with the value."""
         found = _OPERATORS[term.operator](column, term.value)
         return exists().where(EntryRow.artifact_digest == ArtifactRow.digest, found)
 

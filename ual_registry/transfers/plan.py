@@ -175,6 +175,7 @@ class _Planner:
         return layer_map(stack.num_layers, target_layers) if stack else ()
 
     def moves(self) -> Iterator[Move]:
+        """Yield the entries that have a place in the target's order, then the dropped ones in the source's."""
         used = set()
         entries = {(entry.stack, entry.layer, entry.role): entry for entry in self.manifest.entries}
         for (stack, layer, role), (module, slot) in self.slots.items():
