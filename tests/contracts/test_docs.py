@@ -10,14 +10,23 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ual_registry.air.canonical import canonical_bytes
-from ual_registry.air.schema import schema_problems
+from ual_registry.air.canonical import canonical_bytes, parse_json
+from ual_registry.air.header import check_air_layout, read_header
+from ual_registry.air.names import TensorName
+from ual_registry.air.roles import ROLES
+from ual_registry.air.scan import scan_tensors
+from ual_registry.air.schema import load_schema, schema_problems
+from ual_registry.air.tensor import DTYPE_BYTES, FLOAT_DTYPES, MemorySource
+from ual_registry.binders.load import load_binders
 from ual_registry.digest import Digest
+from ual_registry.errors import RuleError
 
 _ROOT = Path(__file__).resolve().parents[2]
+_SPEC = _ROOT / "spec"
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md")), *sorted((_ROOT / "spec").rglob("*.md"))]
 _PAGES += [_ROOT / "CONTRIBUTING.md", _ROOT / "CHANGELOG.md"]
 
@@ -77,20 +86,146 @@ def test_the_command_line_reference_is_what_the_commands_say() -> None:
     assert (_ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == done.stdout
 
 
-def test_every_manifest_of_the_specification_is_legal_and_sealed() -> None:
-    documents = [json.loads(block) for page in _PAGES for block in _blocks(page, "json air-manifest")]
-    assert len(documents) == 1
-    for document in documents:
-        assert list(schema_problems("1.0/manifest.json", document, root="manifest")) == []
-        sealed = document.pop("manifest_digest")
-        assert sealed == str(Digest.of_bytes(canonical_bytes(document)))
+_SCHEMAS = {
+    "json air-manifest": "1.0/manifest.json",
+    "json air-router": "1.0/router.json",
+    "json air-binder": "1.0/binder.json",
+    "json air-entry": "1.0/entry.json",
+    "json air-base-model": "1.0/base-model.json",
+    "json air-lineage": "1.0/lineage.json",
+    "json air-provenance": "1.0/provenance.json",
+}
+_PAGE_OF_SCHEMA = {
+    "manifest": "manifest",
+    "base-model": "manifest",
+    "entry": "manifest",
+    "router": "router",
+    "binder": "binder",
+    "lineage": "lineage",
+    "provenance": "lineage",
+}
+
+
+def _specified(page: str, language: str) -> str:
+    (block,) = _blocks(_SPEC / f"{page}.md", language)
+    return block
+
+
+def _rows(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table under a heading, its head left out."""
+    text = (_SPEC / f"{page}.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
+    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert table is not None
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table[0].splitlines()[2:]]
+
+
+def _code(cell: str) -> str:
+    return cell.strip("`")
+
+
+@pytest.mark.parametrize("kind", _SCHEMAS)
+def test_every_document_of_the_specification_follows_its_schema(kind: str) -> None:
+    for document in [json.loads(block) for page in _PAGES for block in _blocks(page, kind)]:
+        assert list(schema_problems(_SCHEMAS[kind], document, root=kind)) == []
+
+
+@pytest.mark.parametrize("kind", ["json air-manifest", "json air-router"])
+def test_every_manifest_of_the_specification_is_sealed(kind: str) -> None:
+    (document,) = [json.loads(block) for page in _PAGES for block in _blocks(page, kind)]
+    sealed = document.pop("manifest_digest")
+    assert sealed == str(Digest.of_bytes(canonical_bytes(document)))
 
 
 def test_every_json_block_of_the_specification_is_of_a_known_kind() -> None:
-    kinds = [
+    kinds = {
         info for page in _PAGES for info in re.findall(r"^```(json.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert kinds <= _SCHEMAS.keys()
+
+
+def test_the_container_of_the_specification_is_legal_and_has_its_digest() -> None:
+    data = bytes.fromhex(_specified("container", "hex air-container"))
+    source = MemorySource(data)
+    header = read_header(source, len(data))
+    check_air_layout(header)
+    assert header.raw.rstrip(b" ").decode() == _specified("container", "text air-header").strip()
+    table, digest = _specified("considerations", "text air-tensor-digest").splitlines()
+    scan = scan_tensors(header.tensors(source))
+    assert (str(scan.tensor_digest), str(Digest.of_bytes(table.encode()))) == (digest, digest)
+
+
+def test_the_canonical_form_of_the_specification_is_ours() -> None:
+    loose, canonical = _specified("considerations", "text air-canonical").splitlines()
+    assert canonical_bytes(parse_json(loose.encode(), what="block")).decode() == canonical
+
+
+def test_the_names_of_the_specification_are_read_as_it_says() -> None:
+    for text, *parts in _rows("tensors", "Names"):
+        name = TensorName.parse(_code(text))
+        layer = "" if name.layer is None else str(name.layer)
+        assert [name.stack or "", layer, name.role, name.factor] == parts
+        assert str(name) == _code(text)
+    for text in _specified("tensors", "text air-bad-names").splitlines():
+        with pytest.raises(RuleError):
+            TensorName.parse(text)
+
+
+def test_the_exchange_of_the_specification_says_what_the_grammar_says() -> None:
+    lines = [json.loads(line) for line in _specified("conformance", "text air-exchange").splitlines()]
+    for request, answer in zip(lines[::2], lines[1::2], strict=True):
+        try:
+            name = TensorName.parse(request["name"])
+            parts = {"stack": name.stack, "layer": name.layer, "role": name.role, "factor": name.factor}
+        except RuleError as error:
+            parts = {"code": error.problem_code}
+        assert answer == {"id": request["id"], **parts}
+
+
+def test_the_table_of_roles_is_ours() -> None:
+    words = {True: "yes", False: "no"}
+    ours = [
+        [role.name, role.in_axis.value, role.out_axis.value, words[role.is_per_layer], words[role.is_rotated]]
+        for role in ROLES.values()
     ]
-    assert kinds == ["json air-manifest"]
+    assert [[_code(row[0]), *row[1:]] for row in _rows("roles", "The table")] == ours
+
+
+def test_the_module_names_of_the_specification_are_those_of_the_binders() -> None:
+    binders = {binder.architecture: binder for binder in load_binders()}
+    columns = [("llama", "qwen2", "gemma3_text"), ("gpt2",), ("gpt_neox",), ("bert", "roberta"), ("t5",)]
+    for role, *paths in _rows("roles", "Module names of common architectures"):
+        for names, path in zip(columns, paths, strict=True):
+            for name in names:
+                found = {m.path for s in binders[name].stacks for m in s.modules if _code(role) in m.roles}
+                assert _code(path) in found if path else found == set()
+
+
+def test_the_table_of_dtypes_is_ours() -> None:
+    words = {True: "yes", False: "no"}
+    ours = [[f"`{name}`", str(width), words[name in FLOAT_DTYPES]] for name, width in DTYPE_BYTES.items()]
+    assert _rows("tensors", "Dtypes") == ours
+
+
+def test_every_code_of_the_specification_is_in_the_list_of_errors() -> None:
+    known = set(re.findall(r"`([a-z-]+)`", (_ROOT / "docs" / "errors.md").read_text(encoding="utf-8")))
+    codes = [_code(row[0]) for row in _rows("conformance", "Codes") if not row[0].startswith("**")]
+    assert [code for code in codes if code not in known] == []
+
+
+@pytest.mark.parametrize("schema", _PAGE_OF_SCHEMA)
+def test_every_property_of_a_schema_is_described(schema: str) -> None:
+    text = (_SPEC / f"{_PAGE_OF_SCHEMA[schema]}.md").read_text(encoding="utf-8")
+    described = {name.rpartition(".")[2] for name in re.findall(r"\*\*`([^`]+)`\*\*", text)}
+    assert _properties(load_schema(f"1.0/{schema}.json")) - described == set()
+
+
+def _properties(schema: Any) -> set[str]:
+    if isinstance(schema, list):
+        return {name for item in schema for name in _properties(item)}
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    return own.union(*(_properties(item) for item in schema.values()))
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))

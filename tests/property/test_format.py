@@ -96,7 +96,7 @@ entries = st.builds(
     bias=st.none() | labels,
     source=st.none() | labels,
     slice=st.none() | st.builds(RowSlice, offset=sizes, block=sizes, stride=sizes, count=st.integers(1, 65536)),
-)
+).filter(lambda entry: entry.slice is None or entry.source is not None)
 digests = st.binary(max_size=4).map(lambda data: str(Digest.of_bytes(data)))
 builders = st.fixed_dictionaries({"name": labels, "version": labels})
 materials = st.fixed_dictionaries({"name": labels, "digest": digests})

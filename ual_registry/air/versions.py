@@ -34,7 +34,7 @@ KNOWN_FEATURES = {
 }
 """Features that a reader must understand or refuse, with what happens to one that ignores them."""
 
-_FORM = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\Z")
+_FORM = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\Z")
 
 
 def parse_version(text: str) -> tuple[int, int]:

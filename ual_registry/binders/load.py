@@ -44,7 +44,12 @@ def decode_binder(data: bytes, *, what: str) -> Binder:
         raise BinderDataError(error.message) from error
     for problem in schema_problems(BINDER_SCHEMA, document, root=what):
         raise BinderDataError(str(problem), context={"place": problem.place})
-    return decode(Binder, document)
+    binder = decode(Binder, document)
+    if binder.default_class not in binder.classes:
+        raise BinderDataError(
+            f"{what}.default_class: {binder.default_class!r} is not in classes", context={"place": f"{what}.default_class"}
+        )
+    return binder
 
 
 def binder_for(model_type: str) -> Binder:

@@ -76,17 +76,13 @@ class Binder:
     binder_version: str
     architecture: str
     model_types: tuple[str, ...]
+    default_class: str
     classes: Mapping[str, str]
     vocab_size: tuple[Way, ...]
     rotary: Rotary
     stacks: tuple[StackLayout, ...]
     outer: tuple[OuterModule, ...]
     without_role: tuple[str, ...]
-
-    @property
-    def default_class(self) -> str:
-        """The model class to assume where nothing names one."""
-        return next(iter(self.classes))
 
     @property
     def prefixes(self) -> tuple[str, ...]:
