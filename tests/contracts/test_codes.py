@@ -23,7 +23,7 @@ def _codes(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call):
             continue
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
         if name == "_fault":  # a helper of more than one module; the code comes first
             given.append(node.args[0])

@@ -17,6 +17,7 @@ import pytest
 
 import ual_registry
 from tests.handmade import LLAMA_CONFIG, peft_config, peft_tensors, small_adapter, write_peft
+from tests.legacy_files import document, write_document
 from ual_registry.air.write import write
 
 ROOT = Path(ual_registry.__file__).parents[1]
@@ -154,6 +155,9 @@ LIGHT: dict[str, tuple[list[str], set[str]]] = {
     "ual show": (["show", "small.air"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual convert": (["convert", "peft", "out.air", "--base", "base", "-q"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual convert back": (["convert", "made.air", "back"], FRAMEWORKS | DATABASE | SCHEMAS),
+    "ual convert to a folder": (["convert", "small.air", "f", "--to", "folder"], FRAMEWORKS | DATABASE | SCHEMAS),
+    "ual convert an old file": (["convert", "old.air", "o.air", "--base", "base"], FRAMEWORKS | DATABASE | SCHEMAS),
+    "ual diff of the same": (["diff", "small.air", "small.air"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual add": (["add", "small.air", "--name", "x"], FRAMEWORKS | {"alembic"}),
     "ual search": (["search", "rank:2", "-q"], FRAMEWORKS | {"alembic"}),
     "ual list": (["list", "-q"], FRAMEWORKS | {"alembic"}),
@@ -168,6 +172,7 @@ def test_the_light_half_loads_no_framework(case: str, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text(json.dumps({**LLAMA_CONFIG, "num_key_value_heads": 2}))
     write_peft(tmp_path / "peft", peft_tensors(), peft_config())
+    write_document(tmp_path / "old.air", document())
     home = {"UAL_HOME": str(tmp_path / "home")}
     ual_registry.Registry.open(tmp_path / "home")  # so that no migration is needed
     with ual_registry.from_peft(tmp_path / "peft", base=tmp_path / "base") as adapter:

@@ -272,3 +272,17 @@ def test_a_change_of_any_single_byte_is_detected(air_file: Path) -> None:
             stream.write(bytes([data[position]]))
     assert missed == []
     assert validate_file(air_file).ok
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "manifest_diges", "manifest_digest2", "n", "é", "\U00010000", "\ufffd"]),
+        st.integers(-9, 9) | st.text(max_size=3),
+    ),
+    st.text(max_size=5) | st.none(),
+)
+def test_cutting_out_its_own_digest_is_writing_the_manifest_without_it(others: dict[str, Any], own: str | None) -> None:
+    from ual_registry.air.document import _without_own_digest
+
+    document = {**others, "manifest_digest": own}
+    assert _without_own_digest(document, canonical_bytes(document)) == canonical_bytes(others)

@@ -93,6 +93,31 @@ def test_nothing_differs_from_itself(adapter: Adapter) -> None:
     assert {(item.verdict, item.relative_difference) for item in found.entries} == {(Verdict.IDENTICAL, 0.0)}
 
 
+@given(
+    st.lists(st.floats(1, 2), min_size=20, max_size=20),
+    st.floats(0.5, 2),
+    st.sampled_from(["BF16", "F16", "F32", "F64"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_number_moved_between_the_factors_is_rounding(numbers: list[float], scale: float, dtype: str) -> None:
+    """Factors of positive numbers, so that no terms cancel one another."""
+    import torch
+
+    from ual_registry.tensors import from_torch, to_torch
+
+    lora_a = from_torch(torch.tensor(numbers[:8], dtype=torch.float64).reshape(2, 4), dtype)
+    lora_b = from_torch(torch.tensor(numbers[8:], dtype=torch.float64).reshape(6, 2), dtype)
+    moved = (to_torch(lora_a).double() * scale, to_torch(lora_b).double() / scale)
+    made = small_adapter(entries=(entry("mlp_up", 4, 6),), extra=(), features=())
+    names = ("layers.0.mlp_up.lora_A", "layers.0.mlp_up.lora_B")
+    with folder() as place:
+        write(Adapter(made.manifest, dict(zip(names, (lora_a, lora_b), strict=True))), place / "a.air")
+        stored = [from_torch(factor, dtype) for factor in moved]
+        write(Adapter(made.manifest, dict(zip(names, stored, strict=True))), place / "b.air")
+        (found,) = diff(str(place / "a.air"), str(place / "b.air")).entries
+    assert found.verdict in (Verdict.ROUNDING, Verdict.IDENTICAL)
+
+
 @given(adapters(), adapters())
 @settings(max_examples=100)
 def test_what_is_added_one_way_is_removed_the_other(first: Adapter, second: Adapter) -> None:

@@ -42,3 +42,12 @@ def module_delta(adapter: Adapter, path: str, rows: int) -> np.ndarray:
                 whole[entry.slice.offset + block * entry.slice.stride + row] = own[done]
                 done += 1
     return whole
+
+
+def relative_difference(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Return the norm of the dense difference over that of the first; ``None`` where only the first is zero."""
+    apart = float(np.sqrt(((first - second) ** 2).sum()))
+    size = float(np.sqrt((first**2).sum()))
+    if size == 0:
+        return 0.0 if apart == 0 else None
+    return apart / size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -16,23 +17,32 @@ import rfc8785
 
 from ual_registry.errors import FormatError
 
-__all__ = ["MAX_DEPTH", "canonical_bytes", "freeze", "parse_json"]
+__all__ = ["MAX_DEPTH", "MAX_VALUES", "canonical_bytes", "freeze", "parse_json"]
+
+MAX_VALUES = 3_000_000
+"""How many commas and opening brackets a text may hold, so that its values fit into memory."""
 
 MAX_DEPTH = 64
 """How deeply objects and arrays may nest."""
 
 _MAX_SAFE_INTEGER = 2**53 - 1
+_MANY_DIGITS = re.compile(rb"[0-9]{16}")  # without them no integer is beyond
 
 
 class _DuplicateKeyError(ValueError):
     pass
 
 
-def canonical_bytes(document: Any) -> bytes:
+def canonical_bytes(document: Any, *, is_plain: bool = False) -> bytes:
     """Serialise a JSON value by RFC 8785.
 
     Python's own encoder writes the canonical form of nearly every document, ten times as fast; what it would write
     otherwise goes to the ``rfc8785`` library. A property test holds both to the same bytes.
+
+    Args:
+        document: The value.
+        is_plain: Whether it is known to hold nothing but objects with ASCII keys, lists, tuples, strings and integers
+            up to 2**53.
 
     Raises:
         FormatError: The value holds a number or a string that JSON cannot carry (code ``not-json``).
@@ -41,7 +51,7 @@ def canonical_bytes(document: Any) -> bytes:
     b'{"a":[0.00001,null],"b":2}'
     """
     try:
-        return _ENCODER.encode(_plain(document)).encode("utf-8")
+        return _ENCODER.encode(document if is_plain else _plain(document)).encode("utf-8")
     except _UnusualError:
         pass
     except (RecursionError, UnicodeEncodeError) as error:
@@ -68,19 +78,31 @@ def _plain(value: Any) -> Any:
 
     Keys beyond ASCII may sort otherwise there, numbers beyond 2**53 and those with an exponent are written otherwise.
     """
-    if value is None or isinstance(value, (str, bool)):
+    kind = type(value)
+    if kind in _SIMPLE:
         return value
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) and key.isascii() for key in value):
-            raise _UnusualError
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, int) and abs(value) <= _MAX_SAFE_INTEGER:
-        return int(value)
-    if isinstance(value, float) and abs(value) <= _MAX_SAFE_INTEGER:
+    if kind is int and -_MAX_SAFE_INTEGER <= value <= _MAX_SAFE_INTEGER:
+        return value
+    if kind is float and abs(value) <= _MAX_SAFE_INTEGER:
         return int(value) if value.is_integer() else _without_exponent(value)
+    if kind is list or kind is tuple:
+        return [_plain(item) for item in value]
+    if kind is dict or isinstance(value, Mapping):
+        return _plain_object(value)
     raise _UnusualError
+
+
+_SIMPLE = {str, bool, type(None)}
+
+
+def _plain_object(value: Mapping[Any, Any]) -> dict[str, Any]:
+    try:
+        is_ascii = "".join(value).isascii()
+    except TypeError:  # a key is no text
+        is_ascii = False
+    if not is_ascii:
+        raise _UnusualError
+    return {key: item if type(item) is str else _plain(item) for key, item in value.items()}
 
 
 def _without_exponent(value: float) -> float:
@@ -106,18 +128,22 @@ def parse_json(data: bytes, *, what: str) -> Any:
         what: What the bytes are, for the message.
 
     Raises:
-        FormatError: The bytes are not I-JSON (code ``not-json``, ``repeated-key`` or ``too-deep``).
+        FormatError: The bytes are not I-JSON (code ``not-json``, ``repeated-key`` or ``too-deep``), or hold too many
+            values to be parsed in bounded memory (code ``too-many-values``).
     """
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
+        raise FormatError(f"{what}: more than {MAX_VALUES} commas and opening brackets", code="too-many-values")
     try:
         document = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_object_without_repeats,
             parse_constant=_refuse_constant,
-            parse_int=_integer,
+            parse_int=_integer if _MANY_DIGITS.search(data) else None,
             parse_float=_finite,
         )
         _check_depth(document, MAX_DEPTH, what)
-        json.dumps(document, ensure_ascii=False).encode("utf-8")  # no lone surrogate
+        if b"\\u" in data:
+            json.dumps(document, ensure_ascii=False).encode("utf-8")  # no lone surrogate
     except _DuplicateKeyError as error:
         raise FormatError(f"{what}: {error}", code="repeated-key") from error
     except RecursionError as error:
@@ -163,7 +189,8 @@ def _check_depth(value: Any, left: int, what: str) -> None:
     if left == 0:
         raise _too_deep(what)
     for item in value:
-        _check_depth(item, left - 1, what)
+        if isinstance(item, (dict, list)):
+            _check_depth(item, left - 1, what)
 
 
 def _too_deep(what: str) -> FormatError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ual_registry.air.canonical import canonical_bytes, parse_json
-from ual_registry.air.tensor import DTYPE_BYTES, FileSource, Segment, Source, Tensor
+from ual_registry.air.tensor import DTYPE_BYTES, Segment, SizedSource, Source, Tensor
 from ual_registry.errors import ContainerError, FormatError
 
 __all__ = [
@@ -94,7 +94,7 @@ class Header:
         }
 
 
-def open_header(source: FileSource) -> Header:
+def open_header(source: SizedSource) -> Header:
     """Read the header of an open file; see ``read_header``."""
     return read_header(source, source.size_bytes)
 
@@ -230,9 +230,14 @@ def canonical_order(infos: Iterable[tuple[str, str]]) -> list[str]:
     return [name for name, _ in sorted(infos, key=lambda item: (-DTYPE_BYTES[item[1]], item[0]))]
 
 
-def encode_header(document: Mapping[str, Any]) -> bytes:
-    """Serialise a header: length, canonical JSON, and spaces up to the alignment of the data."""
-    text = canonical_bytes(document)
+def encode_header(document: Mapping[str, Any], *, is_plain: bool = False) -> bytes:
+    """Serialise a header: length, canonical JSON, and spaces up to the alignment of the data.
+
+    Args:
+        document: The header.
+        is_plain: See ``canonical_bytes``.
+    """
+    text = canonical_bytes(document, is_plain=is_plain)
     padding = -(_LENGTH_BYTES + len(text)) % DATA_ALIGNMENT_BYTES
     return (len(text) + padding).to_bytes(_LENGTH_BYTES, "little") + text + b" " * padding
 
@@ -254,7 +259,8 @@ def check_air_layout(header: Header) -> None:
     document: dict[str, Any] = {"__metadata__": dict(header.metadata)}
     for name, info in header.infos.items():
         document[name] = {"dtype": info.dtype, "shape": info.shape, "data_offsets": (info.start, info.end)}
-    if encode_header(document)[_LENGTH_BYTES:] != header.raw:
+    is_plain = "".join(header.infos).isascii()  # the rest is plain in every header that could be read
+    if encode_header(document, is_plain=is_plain)[_LENGTH_BYTES:] != header.raw:
         raise _fault("not-canonical", "header is not in canonical form (RFC 8785, padded with spaces to 64 bytes)")
 
 

@@ -155,7 +155,7 @@ def _slices_belong_to_one_module(manifest: Manifest, tensors: Tensors) -> Iterat
         if entry.slice.rows != entry.out_features or (entry.slice.count > 1 and entry.slice.block > entry.slice.stride):
             yield _fault("slice", entry.label, f"slice of {entry.slice.rows} rows, out_features {entry.out_features}")
             continue
-        if entry.lora_B in tensors and tensors[entry.lora_B].shape[:1] == (entry.out_features,):
+        if entry.lora_B in tensors and tensors[entry.lora_B].shape == (entry.out_features, entry.rank):
             # So the work is bounded by the bytes of the file, whatever numbers its manifest holds.
             slices.setdefault((entry.stack or "", entry.source or ""), {}).setdefault(entry.lora_B, entry)
     for entries in slices.values():

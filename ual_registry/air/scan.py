@@ -18,12 +18,15 @@ from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.tensor import Tensor
 from ual_registry.digest import Digest
 
-__all__ = ["FileSink", "TensorScan", "copy_tensors", "is_finite", "scan_tensors"]
+__all__ = ["THREADS", "FileSink", "TensorScan", "copy_tensors", "is_finite", "scan_tensors"]
 
 T = TypeVar("T")
 
-_THREADS = min(4, os.cpu_count() or 1)
+THREADS = min(4, os.cpu_count() or 1)
+"""How many threads read tensors, unless told otherwise."""
+
 _GROUPS_PER_THREAD = 8
+_CHUNK_BYTES = 1 << 17  # what stays in the cache of a core while it is hashed and looked through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,21 +75,23 @@ def copy_tensors(tensors: Mapping[str, Tensor], sinks: Mapping[str, FileSink]) -
         for chunk in tensors[name].chunks():
             sinks[name].write(chunk)
 
-    _for_each(copy, tensors)
+    _for_each(copy, tensors, THREADS)
 
 
-def _for_each(task: Callable[[str], T], tensors: Mapping[str, Tensor]) -> list[T]:
+def _for_each(task: Callable[[str], T], tensors: Mapping[str, Tensor], threads: int) -> list[T]:
     """Run a task for every tensor on a few threads; the results are in the order of the names.
 
     Tensors are handed out in groups of about equal size, because a hand-over costs as much as hashing 50 kB.
     """
-    groups = _groups(tensors)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    if threads == 1:
+        return [task(name) for name in sorted(tensors)]
+    groups = _groups(tensors, threads)
+    with ThreadPoolExecutor(threads) as pool:
         return [result for part in pool.map(lambda group: [task(name) for name in group], groups) for result in part]
 
 
-def _groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    share = sum(tensor.size_bytes for tensor in tensors.values()) // (_THREADS * _GROUPS_PER_THREAD) + 1
+def _groups(tensors: Mapping[str, Tensor], threads: int) -> list[list[str]]:
+    share = sum(tensor.size_bytes for tensor in tensors.values()) // (threads * _GROUPS_PER_THREAD) + 1
     groups: list[list[str]] = []
     room = 0
     for name in sorted(tensors):
@@ -103,6 +108,7 @@ def scan_tensors(
     *,
     check_finite: Iterable[str] = (),
     sinks: Mapping[str, FileSink] | None = None,
+    threads: int = THREADS,
 ) -> TensorScan:
     """Read every tensor once.
 
@@ -110,6 +116,7 @@ def scan_tensors(
         tensors: The tensors by name.
         check_finite: Names of the tensors whose numbers must be finite.
         sinks: Where to copy them.
+        threads: How many threads read them.
 
     Raises:
         StorageError: A tensor cannot be read.
@@ -117,7 +124,7 @@ def scan_tensors(
     """
     checked, sinks = frozenset(check_finite), sinks or {}
     names = sorted(tensors)
-    results = _for_each(lambda name: _scan(tensors[name], name in checked, sinks.get(name)), tensors)
+    results = _for_each(lambda name: _scan(tensors[name], name in checked, sinks.get(name)), tensors, threads)
     table = [
         [name, tensors[name].dtype, list(tensors[name].shape), hexadecimal]
         for name, (hexadecimal, _) in zip(names, results, strict=True)
@@ -131,7 +138,7 @@ def scan_tensors(
 def _scan(tensor: Tensor, check_finite: bool, sink: FileSink | None) -> tuple[str, bool]:
     state = hashlib.sha256()
     finite = True
-    for chunk in tensor.chunks():
+    for chunk in tensor.chunks(_CHUNK_BYTES):
         if sink:
             sink.write(chunk)
         state.update(chunk)

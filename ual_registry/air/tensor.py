@@ -7,6 +7,7 @@ and putting it together again, only rearranges ranges; nothing is copied until b
 from __future__ import annotations
 
 import os
+import stat
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "FileSource",
     "MemorySource",
     "Segment",
+    "SizedSource",
     "Source",
     "Tensor",
     "TensorShape",
@@ -95,10 +97,21 @@ class FileSource:
         """
         self.path = path
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            self.size_bytes = os.fstat(descriptor).st_size
+            # A pipe or a device must not make the reader wait; for a regular file the flag means nothing.
+            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+            descriptor = os.open(path, flags)
+            status = os.fstat(descriptor)
         except OSError as error:
             raise StorageError.of("read", path, error) from error
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            reason = "Is a directory" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
+            raise StorageError(
+                f"cannot read {path}: {reason}",
+                context={"path": str(path)},
+                hint="give a file, not a folder, pipe or device",
+            )
+        self.size_bytes = status.st_size
         self._descriptor = descriptor
         self.close = weakref.finalize(self, os.close, descriptor)
 

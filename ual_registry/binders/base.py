@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ual_registry.air.canonical import parse_json
+from ual_registry.air.canonical import canonical_bytes, parse_json
 from ual_registry.binders.model import Condition, Way
 from ual_registry.digest import Digest
 from ual_registry.errors import BinderDataError, FormatError, StorageError
@@ -54,8 +54,9 @@ class BaseConfig:
         return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
     def satisfies(self, condition: Condition) -> bool:
-        """Tell whether the config has one of the condition's values."""
-        return self._field(condition.field) in condition.values
+        """Tell whether the config has one of the condition's values; equality is that of JSON, absent is ``null``."""
+        found = canonical_bytes(self._field(condition.field))
+        return any(found == canonical_bytes(value) for value in condition.values)
 
     def number(self, ways: tuple[Way, ...], *, what: str) -> float:
         """Return the first number that one of ``ways`` yields.

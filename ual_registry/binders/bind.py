@@ -15,13 +15,14 @@ from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.load import binder_for, load_binders
 from ual_registry.binders.model import Binder, Module, StackLayout
 from ual_registry.digest import Digest
-from ual_registry.errors import BinderDataError, UnresolvedModuleError
+from ual_registry.errors import BinderDataError, UnknownArchitectureError, UnresolvedModuleError
 
 __all__ = [
     "Binding",
     "RotaryStructure",
     "Slot",
     "TargetModule",
+    "apply_binder",
     "bind",
     "bind_paths",
     "describe_base",
@@ -110,7 +111,10 @@ def describe_base(config: BaseConfig, *, id: str | None = None, revision: str | 
         UnknownArchitectureError: No binder knows the model type.
         BinderDataError: The config lacks a dimension.
     """
-    binder = binder_for(config.model_type)
+    return _describe(binder_for(config.model_type), config, id=id, revision=revision)
+
+
+def _describe(binder: Binder, config: BaseConfig, *, id: str | None = None, revision: str | None = None) -> BaseModel:
     return BaseModel(
         id=id or config.label,
         revision=revision,
@@ -167,14 +171,29 @@ def bind(config: BaseConfig, model_class: str | None = None) -> Binding:
     Raises:
         UnknownArchitectureError: No binder knows the model type.
     """
-    binder = binder_for(config.model_type)
+    return apply_binder(binder_for(config.model_type), config, model_class)
+
+
+def apply_binder(binder: Binder, config: BaseConfig, model_class: str | None = None) -> Binding:
+    """Apply a given binder, shipped or not; see ``bind``.
+
+    Raises:
+        UnknownArchitectureError: The binder does not list the model type.
+        BinderDataError: The config lacks a dimension.
+    """
+    if config.model_type not in binder.model_types:
+        raise UnknownArchitectureError(
+            f"binder {binder.architecture!r} is not for model_type {config.model_type!r} "
+            f"(known: {', '.join(binder.model_types)})",
+            context={"model_type": config.model_type},
+        )
     named = (model_class, *config.model_classes, binder.default_class)
     chosen = next(name for name in named if name is not None and name in binder.classes)
     return _bind(binder, config, binder.classes[chosen])
 
 
 def _bind(binder: Binder, config: BaseConfig, prefix: str) -> Binding:
-    base = describe_base(config)
+    base = _describe(binder, config)
     modules: dict[str, TargetModule] = {}
     for layout in binder.stacks:
         stack = base.stack(layout.name)

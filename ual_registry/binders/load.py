@@ -47,7 +47,8 @@ def decode_binder(data: bytes, *, what: str) -> Binder:
     binder = decode(Binder, document)
     if binder.default_class not in binder.classes:
         raise BinderDataError(
-            f"{what}.default_class: {binder.default_class!r} is not in classes", context={"place": f"{what}.default_class"}
+            f"{what}.default_class: {binder.default_class!r} is not in classes",
+            context={"place": f"{what}.default_class"},
         )
     return binder
 

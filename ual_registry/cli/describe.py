@@ -1,8 +1,12 @@
-"""``ual show`` in words and as a document."""
+"""``ual show`` in words and as a document.
+
+The roles stand in a table whose last column is a strip: one character for each layer, or for a few layers where the
+stack is too deep for the width of a page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ual_registry.air.codec import encode
@@ -10,7 +14,11 @@ from ual_registry.air.model import BaseModel, Manifest, Statement
 from ual_registry.cli.output import size_text, table
 from ual_registry.workflows.show import Description, RoleSummary
 
-__all__ = ["description_document", "description_text", "layers_text"]
+__all__ = ["description_document", "description_text", "layer_strip", "layers_text"]
+
+_PAGE_COLUMNS = 100
+_MIN_STRIP_COLUMNS = 12
+_MAX_RANGES = 3
 
 
 def description_document(description: Description) -> dict[str, Any]:
@@ -35,8 +43,9 @@ def description_text(description: Description) -> str:
         f"base       {_base_text(manifest.base_model)}",
         f"method     {_method_text(manifest)}",
         f"parameters {description.parameter_count:,} in {len(manifest.entries)} entries",
+        *_origin(manifest),
         "",
-        _roles_table(description.roles),
+        _roles_table(description.roles, {stack.name: stack.num_layers for stack in manifest.base_model.stacks}),
     ]
     if manifest.extra:
         lines += ["", "tensors without a role", *(f"  {extra.name}" for extra in manifest.extra)]
@@ -48,10 +57,19 @@ def description_text(description: Description) -> str:
 
 
 def _labels(manifest: Manifest) -> Iterator[str]:
-    for field in ("name", "description", "domain", "license"):
+    for field in ("name", "description", "domain", "license", "languages", "tags", "created_at"):
         value = getattr(manifest, field)
         if value:
-            yield f"{field:10} {value}"
+            yield f"{field:10} {', '.join(value) if isinstance(value, tuple) else value}"
+
+
+def _origin(manifest: Manifest) -> Iterator[str]:
+    if manifest.origin:
+        yield f"origin     {manifest.origin.format}, with its configuration"
+    if manifest.features:
+        yield f"features   {', '.join(manifest.features)}"
+    if manifest.annotations:
+        yield f"annotated  {', '.join(sorted(manifest.annotations))}"
 
 
 def _base_text(base: BaseModel) -> str:
@@ -70,20 +88,53 @@ def _method_text(manifest: Manifest) -> str:
     return f"{kind} rank {method.rank}, alpha {method.alpha:g}, scaling {method.scaling_rule}{task}"
 
 
-def _roles_table(roles: tuple[RoleSummary, ...]) -> str:
+def _roles_table(roles: tuple[RoleSummary, ...], depths: Mapping[str | None, int]) -> str:
     has_stacks = any(role.stack for role in roles)
     rows = [
         [
             *([role.stack or ""] if has_stacks else []),
             role.role,
-            layers_text(role.layers),
+            _layers_cell(role, depths[role.stack]),
             "/".join(str(rank) for rank in role.ranks),
             "/".join(f"{scaling:g}" for scaling in role.scalings),
             ", ".join(f"{rows} x {columns}" for rows, columns in role.shapes),
         ]
         for role in roles
     ]
-    return table(rows, [*(["stack"] if has_stacks else []), "role", "layers", "rank", "scaling", "out x in"])
+    headers = [*(["stack"] if has_stacks else []), "role", "layers", "rank", "scaling", "out x in"]
+    return "\n".join(_with_strips(table(rows, headers).splitlines(), roles, depths))
+
+
+def _with_strips(lines: list[str], roles: tuple[RoleSummary, ...], depths: Mapping[str | None, int]) -> Iterator[str]:
+    """Add the strips to the lines of the table, a header and one line for each role."""
+    width = max(len(line) for line in lines) + 2
+    room = max(_PAGE_COLUMNS - width, _MIN_STRIP_COLUMNS)
+    per_character = -(-max(depths.values()) // room)
+    title = "by layer" if per_character == 1 else f"by {per_character} layers"
+    strips = (title, *(layer_strip(role.layers, depths[role.stack], per_character) for role in roles))
+    for line, strip in zip(lines, strips, strict=True):
+        yield f"{line:{width}}{strip}".rstrip()
+
+
+def layer_strip(layers: tuple[int, ...], depth: int, per_character: int = 1) -> str:
+    """Draw which of a stack's layers are held: ``#`` all, ``+`` some, ``.`` none of those that a character stands for.
+
+    >>> layer_strip((0, 1, 4), 6), layer_strip((0, 1, 4), 6, per_character=2)
+    ('##..#.', '#.+')
+    >>> layer_strip((), 6)
+    ''
+    """
+    if not layers:
+        return ""
+    held = set(layers)
+    groups = (range(first, min(first + per_character, depth)) for first in range(0, depth, per_character))
+    return "".join("#" if held.issuperset(group) else "." if held.isdisjoint(group) else "+" for group in groups)
+
+
+def _layers_cell(role: RoleSummary, depth: int) -> str:
+    """Write layers as ranges where those are few; the strip shows the rest."""
+    text = layers_text(role.layers)
+    return text if text.count(",") < _MAX_RANGES else f"{len(role.layers)} of {depth}"
 
 
 def layers_text(layers: tuple[int, ...]) -> str:
@@ -104,10 +155,13 @@ def layers_text(layers: tuple[int, ...]) -> str:
 
 
 def _statement_lines(statement: Statement) -> Iterator[str]:
-    parameters = ", ".join(f"{key} {value}" for key, value in statement.parameters.items() if isinstance(value, str))
+    scalars = {key: value for key, value in statement.parameters.items() if isinstance(value, (int, float, str))}
+    parameters = ", ".join(f"{key} {value}" for key, value in scalars.items())
     yield f"{statement.type} by {statement.builder['name']} {statement.builder['version']}: {parameters}"
     for material in statement.materials:
         yield f"  from {material['name']} {material['digest']}"
     for key, value in statement.byproducts.items():
         if isinstance(value, (int, float, str)):
             yield f"  {key} {value}"
+        elif isinstance(value, tuple):
+            yield from (f"  {key}: {item}" for item in value)

@@ -21,8 +21,10 @@ __all__ = ["COMMANDS", "cli", "main"]
 
 COMMANDS: dict[str, dict[str, str]] = {
     "Format": {
-        "validate": "ual_registry.cli.format",
+        "validate": "ual_registry.cli.validate",
         "show": "ual_registry.cli.format",
+        "diff": "ual_registry.cli.diff",
+        "conformance": "ual_registry.cli.conformance",
         "convert": "ual_registry.cli.format",
     },
     "Registry": {

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -111,7 +112,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def wants_json(arguments: Sequence[str]) -> bool:
     """Tell whether the words of a command line ask for JSON; needed before they are parsed."""
-    return "--json" in arguments
+    return bool({"--json", "--format=json"} & {*arguments}) or ("--format", "json") in pairwise(arguments)
 
 
 def jsonable(value: Any) -> Any:

@@ -1,22 +1,63 @@
-"""Convert between AIR and PEFT: the same adapter in another format; no number changes."""
+"""Convert between AIR and other forms of the same adapter; no number changes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import Manifest
-from ual_registry.air.read import read, verify
+from ual_registry.air.read import verify
 from ual_registry.air.write import write_sealed
-from ual_registry.binders.base import load_base
+from ual_registry.binders.base import BaseConfig, load_base
 from ual_registry.errors import BinderError, ForeignFormatError
 from ual_registry.interop import from_peft as peft_reader
+from ual_registry.interop.folder import FOLDER_FILES, MARKER_FILE, TENSORS_FILE, from_folder, is_unpacked, to_folder
+from ual_registry.interop.from_legacy import from_legacy
+from ual_registry.interop.legacy import LegacyForm, legacy_form, pair_refusal
 from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE, require_files
 from ual_registry.interop.to_peft import to_peft
 from ual_registry.storage import check_target
+from ual_registry.workflows.reading import read_adapter
 
-__all__ = ["ConvertResult", "Labels", "convert_to_air", "convert_to_peft", "from_peft"]
+__all__ = [
+    "ConvertResult",
+    "Direction",
+    "Labels",
+    "convert_from_folder",
+    "convert_to_air",
+    "convert_to_folder",
+    "convert_to_peft",
+    "direction",
+    "from_peft",
+]
+
+
+class Direction(StrEnum):
+    """What a conversion goes from and to."""
+
+    TO_AIR = "to_air"
+    TO_PEFT = "to_peft"
+    TO_FOLDER = "to_folder"
+    FROM_FOLDER = "from_folder"
+
+
+def direction(source: str | Path, target: str | Path, to: str | None) -> Direction:
+    """Tell what converting ``source`` to ``target`` means.
+
+    Args:
+        source: What to convert.
+        target: Where to.
+        to: ``air``, ``peft`` or ``folder``; by default AIR where the source is a folder or the target ends in
+            ``.air``, else PEFT.
+    """
+    path = Path(source)
+    if to not in (None, "air"):
+        return Direction.TO_FOLDER if to == "folder" else Direction.TO_PEFT
+    if to == "air" or path.is_dir() or str(target).endswith(".air"):
+        return Direction.FROM_FOLDER if is_unpacked(path) else Direction.TO_AIR
+    return Direction.TO_PEFT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +92,7 @@ class ConvertResult:
         extra_count: Tensors without a role that were carried along.
         size_bytes: Size of the new tensor file.
         left_behind: Files of the source folder that are no part of the adapter, such as a model card.
+        losses: What the source's format does not say, and what was taken instead.
     """
 
     path: str
@@ -59,6 +101,7 @@ class ConvertResult:
     extra_count: int
     size_bytes: int
     left_behind: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
 
 def from_peft(
@@ -90,10 +133,10 @@ def convert_to_air(
     labels: Labels | None = None,
     force: bool = False,
 ) -> ConvertResult:
-    """Convert a PEFT folder to an AIR file.
+    """Convert a PEFT folder, or a JSON file of ual-adapter 0.1, to an AIR file.
 
     Args:
-        source: What ``save_pretrained`` wrote.
+        source: What ``save_pretrained`` wrote, or the file.
         target: The file to write.
         base: The base model: its folder, or its ``config.json``.
         labels: What to add to the manifest.
@@ -101,27 +144,58 @@ def convert_to_air(
 
     Raises:
         BinderError: No base model is given, or see ``from_peft``.
-        ForeignFormatError: ``source`` is a file, or see ``from_peft``.
+        ForeignFormatError: ``source`` is a file of no known form, or see ``from_peft`` and ``from_legacy``.
         UALError: As ``from_peft`` and ``air.write.write_sealed``.
     """
-    folder, file, labels = Path(source), Path(target), labels or Labels()
-    if folder.is_file():
+    origin, file, labels = Path(source), Path(target), labels or Labels()
+    is_legacy = origin.is_file() and _is_readable_legacy(origin)
+    if not is_legacy:
+        require_files(origin)
+    config = _base(origin, base)
+    check_target(file, force=force)
+    opened, losses = (_from_legacy if is_legacy else _from_peft)(origin, config, labels)
+    with opened as adapter:
+        manifest = write_sealed(_labelled(adapter, labels), file)
+    left_behind = () if is_legacy else _others(origin, (CONFIG_FILE, WEIGHTS_FILE))
+    result = _result(file, manifest, file.stat().st_size, left_behind)
+    return replace(result, losses=losses)
+
+
+def _is_readable_legacy(file: Path) -> bool:
+    """Tell a file that can be read from those that cannot, which are refused by name.
+
+    Raises:
+        ForeignFormatError: The file is of a form that nothing can be made of.
+    """
+    form = legacy_form(file)
+    if form is LegacyForm.PAIR:
+        raise pair_refusal(file)
+    if form is None:
         raise ForeignFormatError(
-            f"{folder}: is a file, expected a PEFT folder",
-            context={"path": str(folder)},
+            f"{file}: is a file, expected a PEFT folder",
+            context={"path": str(file)},
             hint="an AIR file becomes a PEFT folder by 'ual convert FILE.air FOLDER'",
         )
-    require_files(folder)
+    return True
+
+
+def _base(source: Path, base: str | Path | None) -> BaseConfig:
     if base is None:
         raise BinderError(
-            f"{folder}: which base model was it trained on?",
+            f"{source}: which base model was it trained on?",
             code="no-base",
             hint="pass --base with the base model's folder or its config.json; its dimensions are needed",
         )
-    check_target(file, force=force)
-    with from_peft(folder, base, base_id=labels.base_id, base_revision=labels.base_revision) as adapter:
-        manifest = write_sealed(_labelled(adapter, labels), file)
-        return _result(file, manifest, file.stat().st_size, _others(folder))
+    return load_base(Path(base))
+
+
+def _from_peft(folder: Path, config: BaseConfig, labels: Labels) -> tuple[Adapter, tuple[str, ...]]:
+    return peft_reader.from_peft(folder, config, base_id=labels.base_id, base_revision=labels.base_revision), ()
+
+
+def _from_legacy(file: Path, config: BaseConfig, labels: Labels) -> tuple[Adapter, tuple[str, ...]]:
+    found = from_legacy(file, config, base_id=labels.base_id, base_revision=labels.base_revision)
+    return found.adapter, found.losses
 
 
 def _labelled(adapter: Adapter, labels: Labels) -> Adapter:
@@ -135,8 +209,8 @@ def _labelled(adapter: Adapter, labels: Labels) -> Adapter:
     return replace(adapter, manifest=replace(adapter.manifest, **present))  # type: ignore[arg-type]  # all are text
 
 
-def _others(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in folder.iterdir() if path.name not in (CONFIG_FILE, WEIGHTS_FILE)))
+def _others(folder: Path, own: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(path.name for path in folder.iterdir() if path.name not in own))
 
 
 def convert_to_peft(source: str | Path, target: str | Path, *, force: bool = False) -> ConvertResult:
@@ -152,10 +226,49 @@ def convert_to_peft(source: str | Path, target: str | Path, *, force: bool = Fal
     """
     folder = Path(target)
     check_target(folder, force=force, replaceable=CONFIG_FILE)
-    with read(source) as adapter:
+    with read_adapter(Path(source)) as adapter:
         verify(adapter, check_finite=False)
         to_peft(adapter, folder)
         return _result(folder, adapter.manifest, (folder / WEIGHTS_FILE).stat().st_size, ())
+
+
+def convert_to_folder(source: str | Path, target: str | Path, *, force: bool = False) -> ConvertResult:
+    """Unpack an AIR file into a folder for human eyes; its tensors are compared with their digest on the way.
+
+    Args:
+        source: The file.
+        target: The folder to write.
+        force: Whether to replace what stands at ``target``.
+
+    Raises:
+        UALError: As ``air.read.read``, ``air.read.verify`` and ``interop.folder.to_folder``.
+    """
+    folder = Path(target)
+    check_target(folder, force=force, replaceable=MARKER_FILE)
+    with read_adapter(Path(source)) as adapter:
+        verify(adapter, check_finite=False)
+        to_folder(adapter, folder)
+        return _result(folder, adapter.manifest, (folder / TENSORS_FILE).stat().st_size, ())
+
+
+def convert_from_folder(source: str | Path, target: str | Path, *, force: bool = False) -> ConvertResult:
+    """Pack an unpacked folder into an AIR file: the same bytes again where nothing was changed.
+
+    A manifest that was edited by hand is checked and sealed anew.
+
+    Args:
+        source: The folder.
+        target: The file to write.
+        force: Whether to replace what stands at ``target``.
+
+    Raises:
+        UALError: As ``interop.folder.from_folder`` and ``air.write.write_sealed``.
+    """
+    folder, file = Path(source), Path(target)
+    check_target(file, force=force)
+    with from_folder(folder) as adapter:
+        manifest = write_sealed(adapter, file)
+    return _result(file, manifest, file.stat().st_size, _others(folder, FOLDER_FILES))
 
 
 def _result(path: Path, manifest: Manifest, size_bytes: int, left_behind: tuple[str, ...]) -> ConvertResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ual_registry.errors import ForeignFormatError, RegistryError
+from ual_registry.interop.folder import is_unpacked
 
 __all__ = ["locate"]
 
@@ -43,6 +44,12 @@ _NAMES_NOTHING = ("not-found", "name")
 
 
 def _is_folder(reference: str) -> ForeignFormatError:
+    if is_unpacked(Path(reference)):
+        return ForeignFormatError(
+            f"{reference}: is an unpacked adapter, expected an AIR file or the name of a registered adapter",
+            code="folder",
+            hint=f"it becomes an AIR file again by 'ual convert {reference} FILE.air'",
+        )
     return ForeignFormatError(
         f"{reference}: is a folder, expected an AIR file or the name of a registered adapter",
         code="folder",

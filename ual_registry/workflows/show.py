@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ual_registry.air.model import Entry, Manifest
-from ual_registry.air.read import read
 from ual_registry.air.roles import ROLES
 from ual_registry.digest import Digest
+from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 
 __all__ = ["Description", "RoleSummary", "show"]
@@ -64,7 +64,7 @@ def show(reference: str) -> Description:
         UALError: The reference means nothing, or the file is not legal AIR.
     """
     path = locate(reference)
-    with read(path) as adapter:
+    with read_adapter(path) as adapter:
         return Description(
             reference=reference,
             path=str(path),

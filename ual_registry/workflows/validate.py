@@ -1,40 +1,163 @@
-"""Check files: is this legal AIR?"""
+"""Check files: is this legal AIR, and what the team asks of it? One file, or many over processes."""
 
 from __future__ import annotations
 
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+from ual_registry.air.policy import Policy
 from ual_registry.air.problem import Problem, ValidationReport
-from ual_registry.air.validate import validate_file
+from ual_registry.air.scan import THREADS
+from ual_registry.air.validate import validate_file, validate_source
 from ual_registry.errors import StorageError
 from ual_registry.interop.peft_config import CONFIG_FILE
+from ual_registry.remote import RemoteSource, is_url
 
-__all__ = ["validate"]
+__all__ = ["find_files", "validate", "validate_many"]
+
+_MANY_FILES = 32
+"""From how many files on the start of processes pays; below, a few threads read the tensors."""
 
 
-def validate(path: str | Path, *, headers_only: bool = False) -> ValidationReport:
+def validate(path: str | Path, *, headers_only: bool = False, policy: Policy | None = None) -> ValidationReport:
     """Check one file and report everything that is wrong with it.
 
     Args:
-        path: The file.
+        path: The file, or the address of one on a server (``https://``), of which only the header is read.
         headers_only: Whether to leave the tensors unread, and with them their digest and their numbers.
+        policy: What is asked of it beyond being legal.
 
     Returns:
         The report; ``ok`` tells whether the file is legal. A file that cannot be read is a problem of the report.
     """
-    file = Path(path)
-    if file.is_dir():
-        return ValidationReport(path=str(path), problems=(_folder_problem(file),))
+    return _validate(path, headers_only=headers_only, policy=policy, threads=THREADS)
+
+
+def validate_many(
+    paths: Sequence[str | Path], *, headers_only: bool = False, policy: Policy | None = None, jobs: int | None = None
+) -> list[ValidationReport]:
+    """Check many files, over processes where that pays.
+
+    Args:
+        paths: The files; see ``validate``.
+        headers_only: Whether to leave the tensors unread.
+        policy: What is asked of every file beyond being legal.
+        jobs: How many processes; by default as many as there are cores.
+
+    Returns:
+        One report per file, in the order of ``paths``.
+
+    Raises:
+        StorageError: A process was ended from outside (code ``worker-ended``).
+    """
+    jobs = min(jobs or _cores(), len(paths))
+    task = functools.partial(_validate, headers_only=headers_only, policy=policy)
+    if jobs < 2 or len(paths) < _MANY_FILES:
+        return [task(path, threads=THREADS) for path in paths]
+    return _in_processes(functools.partial(task, threads=1), paths, jobs)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_processes(
+    task: functools.partial[ValidationReport], paths: Sequence[str | Path], jobs: int
+) -> list[ValidationReport]:
+    import multiprocessing  # noqa: PLC0415  # costs more than a small file
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415  # as above
+    from concurrent.futures.process import BrokenProcessPool  # noqa: PLC0415  # as above
+
+    context = multiprocessing.get_context(_start_method())
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_at_once_when_interrupted)
     try:
-        return validate_file(file, headers_only=headers_only)
+        return list(pool.map(task, paths, chunksize=max(1, min(32, len(paths) // (jobs * 8)))))
+    except BrokenProcessPool as error:
+        message = "a process that checked files was ended from outside"
+        raise StorageError(message, code="worker-ended", hint="run again with --jobs 1") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_method() -> str:
+    """Choose the start that costs least: a copy of this process, where no other thread can hold a lock."""
+    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
+
+
+def _end_at_once_when_interrupted() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _validate(path: str | Path, *, headers_only: bool, policy: Policy | None, threads: int) -> ValidationReport:
+    try:
+        if isinstance(path, str) and is_url(path):
+            return validate_source(RemoteSource(path), path, headers_only=True, policy=policy)
+        if Path(path).is_dir():
+            return ValidationReport(path=str(path), problems=(_folder_problem(Path(path)),))
+        report = validate_file(Path(path), headers_only=headers_only, policy=policy, threads=threads)
     except StorageError as error:
         problem = Problem(code=error.problem_code, place="", message=error.message, hint=error.hint, branch="storage")
         return ValidationReport(path=str(path), problems=(problem,))
+    return ValidationReport(path=str(path), problems=report.problems, facts=report.facts)
 
 
 def _folder_problem(folder: Path) -> Problem:
-    is_peft = (folder / CONFIG_FILE).is_file()
+    try:
+        is_peft = CONFIG_FILE in {item.name for item in folder.iterdir()}
+    except OSError as error:
+        raise StorageError.of("read", folder, error) from error
     hint = f"this is a PEFT folder: 'ual convert {folder} FILE.air --base BASE' first" if is_peft else "give a file"
     return Problem(
         code="folder", place="", message=f"{folder} is a folder, not an AIR file", hint=hint, branch="container"
     )
+
+
+def find_files(words: Iterable[str], *, standard_input: BinaryIO) -> list[str]:
+    """Find the files that the words of a command line mean.
+
+    A folder means the ``*.air`` files in it and below it, sorted; a pattern what it matches, sorted; ``-`` the paths
+    that standard input lists, one a line, or ended by NUL. Anything else, and a folder or pattern without a file,
+    means itself. What is meant twice is found once.
+
+    Args:
+        words: The words.
+        standard_input: Where ``-`` reads; nothing there is taken for a pattern or an address.
+    """
+    found: list[str] = []
+    for word in words:
+        found += _listed(standard_input.read()) if word == "-" else _matching(word)
+    return list(dict.fromkeys(found))
+
+
+def _listed(data: bytes) -> Iterator[str]:
+    for line in data.split(b"\0") if b"\0" in data else data.splitlines():
+        if path := os.fsdecode(line):
+            yield from _inside(f"./{path}" if is_url(path) else path)
+
+
+def _matching(word: str) -> Iterator[str]:
+    if not is_url(word) and not os.path.lexists(word):
+        import glob  # noqa: PLC0415  # only for what is no file
+
+        matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  # keeps the path as it was typed
+        yield from (path for match in matches for path in _inside(match))
+        if matches:
+            return
+    yield from _inside(word)
+
+
+def _inside(path: str) -> Iterator[str]:
+    """Yield the AIR files of a folder, or the path itself."""
+    files = [
+        os.path.join(place, name)  # noqa: PTH118  # keeps the path as it was typed
+        for place, _, names in os.walk(path)
+        for name in names
+        if name.endswith(".air")
+    ]
+    yield from sorted(files) if files else [path]

@@ -191,11 +191,12 @@ license    MIT
 base       tiny (gpt_neox, 2 layers of 4), at 0000000000000000000000000000000000000000
 method     LoRA rank 2, alpha 4, scaling alpha/rank, CAUSAL_LM
 parameters 44 in 3 entries
+features   extra-tensors
 
-role             layers    rank    scaling    out x in
-attention_query  0         2       2          4 x 4
-attention_key    0         2       2          4 x 4
-mlp_up           0         2       2          6 x 4
+role             layers    rank    scaling    out x in  by layer
+attention_query  0         2       2          4 x 4     #.
+attention_key    0         2       2          4 x 4     #.
+mlp_up           0         2       2          6 x 4     #.
 
 tensors without a role
   base_model.model.score.weight
@@ -239,8 +240,8 @@ def test_show_describes_what_a_transfer_made(ual: Ual) -> None:
         "method     LoRA rank 2, alpha 2, scaling alpha/rank, CAUSAL_LM\n"
         "parameters 24 in 1 entries\n"
         "\n"
-        "role    layers    rank    scaling    out x in\n"
-        "mlp_up  0         2       1          8 x 4\n"
+        "role    layers    rank    scaling    out x in  by layer\n"
+        "mlp_up  0         2       1          8 x 4     #.\n"
         "\n"
         "made from\n"
         f"  projected_from {digest_of('small.air')}\n"
@@ -267,12 +268,85 @@ def test_show_tells_stacks_apart_and_names_dora(ual: Ual, peft_folders: Any) -> 
         "method     LoRA rank 4, alpha 6, scaling alpha/rank, SEQ_2_SEQ_LM",
         f"parameters {parameters('t5.air'):,} in 42 entries",
     ]
-    assert lines[6:9] == [
-        "stack    role                    layers    rank    scaling    out x in",
-        "encoder  attention_query         0-1       4       1.5        32 x 16",
-        "encoder  attention_key           0-1       4       1.5        32 x 16",
+    assert lines[5:10] == [
+        "origin     peft, with its configuration",
+        "",
+        "stack    role                    layers    rank    scaling    out x in  by layer",
+        "encoder  attention_query         0-1       4       1.5        32 x 16   ##",
+        "encoder  attention_key           0-1       4       1.5        32 x 16   ##",
     ]
     assert "method     DoRA rank 4, alpha 6, scaling alpha/rank, CAUSAL_LM" in ual("show", "llama.air").out
+
+
+def deep(name: str, depth: int, layers: Any) -> None:
+    """Write an adapter of two roles in some layers of a deep model."""
+    from dataclasses import replace
+
+    from tests.handmade import base_model, entry, floats
+    from ual_registry.air.adapter import Adapter
+
+    (stack,) = base_model().stacks
+    entries, tensors = [], {}
+    for layer in layers:
+        for role, rows in (("attention_output", 4), ("mlp_up", 6)):
+            names = {factor: f"layers.{layer}.{role}.{factor}" for factor in ("lora_A", "lora_B")}
+            entries.append(entry(role, 4, rows, layer=layer, **names))
+            tensors |= {names["lora_A"]: floats(2, 4), names["lora_B"]: floats(rows, 2)}
+    base = base_model(stacks=(replace(stack, num_layers=depth),))
+    ordered = tuple(sorted(entries, key=lambda item: item.key))
+    made = small_adapter(
+        base_model=base,
+        entries=ordered,
+        extra=(),
+        features=(),
+        tags=("a", "b"),
+        languages=("en",),
+        created_at="2026-01-02T03:04:05Z",
+        annotations={"org.b": 1, "org.a": 2},
+    )
+    write(Adapter(made.manifest, tensors), Path(name))
+
+
+def test_show_draws_the_layers_of_a_deep_model_within_a_page(ual: Ual) -> None:
+    deep("deep.air", 32, [*range(16), 20, 22, 24, 31])
+    lines = ual("show", "deep.air").out.splitlines()
+    assert lines[2:] == [
+        "languages  en",
+        "tags       a, b",
+        "created_at 2026-01-02T03:04:05Z",
+        "base       tiny (gpt_neox, 32 layers of 4), at 0000000000000000000000000000000000000000",
+        "method     LoRA rank 2, alpha 4, scaling alpha/rank, CAUSAL_LM",
+        "parameters 720 in 40 entries",
+        "annotated  org.a, org.b",
+        "",
+        "role              layers    rank    scaling    out x in  by layer",
+        "attention_output  20 of 32  2       2          4 x 4     ################....#.#.#......#",
+        "mlp_up            20 of 32  2       2          6 x 4     ################....#.#.#......#",
+    ]
+
+
+def test_a_role_outside_the_blocks_has_no_layers_to_draw(ual: Ual) -> None:
+    from tests.handmade import entry, floats
+    from ual_registry.air.adapter import Adapter
+
+    names = {factor: f"token_embedding.{factor}" for factor in ("lora_A", "lora_B")}
+    made = small_adapter(entries=(entry("token_embedding", 5, 4, layer=None, **names),), extra=(), features=())
+    write(Adapter(made.manifest, {names["lora_A"]: floats(2, 5), names["lora_B"]: floats(4, 2)}), Path("out.air"))
+    assert ual("show", "out.air").out.splitlines()[-2:] == [
+        "role             layers    rank    scaling    out x in  by layer",
+        "token_embedding  -         2       2          4 x 5",
+    ]
+
+
+def test_a_character_stands_for_a_few_layers_where_the_model_is_too_deep(ual: Ual) -> None:
+    deep("deeper.air", 126, [*range(40), 50, 125])
+    lines = ual("show", "deeper.air").out.splitlines()[-3:]
+    assert lines == [
+        "role              layers         rank    scaling    out x in  by 4 layers",
+        "attention_output  0-39, 50, 125  2       2          4 x 4     ##########..+..................+",
+        "mlp_up            0-39, 50, 125  2       2          6 x 4     ##########..+..................+",
+    ]
+    assert max(len(line) for line in lines) <= 100
 
 
 def parameters(name: str) -> int:
@@ -305,6 +379,7 @@ def test_convert_goes_to_air_and_back(ual: Ual) -> None:
         "extra_count": 0,
         "size_bytes": size_of("back/adapter_model.safetensors"),
         "left_behind": [],
+        "losses": [],
     }
     assert sorted(path.name for path in Path("back").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     assert json.loads(Path("back/adapter_config.json").read_text()) == json.loads(

@@ -189,7 +189,7 @@ USAGE = {
     "show": "Missing argument 'REF'.",
     "show a b": "Got unexpected extra argument (b)",
     "convert peft": "Missing argument 'DST'.",
-    "convert a b --to gguf": "Invalid value for '--to': 'gguf' is not one of 'air', 'peft'.",
+    "convert a b --to gguf": "Invalid value for '--to': 'gguf' is not one of 'air', 'peft', 'folder'.",
     "add small.air": "Missing option '--name'.",
     "get med": "Missing option '-o' / '--output'.",
     "search --limit 0 x": "Invalid value for '--limit': 0 is not in the range 1<=x<=100000.",

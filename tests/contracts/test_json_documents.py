@@ -1,0 +1,62 @@
+"""What commands print with ``--json`` follows the shipped schemas, each command run once for real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.tiny_adapter import make_tiny_models
+from ual_registry.air.schema import schema_names, schema_problems
+from ual_registry.cli.main import COMMANDS, run
+
+WALK = (
+    ("convert", "convert tour/adapter tour/t.air --base tour/base", 0),
+    ("validate", "validate tour/t.air tour/base/config.json none.air", 11),
+    ("show", "show tour/t.air", 0),
+    ("add", "add tour/t.air --name t --alias candidate", 0),
+    ("alias", "alias t production candidate", 0),
+    ("list", "list", 0),
+    ("search", "search rank>=8", 0),
+    ("get", "get t@production -o tour/copy.air", 0),
+    ("transfer-plan", "transfer t --to tour/other --plan", 0),
+    ("transfer", "transfer t --to tour/other -o tour/other.air", 0),
+    ("add", "add tour/other.air --name other", 0),
+    ("lineage", "lineage other", 0),
+    ("diff", "diff t other", 1),
+    ("diff", "diff t tour/copy.air", 0),
+    ("db", "db current", 0),
+    ("db", "db upgrade", 0),
+    ("error", "show none.air", 11),
+    ("error", "search foo:1", 8),
+    ("error", "validate", 2),
+)
+
+
+def documents(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str, Any]]:
+    """Walk through the commands and return (schema, command, document) of each."""
+    make_tiny_models(Path("tour"))
+    found = []
+    for schema, command, code in WALK:
+        assert (command, run([*command.split(), "--json"])) == (command, code)
+        found.append((schema, command, json.loads(capsys.readouterr().out)))
+    return found
+
+
+def test_every_document_follows_its_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UAL_HOME", str(tmp_path / "registry"))
+    for schema, command, document in documents(capsys):
+        problems = list(schema_problems(f"1.0/cli/{schema}.json", document, root="document"))
+        assert (command, [str(problem) for problem in problems]) == (command, [])
+
+
+def test_every_command_has_its_schema() -> None:
+    commands = {name for group in COMMANDS.values() for name in group} - {"conformance"}
+    schemas = {Path(name).stem for name in schema_names() if name.startswith("1.0/cli/")}
+    assert schemas == commands | {"error", "transfer-plan"}
+    assert schemas == {schema for schema, _, _ in WALK}
