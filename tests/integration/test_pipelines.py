@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -20,6 +21,9 @@ import yaml
 
 from tests.handmade import base_model, small_adapter
 from tests.unit.reports.test_reports import check_sarif
+from ual_registry.air.adapter import Adapter
+from ual_registry.air.model import Extra
+from ual_registry.air.tensor import Tensor
 from ual_registry.air.write import write
 
 ROOT = Path(__file__).parents[2]
@@ -185,8 +189,14 @@ def test_colours_are_for_a_terminal(tmp_path: Path) -> None:
 
 def test_an_interrupt_ends_all_processes_without_a_trace(tmp_path: Path) -> None:
     (tmp_path / "many").mkdir()
-    for number in range(40):
-        os.mkfifo(tmp_path / "many" / f"{number}.air")  # nobody writes to it, so that its reader waits
+    made = small_adapter()
+    large = Adapter(
+        dataclasses.replace(made.manifest, extra=(*made.manifest.extra, Extra(tensor="extra.zz", name="zz"))),
+        {**made.tensors, "extra.zz": Tensor.of_bytes("U8", (2**26,), bytes(2**26))},
+    )
+    write(large, tmp_path / "many" / "0.air")
+    for number in range(1, 600):
+        os.link(tmp_path / "many" / "0.air", tmp_path / "many" / f"{number}.air")  # 40 GB to hash
     command = [sys.executable, "-m", "ual_registry", "validate", "many", "--jobs", "2"]
     running = subprocess.Popen(
         command,
