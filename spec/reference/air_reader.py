@@ -883,22 +883,19 @@ def _check_slices(entries: list[Entry], tensors: dict[str, Tensor], report: Repo
             report.fault("shared-factor", entry.label)
         if not _is_whole_slice(entry):
             report.fault("slice", entry.label)
-    groups: dict[tuple[str | None, str | None], list[Entry]] = {}
-    seen: set[str] = set()
+    groups: dict[tuple[str | None, str | None], dict[str, Entry]] = {}
     for entry in entries:
-        group = groups.setdefault((entry.stack, entry.source), [])
         name = entry.factors["lora_B"]
-        if entry.slice and _is_whole_slice(entry) and name not in seen and _holds_rows(entry, tensors.get(name)):
-            seen.add(name)
-            group.append(entry)
+        if entry.slice and _is_whole_slice(entry) and _holds_rows(entry, tensors.get(name)):
+            groups.setdefault((entry.stack, entry.source), {}).setdefault(name, entry)
     for group in groups.values():
-        for entry in _overlapping(group):
+        for entry in _overlapping(list(group.values())):
             report.fault("slice", entry.label)
 
 
 def _holds_rows(entry: Entry, tensor: Tensor | None) -> bool:
     """rules.md, Overlapping slices; considerations.md, Hostile input: rows count only where the file holds them."""
-    return tensor is not None and tensor.shape[:1] == [entry.out_features] and tensor.end > tensor.begin
+    return tensor is not None and tensor.shape == [entry.out_features, entry.rank]
 
 
 def _blocks(rows: dict[str, int], position: int) -> Iterator[tuple[int, int, int]]:
@@ -1148,7 +1145,6 @@ class Modules:
         self.prefix = _find_prefix(binder, config, model_class)
         self.vocabulary = _find_size(config, binder["vocab_size"])
         self.stacks = [self._dimensions(config, stack) for stack in binder["stacks"]]
-        find_number(config, binder["rotary"].get("fraction", [1]))
         self.modules = [
             {module["path"]: module for module in stack["modules"] if _module_exists(config, module)}
             for stack in binder["stacks"]

@@ -89,14 +89,18 @@ def _names_follow_the_grammar(manifest: Manifest, _: Tensors) -> Iterator[Proble
                 yield _fault("tensor-name", text, error.message)
                 continue
             own = TensorName(stack=entry.stack, layer=entry.layer, role=entry.role, factor=factor)
-            is_shared = entry.slice is not None and factor == "lora_A"
-            if name != own and not (
-                is_shared and (name.stack, name.layer, name.factor) == (own.stack, own.layer, factor)
-            ):
+            if name != own and not (factor == "lora_A" and entry.slice is not None and _is_sibling(name, own)):
                 yield _fault("tensor-name", text, f"expected {own}")
     for extra in manifest.extra:
         if extra.tensor != extra_name(extra.name):
             yield _fault("tensor-name", extra.tensor, f"expected {extra_name(extra.name)}")
+
+
+def _is_sibling(name: TensorName, own: TensorName) -> bool:
+    """Tell whether a name is that of the same factor in another role of the same block."""
+    role = ROLES.get(name.role)
+    is_role = role is not None and role.is_per_layer == (name.layer is not None)
+    return is_role and (name.stack, name.layer, name.factor) == (own.stack, own.layer, own.factor)
 
 
 def _shapes_follow_the_entry(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import signal
@@ -16,6 +17,8 @@ from ual_registry.air.problem import Problem, ValidationReport
 from ual_registry.air.scan import THREADS
 from ual_registry.air.validate import validate_file, validate_source
 from ual_registry.errors import StorageError
+from ual_registry.interop.folder import MARKER_FILE
+from ual_registry.interop.legacy import legacy_hint
 from ual_registry.interop.peft_config import CONFIG_FILE
 from ual_registry.remote import RemoteSource, is_url
 
@@ -104,15 +107,26 @@ def _validate(path: str | Path, *, headers_only: bool, policy: Policy | None, th
     except StorageError as error:
         problem = Problem(code=error.problem_code, place="", message=error.message, hint=error.hint, branch="storage")
         return ValidationReport(path=str(path), problems=(problem,))
-    return ValidationReport(path=str(path), problems=report.problems, facts=report.facts)
+    return ValidationReport(path=str(path), problems=_hinted(Path(path), report), facts=report.facts)
+
+
+def _hinted(path: Path, report: ValidationReport) -> tuple[Problem, ...]:
+    """Say what a file is that is no container, where it is one of the predecessor's."""
+    if report.ok or report.problems[0].branch != "container" or not (hint := legacy_hint(path)):
+        return report.problems
+    return (dataclasses.replace(report.problems[0], hint=hint), *report.problems[1:])
 
 
 def _folder_problem(folder: Path) -> Problem:
     try:
-        is_peft = CONFIG_FILE in {item.name for item in folder.iterdir()}
+        names = {item.name for item in folder.iterdir()}
     except OSError as error:
         raise StorageError.of("read", folder, error) from error
-    hint = f"this is a PEFT folder: 'ual convert {folder} FILE.air --base BASE' first" if is_peft else "give a file"
+    hint = "give a file"
+    if CONFIG_FILE in names:
+        hint = f"this is a PEFT folder: 'ual convert {folder} FILE.air --base BASE' first"
+    elif MARKER_FILE in names:
+        hint = f"this is an unpacked adapter: 'ual convert {folder} FILE.air' first"
     return Problem(
         code="folder", place="", message=f"{folder} is a folder, not an AIR file", hint=hint, branch="container"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.handmade import small_adapter
+from tests.legacy_files import document, record, write_document
 from tests.web_server import serve
 from ual_registry.air.policy import Policy
 from ual_registry.air.problem import Problem, ValidationReport
@@ -224,3 +225,18 @@ def test_a_process_that_was_ended_from_outside_is_told(many: list[Path], monkeyp
         "worker-ended",
         "run again with --jobs 1",
     )
+
+
+def test_a_file_of_the_predecessor_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "old.air"
+    write_document(path, document(record()))
+    (problem,) = validate(path).problems
+    assert problem.code == "header-too-large"
+    hint = f"this is a JSON file of ual-adapter 0.1: 'ual convert {path} FILE.air --base BASE' first"
+    assert problem.hint == hint
+
+
+def test_an_unpacked_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "air-folder.json").touch()
+    (problem,) = validate(tmp_path).problems
+    assert problem.hint == f"this is an unpacked adapter: 'ual convert {tmp_path} FILE.air' first"
