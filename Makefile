@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registry/interop/*,ual_registry/registry/*,ual_registry/workflows/*,ual_registry/cli/*,ual_registry/reports/*,ual_registry/transfers/plan.py,ual_registry/transfers/report.py
 TORCH := ual_registry/tensors.py
 
-.PHONY: help demo test check tests format bench fuzz clean
+.PHONY: help demo test check tests format bench fuzz fuzz-guided clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,10 @@ bench: .venv/.dev ## Measure every figure of the README beside its peer
 
 fuzz: .venv/.dev ## Show 100,000 mutated files to both readers (three minutes)
 	$(BIN)/python -m tests.hostile.fuzzing --count 100000
+
+fuzz-guided: .venv/.dev ## Fuzz guided by coverage, with atheris (ten minutes)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt atheris
+	$(BIN)/python -m tests.hostile.coverage_guided -max_total_time=600
 
 clean: ## Remove what was built
 	rm -rf build dist .coverage* .pytest_cache .mypy_cache .ruff_cache
