@@ -48,7 +48,7 @@ def _mutator(data: bytes, max_size: int, seed: int) -> bytes:
     rng = random.Random(seed)
     try:
         return mutate_file(data, rng)[:max_size]
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError):
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError):
         return bytes(atheris.Mutate(data, max_size))
 
 

@@ -86,7 +86,7 @@ def _repeat(data: bytes, rng: random.Random) -> bytes:
 
 
 def _length(data: bytes, rng: random.Random) -> bytes:
-    length = rng.choice((0, 1, 7, len(data), len(data) - 8, 10**8, 10**8 + 1, 2**40, 2**63, 2**64 - 1))
+    length = rng.choice((0, 1, 7, len(data), max(len(data) - 8, 0), 10**8, 10**8 + 1, 2**40, 2**63, 2**64 - 1))
     return length.to_bytes(8, "little") + data[8:]
 
 
