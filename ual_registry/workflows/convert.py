@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -224,12 +225,8 @@ def convert_to_peft(source: str | Path, target: str | Path, *, force: bool = Fal
     Raises:
         UALError: As ``air.read.read``, ``air.read.verify`` and ``interop.to_peft.to_peft``.
     """
-    folder = Path(target)
-    check_target(folder, force=force, replaceable=CONFIG_FILE)
-    with read_adapter(Path(source)) as adapter:
-        verify(adapter, check_finite=False)
-        to_peft(adapter, folder)
-        return _result(folder, adapter.manifest, (folder / WEIGHTS_FILE).stat().st_size, ())
+    check_target(Path(target), force=force, replaceable=CONFIG_FILE)
+    return _write_folder(source, Path(target), to_peft, WEIGHTS_FILE)
 
 
 def convert_to_folder(source: str | Path, target: str | Path, *, force: bool = False) -> ConvertResult:
@@ -243,12 +240,18 @@ def convert_to_folder(source: str | Path, target: str | Path, *, force: bool = F
     Raises:
         UALError: As ``air.read.read``, ``air.read.verify`` and ``interop.folder.to_folder``.
     """
-    folder = Path(target)
-    check_target(folder, force=force, replaceable=MARKER_FILE)
+    check_target(Path(target), force=force, replaceable=MARKER_FILE)
+    return _write_folder(source, Path(target), to_folder, TENSORS_FILE)
+
+
+def _write_folder(
+    source: str | Path, folder: Path, write_to: Callable[[Adapter, Path], None], tensor_file: str
+) -> ConvertResult:
+    """Write an AIR file as a folder in one of its forms, verified on the way."""
     with read_adapter(Path(source)) as adapter:
         verify(adapter, check_finite=False)
-        to_folder(adapter, folder)
-        return _result(folder, adapter.manifest, (folder / TENSORS_FILE).stat().st_size, ())
+        write_to(adapter, folder)
+        return _result(folder, adapter.manifest, (folder / tensor_file).stat().st_size, ())
 
 
 def convert_from_folder(source: str | Path, target: str | Path, *, force: bool = False) -> ConvertResult:

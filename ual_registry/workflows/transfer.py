@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read, verify
 from ual_registry.air.write import file_digest
 from ual_registry.binders.base import load_base
+from ual_registry.digest import Digest
 from ual_registry.errors import MissingExtraError
 from ual_registry.transfers.plan import RotaryPolicy, TransferPlan, make_plan
 from ual_registry.workflows.references import locate
@@ -78,15 +80,22 @@ def transfer(
         UALError: As ``plan_transfer`` and ``transfers.run.run_transfer``.
     """
     labels = {"target_id": target_id, "target_revision": target_revision}
-    if not isinstance(source, Adapter):
-        with read(locate(str(source))) as adapter:
-            verify(adapter)
-            return transfer(adapter, target, method=method, rotary=rotary, **labels)
-    plan = plan_transfer(source, target, rotary=rotary, **labels)
+    if isinstance(source, Adapter):
+        plan = plan_transfer(source, target, rotary=rotary, **labels)
+        return _runner()(source, plan, method=method, source_digest=file_digest(source))
+    path = locate(str(source))
+    with read(path) as adapter:
+        verify(adapter)
+        plan = plan_transfer(adapter, target, rotary=rotary, **labels)
+        return _runner()(adapter, plan, method=method, source_digest=Digest.of_file(path))
+
+
+def _runner() -> Callable[..., TransferResult]:
+    """Return ``run_transfer``, which brings torch along."""
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", needed_for="transfer")
     # Waiting threads must not spin: on shared cores that makes every step many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ual_registry.transfers.run import run_transfer  # noqa: PLC0415  # loads torch
 
-    return run_transfer(source, plan, method=method, source_digest=file_digest(source))
+    return run_transfer
