@@ -15,18 +15,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registry/interop/*,ual_registry/registry/*,ual_registry/workflows/*,ual_registry/cli/*,ual_registry/reports/*,ual_registry/transfers/plan.py,ual_registry/transfers/report.py
 TORCH := ual_registry/tensors.py
+EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c
 
 .PHONY: help demo test check tests format bench fuzz fuzz-guided clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-.venv/.demo: pyproject.toml constraints.txt
+.venv/.demo: pyproject.toml constraints.txt $(EXTENSION)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	touch $@
 
-.venv/.dev: pyproject.toml constraints.txt
+.venv/.dev: pyproject.toml constraints.txt $(EXTENSION)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ .venv/.demo

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,18 @@ import pytest
 _ROOT = Path(__file__).resolve().parents[2]
 
 
+def _built(folder: Path, **environment: str) -> Path:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(_ROOT)]
+    subprocess.run(build, check=True, capture_output=True, text=True, env={**os.environ, **environment})
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel and unpack it into a folder of its own."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist"), str(_ROOT)]
-    subprocess.run(build, check=True, capture_output=True, text=True)
-    (wheel,) = (folder / "dist").glob("*.whl")
+    wheel = _built(folder / "dist")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*install, "--target", str(folder / "site"), str(wheel)], check=True, capture_output=True, text=True)
     return folder / "site"
@@ -61,3 +68,25 @@ def test_an_installed_wheel_makes_a_registry_by_its_own_migrations(installed: Pa
         "print(registry.database.current_revision(), registry.list())"
     )
     assert _run(installed, tmp_path, code) == f"{installed / 'ual_registry' / 'migrations'}\n0001 ()\n"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the extension needs a compiler")
+def test_an_installed_wheel_looks_at_numbers_with_its_extension(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import ual_registry.air.finite as finite; from ual_registry.air import _nonfinite; "
+        "print(finite.is_finite is _nonfinite.is_finite); print(_nonfinite.__file__)"
+    )
+    module = "_nonfinite.pyd" if sys.platform == "win32" else "_nonfinite.abi3.so"
+    assert _run(installed, tmp_path, code) == f"True\n{installed / 'ual_registry' / 'air' / module}\n"
+
+
+def test_without_a_compiler_the_wheel_is_pure_python_and_works(tmp_path: Path) -> None:
+    wheel = _built(tmp_path / "dist", CC=str(tmp_path / "no-compiler"))
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "import ual_registry.air.finite as finite; "
+        "print(finite.is_finite is finite.is_finite_in_python, finite.is_finite('F16', b'\\x00\\x7c'))"
+    )
+    assert _run(tmp_path / "site", tmp_path, code) == "True False\n"

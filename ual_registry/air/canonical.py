@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +16,7 @@ import rfc8785
 
 from ual_registry.errors import FormatError
 
-__all__ = ["MAX_DEPTH", "MAX_VALUES", "canonical_bytes", "freeze", "parse_json"]
+__all__ = ["MAX_DEPTH", "MAX_VALUES", "canonical_bytes", "freeze", "parse_canonical", "parse_json"]
 
 MAX_VALUES = 3_000_000
 """How many commas and opening brackets a text may hold, so that its values fit into memory."""
@@ -26,7 +25,8 @@ MAX_DEPTH = 64
 """How deeply objects and arrays may nest."""
 
 _MAX_SAFE_INTEGER = 2**53 - 1
-_MANY_DIGITS = re.compile(rb"[0-9]{16}")  # without them no integer is beyond
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_MANY_DIGITS = b"0" * 16  # without so many no integer is beyond
 
 
 class _DuplicateKeyError(ValueError):
@@ -138,10 +138,10 @@ def parse_json(data: bytes, *, what: str) -> Any:
             data.decode("utf-8"),
             object_pairs_hook=_object_without_repeats,
             parse_constant=_refuse_constant,
-            parse_int=_integer if _MANY_DIGITS.search(data) else None,
+            parse_int=_integer if _has_many_digits(data) else None,
             parse_float=_finite,
         )
-        _check_depth(document, MAX_DEPTH, what)
+        _check_depth(document, what)
         if b"\\u" in data:
             json.dumps(document, ensure_ascii=False).encode("utf-8")  # no lone surrogate
     except _DuplicateKeyError as error:
@@ -151,6 +151,52 @@ def parse_json(data: bytes, *, what: str) -> Any:
     except ValueError as error:
         raise FormatError(f"{what}: not JSON in UTF-8: {error}", code="not-json") from error
     return document
+
+
+def parse_canonical(data: bytes, *, what: str) -> Any | None:
+    """Parse strict JSON that stands in its canonical form, at a third of the cost of ``parse_json``.
+
+    A text that its own document is written as has no repeated name, no lone surrogate and no space between; what
+    remains to be seen are numbers and depth.
+
+    Returns:
+        The document; ``None`` where the text is not surely canonical, whatever else it is.
+
+    Raises:
+        FormatError: The document is nested too deeply (code ``too-deep``).
+    """
+    if len(data) > MAX_VALUES:
+        return None
+    decoder = _CANONICAL_LONG if _has_many_digits(data) else _CANONICAL
+    try:
+        text = data.decode("utf-8")
+        document = decoder.decode(text)
+        # From U+D800 on, names may sort otherwise than Python's encoder does.
+        if _ENCODER.encode(document) != text or (not text.isascii() and max(text) >= "\ud800"):
+            return None
+    except (ValueError, RecursionError):
+        return None
+    _check_depth(document, what)
+    return document
+
+
+def _canonical_integer(text: str) -> int:
+    value = int(text) if len(text) <= 17 else _MAX_SAFE_INTEGER + 1
+    if abs(value) > _MAX_SAFE_INTEGER:
+        raise _UnusualError
+    return value
+
+
+def _canonical_fraction(text: str) -> float:
+    """Read a number that Python writes as RFC 8785 does."""
+    value = float(text)
+    if repr(value) != text or "e" in text or value.is_integer():
+        raise _UnusualError
+    return value
+
+
+def _has_many_digits(data: bytes) -> bool:
+    return _MANY_DIGITS in data.translate(_ZEROS)
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -181,20 +227,30 @@ def _finite(text: str) -> float:
     return value
 
 
-def _check_depth(value: Any, left: int, what: str) -> None:
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return
-    if left == 0:
-        raise _too_deep(what)
-    for item in value:
-        if isinstance(item, (dict, list)):
-            _check_depth(item, left - 1, what)
+def _check_depth(document: Any, what: str) -> None:
+    """Look at one level after the other; strings and numbers are left out by the level above."""
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            inner.extend(value.values() if type(value) is dict else value if type(value) is list else ())
+        level = [value for value in inner if type(value) in _CONTAINERS]
+        if not level:
+            return
+    raise _too_deep(what)
+
+
+_CONTAINERS = {dict, list}
 
 
 def _too_deep(what: str) -> FormatError:
     return FormatError(f"{what}: nested more than {MAX_DEPTH} levels deep", code="too-deep")
+
+
+_CANONICAL = json.JSONDecoder(parse_float=_canonical_fraction, parse_constant=_refuse_constant)
+_CANONICAL_LONG = json.JSONDecoder(
+    parse_float=_canonical_fraction, parse_int=_canonical_integer, parse_constant=_refuse_constant
+)
 
 
 def freeze(value: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ual_registry.air.canonical import canonical_bytes, parse_json
+from ual_registry.air.canonical import canonical_bytes, parse_canonical, parse_json
 from ual_registry.air.codec import decode, encode
 from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem
@@ -62,23 +62,21 @@ def _own_digest(document: Mapping[str, Any]) -> Digest:
 def _without_own_digest(document: Mapping[str, Any], canonical: bytes) -> bytes:
     """Cut the member ``manifest_digest`` out of a canonical manifest, which costs less than writing all again.
 
-    The members stand in order, so it stands right before those whose names come after it.
+    A quote inside a string is escaped, so the member's text stands nowhere but as a member; where an inner object has
+    the same one, all is written again.
     """
-    rest = canonical_bytes({key: value for key, value in document.items() if key > "manifest_digest"})[1:]
     own = b'"manifest_digest":' + canonical_bytes(document["manifest_digest"])
-    if rest == b"}":
-        return canonical[: -len(own) - 1].removesuffix(b",") + rest
-    return canonical[: -len(own) - 1 - len(rest)] + rest
+    if canonical.count(own) != 1:
+        return canonical_bytes({key: value for key, value in document.items() if key != "manifest_digest"})
+    before, after = canonical.split(own)
+    return before.removesuffix(b",") + after if after == b"}" else before + after.removeprefix(b",")
 
 
 def decode_manifest(text: str) -> DecodedManifest:
     """Check and decode the text of a manifest; never raises on bad input."""
     data = text.encode("utf-8", "surrogatepass")
     try:
-        document = parse_json(data, what="manifest")
-        canonical = canonical_bytes(document)
-        if canonical != data:
-            document = parse_json(canonical, what="manifest")  # one form of each number from here on
+        document, canonical = _parse(data)
     except FormatError as error:
         return DecodedManifest(None, (Problem.of_error(error, "schema"),))
     problems = _digest_problems(document, data, canonical)  # of what is stored, before it is brought to our major
@@ -95,6 +93,16 @@ def decode_manifest(text: str) -> DecodedManifest:
         return DecodedManifest(None, tuple(problems))
     manifest = decode(RouterManifest, document) if is_router else decode(Manifest, document)
     return DecodedManifest(manifest, tuple(problems))
+
+
+def _parse(data: bytes) -> tuple[Any, bytes]:
+    """Return the document, with one form of each number, and its canonical bytes."""
+    document = parse_canonical(data, what="manifest")
+    if document is not None:
+        return document, data
+    document = parse_json(data, what="manifest")
+    canonical = canonical_bytes(document)
+    return document if canonical == data else parse_json(canonical, what="manifest"), canonical
 
 
 def _has_version(document: Any) -> bool:

@@ -14,18 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from ual_registry.air.canonical import canonical_bytes, parse_json
-from ual_registry.air.tensor import DTYPE_BYTES, Segment, SizedSource, Source, Tensor
+from ual_registry.air.plain_header import (
+    DATA_ALIGNMENT_BYTES,
+    LENGTH_BYTES,
+    MAX_AXES,
+    MAX_NAME_LENGTH,
+    MAX_TENSORS,
+    plain_header,
+)
+from ual_registry.air.tensor import DTYPE_BYTES, Segment, SizedSource, Source, Tensor, TensorInfo
 from ual_registry.errors import ContainerError, FormatError
 
 __all__ = [
-    "DATA_ALIGNMENT_BYTES",
-    "MAX_AXES",
     "MAX_HEADER_BYTES",
-    "MAX_NAME_LENGTH",
-    "MAX_TENSORS",
     "METADATA_KEY",
     "Header",
-    "TensorInfo",
     "canonical_order",
     "check_air_layout",
     "encode_header",
@@ -36,34 +39,11 @@ __all__ = [
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors format itself."""
 
-MAX_TENSORS = 200_000
-"""Entries of the tensor table."""
-
-MAX_NAME_LENGTH = 1024
-"""Characters of a tensor name."""
-
-MAX_AXES = 16
-"""Axes of a tensor."""
-
-DATA_ALIGNMENT_BYTES = 64
-"""AIR pads its header with spaces so that the tensor data starts at a multiple of this."""
-
 METADATA_KEY = "air"
 """The one key of ``__metadata__`` in an AIR file; its value is the manifest."""
 
-_LENGTH_BYTES = 8
 _MAX_SIZE = 2**63 - 1
 _FIELDS = {"dtype", "shape", "data_offsets"}
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """One row of the tensor table; offsets are in bytes from the start of the tensor data."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +55,14 @@ class Header:
         infos: The tensor table, in the order of the file's header.
         data_start: Where the tensor data begins, in bytes from the start of the file.
         raw: The header bytes as stored, padding included.
+        has_air_layout: Whether it was read as a header that keeps all that ``check_air_layout`` asks.
     """
 
     metadata: Mapping[str, str]
     infos: Mapping[str, TensorInfo]
     data_start: int
     raw: bytes
+    has_air_layout: bool = False
 
     def tensors(self, source: Source) -> dict[str, Tensor]:
         """Return every tensor as a range of ``source``."""
@@ -109,24 +91,31 @@ def read_header(source: Source, size_bytes: int) -> Header:
     Raises:
         ContainerError: The bytes are no legal container; the code says which rule is broken.
     """
-    if size_bytes < _LENGTH_BYTES:
+    if size_bytes < LENGTH_BYTES:
         raise _fault("truncated", f"file has {size_bytes} bytes, fewer than the 8 that hold the header's length")
-    length = int.from_bytes(source.read(0, _LENGTH_BYTES), "little")
+    length = int.from_bytes(source.read(0, LENGTH_BYTES), "little")
     if length > MAX_HEADER_BYTES:
         raise _fault(
             "header-too-large",
             f"header of {length} bytes is over the limit of {MAX_HEADER_BYTES}",
             hint="this is probably not a safetensors file",
         )
-    if _LENGTH_BYTES + length > size_bytes:
+    if LENGTH_BYTES + length > size_bytes:
         raise _fault("truncated", f"header of {length} bytes ends after the file, which has {size_bytes} bytes")
-    raw = source.read(_LENGTH_BYTES, length)
+    raw = source.read(LENGTH_BYTES, length)
+    data_start = LENGTH_BYTES + length
+    plain = plain_header(raw, size_bytes - data_start)
+    if plain is not None:
+        return Header({METADATA_KEY: plain[0]}, plain[1], data_start, raw, has_air_layout=True)
+    return _read_strictly(raw, data_start, size_bytes)
+
+
+def _read_strictly(raw: bytes, data_start: int, size_bytes: int) -> Header:
     document = _parse(raw)
     metadata = _metadata(document.pop("__metadata__", {}))
     if len(document) > MAX_TENSORS:
         raise _fault("too-many-tensors", f"{len(document)} tensors are over the limit of {MAX_TENSORS}")
     infos = {name: _tensor_info(name, row) for name, row in document.items()}
-    data_start = _LENGTH_BYTES + length
     _check_tiling(infos, size_bytes - data_start)
     return Header(metadata, infos, data_start, raw)
 
@@ -238,8 +227,8 @@ def encode_header(document: Mapping[str, Any], *, is_plain: bool = False) -> byt
         is_plain: See ``canonical_bytes``.
     """
     text = canonical_bytes(document, is_plain=is_plain)
-    padding = -(_LENGTH_BYTES + len(text)) % DATA_ALIGNMENT_BYTES
-    return (len(text) + padding).to_bytes(_LENGTH_BYTES, "little") + text + b" " * padding
+    padding = -(LENGTH_BYTES + len(text)) % DATA_ALIGNMENT_BYTES
+    return (len(text) + padding).to_bytes(LENGTH_BYTES, "little") + text + b" " * padding
 
 
 def check_air_layout(header: Header) -> None:
@@ -248,6 +237,8 @@ def check_air_layout(header: Header) -> None:
     Raises:
         ContainerError: The header breaks one of them.
     """
+    if header.has_air_layout:
+        return
     if set(header.metadata) != {METADATA_KEY}:
         found = ", ".join(sorted(header.metadata)) or "none"
         raise _fault(
@@ -260,7 +251,7 @@ def check_air_layout(header: Header) -> None:
     for name, info in header.infos.items():
         document[name] = {"dtype": info.dtype, "shape": info.shape, "data_offsets": (info.start, info.end)}
     is_plain = "".join(header.infos).isascii()  # the rest is plain in every header that could be read
-    if encode_header(document, is_plain=is_plain)[_LENGTH_BYTES:] != header.raw:
+    if encode_header(document, is_plain=is_plain)[LENGTH_BYTES:] != header.raw:
         raise _fault("not-canonical", "header is not in canonical form (RFC 8785, padded with spaces to 64 bytes)")
 
 
@@ -268,8 +259,9 @@ def _check_order(infos: Mapping[str, TensorInfo]) -> None:
     for name, info in infos.items():
         if info.start % DTYPE_BYTES[info.dtype]:
             raise _fault("misaligned", f"{name}: {info.dtype} starts at byte {info.start}", tensor=name)
-    stored = sorted(infos, key=lambda name: (infos[name].start, infos[name].end, name))
     expected = canonical_order((name, info.dtype) for name, info in infos.items())
+    # Empty tensors can share a place; the sort is stable, so these stand as expected.
+    stored = sorted(expected, key=lambda name: (infos[name].start, infos[name].end))
     for found, wanted in zip(stored, expected, strict=True):
         if found != wanted:
             raise _fault(

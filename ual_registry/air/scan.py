@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ual_registry.air.canonical import canonical_bytes
+from ual_registry.air.finite import is_finite
 from ual_registry.air.tensor import Tensor
 from ual_registry.digest import Digest
 
-__all__ = ["THREADS", "FileSink", "TensorScan", "copy_tensors", "is_finite", "scan_tensors"]
+__all__ = ["THREADS", "FileSink", "TensorScan", "copy_tensors", "scan_tensors"]
 
 T = TypeVar("T")
 
@@ -126,67 +127,22 @@ def scan_tensors(
     names = sorted(tensors)
     results = _for_each(lambda name: _scan(tensors[name], name in checked, sinks.get(name)), tensors, threads)
     table = [
-        [name, tensors[name].dtype, list(tensors[name].shape), hexadecimal]
+        (name, tensors[name].dtype, tensors[name].shape, hexadecimal)
         for name, (hexadecimal, _) in zip(names, results, strict=True)
     ]
     return TensorScan(
-        tensor_digest=Digest.of_bytes(canonical_bytes(table)),
+        tensor_digest=Digest.of_bytes(canonical_bytes(table, is_plain=True)),
         non_finite=tuple(name for name, (_, finite) in zip(names, results, strict=True) if not finite),
     )
 
 
 def _scan(tensor: Tensor, check_finite: bool, sink: FileSink | None) -> tuple[str, bool]:
     state = hashlib.sha256()
-    finite = True
+    is_doubtful, finite = check_finite, True
     for chunk in tensor.chunks(_CHUNK_BYTES):
         if sink:
             sink.write(chunk)
         state.update(chunk)
-        finite = finite and (not check_finite or is_finite(tensor.dtype, chunk))
+        if is_doubtful and not is_finite(tensor.dtype, chunk):
+            is_doubtful = finite = False
     return state.hexdigest(), finite
-
-
-def is_finite(dtype: str, data: bytes) -> bool:
-    """Tell whether no number in ``data`` is a NaN or an infinity, without a numerical library.
-
-    A number is not finite exactly when all bits of its exponent are set (IEEE 754). The exponent stands in the last
-    one or two bytes of each little-endian number, which slices pick out at the speed of a copy.
-
-    Args:
-        dtype: ``F16``, ``BF16``, ``F32`` or ``F64``.
-        data: Whole numbers, little endian.
-
-    >>> import struct
-    >>> is_finite("F32", struct.pack("<2f", 1.0, -3e38)), is_finite("F32", struct.pack("<2f", 1.0, float("nan")))
-    (True, False)
-    """
-    return _FINITE[dtype](data)
-
-
-def _is_finite_f16(data: bytes) -> bool:
-    high = data[1::2]
-    return not any(byte in high for byte in _F16_HIGH)
-
-
-def _by_two_bytes(width: int, low_mask: int) -> Callable[[bytes], bool]:
-    """Check formats whose exponent fills seven bits of the last byte and ``low_mask`` of the one before."""
-
-    def check(data: bytes) -> bool:
-        high = data[width - 1 :: width]
-        if b"\x7f" not in high and b"\xff" not in high:
-            return True
-        low = data[width - 2 :: width]
-        return not any(
-            top & 0x7F == 0x7F and below & low_mask == low_mask for top, below in zip(high, low, strict=True)
-        )
-
-    return check
-
-
-_F16_HIGH = [bytes([sign | 0x7C | rest]) for sign in (0, 0x80) for rest in range(4)]
-_FINITE: dict[str, Callable[[bytes], bool]] = {
-    "F16": _is_finite_f16,
-    "BF16": _by_two_bytes(2, 0x80),
-    "F32": _by_two_bytes(4, 0x80),
-    "F64": _by_two_bytes(8, 0xF0),
-}

@@ -5,7 +5,7 @@ Structure needs the header alone; the full check also reads the tensors once, fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ual_registry.air.problem import Problem, ValidationReport
 from ual_registry.air.router import ROUTER_FACTORS, RouterManifest, router_problems
 from ual_registry.air.rules import rule_problems
 from ual_registry.air.scan import THREADS, TensorScan, scan_tensors
-from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, SizedSource, Tensor, TensorShape
+from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Shaped, SizedSource, Tensor
 from ual_registry.errors import ContainerError
 
 __all__ = [
@@ -78,8 +78,7 @@ def inspect_source(source: SizedSource) -> Inspection:
     found.manifest = decoded.manifest
     found.problems.extend(decoded.problems)
     if found.manifest is not None:
-        shapes = {name: TensorShape(info.dtype, info.shape) for name, info in found.header.infos.items()}
-        found.problems.extend(_rule_problems(found.manifest, shapes))
+        found.problems.extend(_rule_problems(found.manifest, found.header.infos))
     return found
 
 
@@ -159,7 +158,7 @@ def non_finite_problems(scan: TensorScan) -> list[Problem]:
     ]
 
 
-def _rule_problems(manifest: Manifest | RouterManifest, shapes: dict[str, TensorShape]) -> Iterator[Problem]:
+def _rule_problems(manifest: Manifest | RouterManifest, shapes: Mapping[str, Shaped]) -> Iterator[Problem]:
     if isinstance(manifest, RouterManifest):
         return router_problems(manifest, shapes)
     return rule_problems(manifest, shapes)
@@ -167,11 +166,12 @@ def _rule_problems(manifest: Manifest | RouterManifest, shapes: dict[str, Tensor
 
 def factor_names(manifest: Manifest | RouterManifest, tensors: dict[str, Tensor]) -> set[str]:
     """Return the names of the floating-point tensors that entries or a router use; their numbers must be finite."""
+    names: set[str] = set()
     if isinstance(manifest, RouterManifest):
-        names = set(ROUTER_FACTORS)
+        names.update(ROUTER_FACTORS)
     else:
-        names = {name for entry in manifest.entries for name in entry.tensor_names().values()}
-    return {name for name in names if name in tensors and tensors[name].dtype in FLOAT_DTYPES}
+        names.update(*(entry.tensor_names().values() for entry in manifest.entries))
+    return {name for name, tensor in tensors.items() if name in names and tensor.dtype in FLOAT_DTYPES}
 
 
 def _facts(found: Inspection) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A version is ``major.minor``. A higher minor only adds; another major is another
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -37,6 +38,7 @@ KNOWN_FEATURES = {
 _FORM = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\Z")
 
 
+@functools.lru_cache(maxsize=64)
 def parse_version(text: str) -> tuple[int, int]:
     """Split ``major.minor``.
 

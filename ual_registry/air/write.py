@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.canonical import parse_json
+from ual_registry.air.canonical import parse_canonical, parse_json
 from ual_registry.air.document import MANIFEST_SCHEMA, encode_manifest, seal
 from ual_registry.air.header import METADATA_KEY, canonical_order, encode_header, read_header
 from ual_registry.air.model import Manifest
@@ -94,7 +94,8 @@ def _draft(adapter: Adapter) -> str:
         manifest_digest=str(_UNKNOWN),
     )
     text = encode_manifest(draft)
-    faults = list(schema_problems(MANIFEST_SCHEMA, parse_json(text, what="manifest"), root="manifest"))
+    document = parse_canonical(text, what="manifest") or parse_json(text, what="manifest")
+    faults = list(schema_problems(MANIFEST_SCHEMA, document, root="manifest"))
     faults += [] if faults else _rule_faults(adapter)
     if faults:
         raise faults[0].to_error()

@@ -15,7 +15,8 @@ from typing import BinaryIO
 from ual_registry.air.policy import Policy
 from ual_registry.air.problem import Problem, ValidationReport
 from ual_registry.air.scan import THREADS
-from ual_registry.air.validate import validate_file, validate_source
+from ual_registry.air.tensor import FileSource
+from ual_registry.air.validate import validate_source
 from ual_registry.errors import StorageError
 from ual_registry.interop.folder import MARKER_FILE
 from ual_registry.interop.legacy import legacy_hint
@@ -101,18 +102,26 @@ def _validate(path: str | Path, *, headers_only: bool, policy: Policy | None, th
     try:
         if isinstance(path, str) and is_url(path):
             return validate_source(RemoteSource(path), path, headers_only=True, policy=policy)
-        if Path(path).is_dir():
-            return ValidationReport(path=str(path), problems=(_folder_problem(Path(path)),))
-        report = validate_file(Path(path), headers_only=headers_only, policy=policy, threads=threads)
+        source = FileSource(Path(path))
+        report = validate_source(source, str(path), headers_only=headers_only, policy=policy, threads=threads)
     except StorageError as error:
-        problem = Problem(code=error.problem_code, place="", message=error.message, hint=error.hint, branch="storage")
-        return ValidationReport(path=str(path), problems=(problem,))
-    return ValidationReport(path=str(path), problems=_hinted(Path(path), report), facts=report.facts)
+        return ValidationReport(path=str(path), problems=(_unreadable(path, error),))
+    return report if report.ok else dataclasses.replace(report, problems=_hinted(Path(path), report))
+
+
+def _unreadable(path: str | Path, error: StorageError) -> Problem:
+    """Say of a file why it cannot be read, and of a folder what is in it."""
+    if os.path.isdir(path):  # noqa: PTH112  # where it cannot be told, the error says why
+        try:
+            return _folder_problem(Path(path))
+        except StorageError as reason:
+            error = reason
+    return Problem(code=error.problem_code, place="", message=error.message, hint=error.hint, branch="storage")
 
 
 def _hinted(path: Path, report: ValidationReport) -> tuple[Problem, ...]:
     """Say what a file is that is no container, where it is one of the predecessor's."""
-    if report.ok or report.problems[0].branch != "container" or not (hint := legacy_hint(path)):
+    if report.problems[0].branch != "container" or not (hint := legacy_hint(path)):
         return report.problems
     return (dataclasses.replace(report.problems[0], hint=hint), *report.problems[1:])
 
