@@ -1,7 +1,7 @@
 """What differs between two manifests, field by field, each with its JSON path.
 
-Entries are paired by stack, layer and role, extra tensors by their names; the digests that a manifest holds follow
-from the rest and are left out.
+Entries are paired by stack, layer, role and expert, extra tensors by their names; the digests that a manifest holds
+follow from the rest and are left out.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def changes_of(first: Manifest, second: Manifest) -> tuple[Change, ...]:
 
 
 def only_entries(first: Manifest, second: Manifest) -> tuple[Entry, ...]:
-    """Return the entries of the first manifest whose stack, layer and role the second one does not have."""
+    """Return the entries of the first manifest whose stack, layer, role and expert the second one does not have."""
     held = {entry.key for entry in second.entries}
     return tuple(entry for entry in first.entries if entry.key not in held)
 

@@ -30,25 +30,47 @@ Json = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """The dimensions of one stack of transformer blocks.
+    """The dimensions of one stack of blocks; those that no role of the architecture needs are absent.
 
     Attributes:
         name: ``encoder`` or ``decoder`` where there are two stacks; absent where there is one.
         hidden_size: Width of the residual stream, in features.
-        num_layers: Transformer blocks.
+        num_layers: Blocks.
         num_attention_heads: Query heads.
         num_key_value_heads: Key and value heads.
-        head_dim: Width of one head, in features.
-        intermediate_size: Width of the MLP, in features.
+        head_dim: Width of one query or key head, in features.
+        intermediate_size: Width of the MLP, or of the inner stream of a state-space block, in features.
+        value_head_dim: Width of one value head where it is not ``head_dim``, in features.
+        rotary_head_dim: Width of the rotated part of a head in latent attention, in features.
+        embedding_size: Width of the token embedding where it is not ``hidden_size``, in features.
+        num_experts: Experts of one block.
+        expert_intermediate_size: Width of one expert where it is not ``intermediate_size``, in features.
+        shared_intermediate_size: Width of the MLP that every token goes through beside the experts, in features.
+        query_latent_size: Width of the compressed query, in features.
+        key_value_latent_size: Width of the compressed key and value, in features.
+        state_size: Width of the state of a state-space block, in features.
+        time_step_rank: Width of the projection of the time step, in features.
+        layer_repeats: How often each block is applied.
     """
 
     name: str | None = None
     hidden_size: int
     num_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int
+    num_attention_heads: int | None = None
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_size: int | None = None
+    value_head_dim: int | None = None
+    rotary_head_dim: int | None = None
+    embedding_size: int | None = None
+    num_experts: int | None = None
+    expert_intermediate_size: int | None = None
+    shared_intermediate_size: int | None = None
+    query_latent_size: int | None = None
+    key_value_latent_size: int | None = None
+    state_size: int | None = None
+    time_step_rank: int | None = None
+    layer_repeats: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +101,10 @@ class BaseModel:
 
     def stack(self, name: str | None) -> Stack | None:
         """Return the stack with this name; ``None`` where the model has none."""
-        return next((stack for stack in self.stacks if stack.name == name), None)
+        for stack in self.stacks:
+            if stack.name == name:
+                return stack
+        return None
 
     @property
     def encoder(self) -> Stack:
@@ -140,12 +165,13 @@ class RowSlice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One (stack, layer, role) with its factors: the update is ``scaling * lora_B @ lora_A``.
+    """One (stack, layer, role, expert) with its factors: the update is ``scaling * lora_B @ lora_A``.
 
     Attributes:
         stack: ``encoder``, ``decoder``, or absent.
         layer: Index of the block, from 0; absent for roles outside the blocks.
         role: A name of the role table.
+        expert: Index of the expert, from 0; absent where the module is not one of a mixture.
         in_features: Columns of ``lora_A``.
         out_features: Rows of ``lora_B``.
         rank: Rows of ``lora_A`` and columns of ``lora_B``.
@@ -161,6 +187,7 @@ class Entry:
     stack: str | None = None
     layer: int | None = None
     role: str
+    expert: int | None = None
     in_features: int
     out_features: int
     rank: int
@@ -173,9 +200,10 @@ class Entry:
     slice: RowSlice | None = None
 
     @property
-    def key(self) -> tuple[str, int, str]:
-        """What makes an entry unique in its manifest: stack, layer (-1 outside the blocks), role."""
-        return (self.stack or "", -1 if self.layer is None else self.layer, self.role)
+    def key(self) -> tuple[str, int, str, int]:
+        """What makes an entry unique in its manifest: stack, layer (-1 outside the blocks), role, expert (-1: none)."""
+        layer = -1 if self.layer is None else self.layer
+        return (self.stack or "", layer, self.role, -1 if self.expert is None else self.expert)
 
     @property
     def label(self) -> str:
@@ -184,13 +212,12 @@ class Entry:
 
     def tensor_names(self) -> dict[str, str]:
         """Return the tensor names by factor, the absent ones left out."""
-        found = {
-            "lora_A": self.lora_A,
-            "lora_B": self.lora_B,
-            "magnitude": self.magnitude,
-            "bias": self.bias,
-        }
-        return {factor: name for factor, name in found.items() if name is not None}
+        found = {"lora_A": self.lora_A, "lora_B": self.lora_B}
+        if self.magnitude is not None:
+            found["magnitude"] = self.magnitude
+        if self.bias is not None:
+            found["bias"] = self.bias
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

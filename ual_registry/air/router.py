@@ -11,7 +11,7 @@ from typing import Any
 
 from ual_registry.air.model import Lineage, Statement
 from ual_registry.air.problem import Problem
-from ual_registry.air.tensor import FLOAT_DTYPES, TensorShape
+from ual_registry.air.tensor import FLOAT_DTYPES, Shaped
 
 __all__ = ["ROUTER_FACTORS", "Domain", "Encoder", "RouterManifest", "Thresholds", "router_problems"]
 
@@ -97,7 +97,7 @@ ROUTER_FACTORS = {
 """Every tensor of a router and what its axes stand for; the domains of clusters and prototypes are I32 indices."""
 
 
-def router_problems(manifest: RouterManifest, tensors: Mapping[str, TensorShape]) -> Iterator[Problem]:
+def router_problems(manifest: RouterManifest, tensors: Mapping[str, Shaped]) -> Iterator[Problem]:
     """Yield every fault of a router manifest that follows its schema.
 
     Args:
@@ -116,7 +116,7 @@ def router_problems(manifest: RouterManifest, tensors: Mapping[str, TensorShape]
     yield from _shapes(manifest, tensors)
 
 
-def _shapes(manifest: RouterManifest, tensors: Mapping[str, TensorShape]) -> Iterator[Problem]:
+def _shapes(manifest: RouterManifest, tensors: Mapping[str, Shaped]) -> Iterator[Problem]:
     sizes = {"dimension": manifest.encoder.dimension}
     for name, axes in ROUTER_FACTORS.items():
         found = tensors.get(name)

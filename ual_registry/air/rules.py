@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
-from ual_registry.air.model import Entry, Manifest
-from ual_registry.air.names import TensorName, extra_name
+from ual_registry.air.model import BaseModel, Entry, Manifest, Stack
+from ual_registry.air.names import TensorName, entry_place, extra_name, is_in_grammar
 from ual_registry.air.problem import Problem
 from ual_registry.air.roles import ROLES, Axis, axis_size
-from ual_registry.air.tensor import FLOAT_DTYPES, TensorShape
+from ual_registry.air.tensor import FLOAT_DTYPES, Shaped
 from ual_registry.errors import RuleError
 
 __all__ = ["rule_problems"]
 
 
-Tensors = Mapping[str, TensorShape]
+Tensors = Mapping[str, Shaped]
 
 
 def rule_problems(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
@@ -48,12 +49,22 @@ def _tensors_are_named(manifest: Manifest, tensors: Tensors) -> Iterator[Problem
 
 def _entries_are_unique_and_sorted(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
     keys = [entry.key for entry in manifest.entries]
-    last = {entry.key: entry for entry in manifest.entries}
-    for key, count in Counter(keys).items():
+    last = dict(zip(keys, manifest.entries, strict=True))
+    for key, count in Counter(keys).items() if len(last) < len(keys) else ():
         if count > 1:
-            yield _fault("repeated-entry", last[key].label, f"{count} entries hold the same stack, layer and role")
+            text = f"{count} entries hold the same stack, layer, role and expert"
+            yield _fault("repeated-entry", last[key].label, text)
     if keys != sorted(keys):
-        yield _fault("unsorted-entries", "manifest.entries", "expected the order of stack, layer and role")
+        yield _fault("unsorted-entries", "manifest.entries", "expected the order of stack, layer, role and expert")
+
+
+def _extras_are_unique_and_sorted(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
+    names = [extra.tensor for extra in manifest.extra]
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield _fault("repeated-extra", name, f"{count} items of extra name this tensor")
+    if names != sorted(names):
+        yield _fault("unsorted-extra", "manifest.extra", "expected the order of the tensors' names")
 
 
 def _stacks_are_distinct(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
@@ -66,7 +77,7 @@ def _stacks_are_distinct(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
 
 
 def _entries_have_a_place(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
-    """Every entry's stack, layer and role exist in the base model."""
+    """Every entry's stack, layer, role and expert exist in the base model."""
     for entry in manifest.entries:
         stack = manifest.base_model.stack(entry.stack)
         if stack is None:
@@ -77,18 +88,37 @@ def _entries_have_a_place(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
         if ROLES[entry.role].is_per_layer != (entry.layer is not None):
             wanted = "a layer" if ROLES[entry.role].is_per_layer else "no layer"
             yield _fault("layer-range", entry.label, f"role {entry.role} expects {wanted}")
+        reason = _expert_misfit(entry, stack)
+        if reason is not None:
+            yield _fault("expert-range", entry.label, reason)
+
+
+def _expert_misfit(entry: Entry, stack: Stack | None) -> str | None:
+    """Say why an entry's expert cannot be; ``None`` where it can, or where there is none."""
+    if entry.expert is None:
+        return None
+    if not ROLES[entry.role].has_experts:
+        return f"role {entry.role} expects no expert"
+    if stack is not None and stack.num_experts is None:
+        return f"expert {entry.expert} of a stack without num_experts"
+    if stack is not None and stack.num_experts is not None and entry.expert >= stack.num_experts:
+        return f"expert {entry.expert} of a stack of {stack.num_experts} experts"
+    return None
 
 
 def _names_follow_the_grammar(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
     """A tensor of an entry is named after an entry of the same fused module, its own as a rule."""
     for entry in manifest.entries:
+        place = entry_place(entry.stack, entry.layer, entry.role, entry.expert)
         for factor, text in entry.tensor_names().items():
+            if text == place + factor and is_in_grammar(entry.layer, entry.expert):
+                continue
             try:
                 name = TensorName.parse(text)
             except RuleError as error:
                 yield _fault("tensor-name", text, error.message)
                 continue
-            own = TensorName(stack=entry.stack, layer=entry.layer, role=entry.role, factor=factor)
+            own = TensorName(stack=entry.stack, layer=entry.layer, role=entry.role, expert=entry.expert, factor=factor)
             if name != own and not (factor == "lora_A" and entry.slice is not None and _is_sibling(name, own)):
                 yield _fault("tensor-name", text, f"expected {own}")
     for extra in manifest.extra:
@@ -97,10 +127,11 @@ def _names_follow_the_grammar(manifest: Manifest, _: Tensors) -> Iterator[Proble
 
 
 def _is_sibling(name: TensorName, own: TensorName) -> bool:
-    """Tell whether a name is that of the same factor in another role of the same block."""
+    """Tell whether a name is that of the same factor in another role of the same block and expert."""
     role = ROLES.get(name.role)
     is_role = role is not None and role.is_per_layer == (name.layer is not None)
-    return is_role and (name.stack, name.layer, name.factor) == (own.stack, own.layer, own.factor)
+    can_have_expert = role is not None and (role.has_experts or name.expert is None)
+    return is_role and can_have_expert and replace(name, role=own.role) == own
 
 
 def _shapes_follow_the_entry(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
@@ -117,11 +148,9 @@ def _shapes_follow_the_entry(manifest: Manifest, tensors: Tensors) -> Iterator[P
 
 
 def _expected_shape(entry: Entry, factor: str) -> tuple[int, ...]:
-    shapes = {
-        "lora_A": (entry.rank, entry.in_features),
-        "lora_B": (entry.out_features, entry.rank),
-    }
-    return shapes.get(factor, (entry.out_features,))
+    if factor == "lora_A":
+        return (entry.rank, entry.in_features)
+    return (entry.out_features, entry.rank) if factor == "lora_B" else (entry.out_features,)
 
 
 def _floats() -> str:
@@ -131,25 +160,41 @@ def _floats() -> str:
 def _features_follow_the_dimensions(manifest: Manifest, _: Tensors) -> Iterator[Problem]:
     """in_features and out_features are what the role's shape contract says."""
     base = manifest.base_model
+    known: dict[tuple[str | None, str, bool], tuple[int | None, int | None]] = {}  # few shapes, many entries
     for entry in manifest.entries:
-        stack = base.stack(entry.stack)
-        if stack is None:
-            continue
-        role = ROLES[entry.role]
-        for field, axis, got in (
-            ("in_features", role.in_axis, entry.in_features),
-            ("out_features", role.out_axis, entry.out_features),
-        ):
-            wanted = axis_size(axis, stack, encoder=base.encoder, vocab_size=base.vocab_size)
-            if got != wanted:
-                text = f"{field} {got} does not match the base model's {axis.value} of {wanted}"
-                # A resized vocabulary is common and legal; the base model's config is the last to know of it.
-                yield _fault("dimension", entry.label, text, is_warning=axis is Axis.VOCABULARY)
+        key = (entry.stack, entry.role, entry.expert is not None)
+        if key not in known:
+            stack = base.stack(entry.stack)
+            if stack is None:
+                continue
+            known[key] = _role_sizes(base, stack, entry)
+        if (entry.in_features, entry.out_features) != known[key]:
+            yield from _misfits(entry, known[key])
+
+
+def _role_sizes(base: BaseModel, stack: Stack, entry: Entry) -> tuple[int | None, int | None]:
+    role, has_expert = ROLES[entry.role], entry.expert is not None
+    return (
+        axis_size(role.in_axis, stack, encoder=base.encoder, vocab_size=base.vocab_size, has_expert=has_expert),
+        axis_size(role.out_axis, stack, encoder=base.encoder, vocab_size=base.vocab_size, has_expert=has_expert),
+    )
+
+
+def _misfits(entry: Entry, sizes: tuple[int | None, int | None]) -> Iterator[Problem]:
+    role = ROLES[entry.role]
+    for field, axis, got, wanted in (
+        ("in_features", role.in_axis, entry.in_features, sizes[0]),
+        ("out_features", role.out_axis, entry.out_features, sizes[1]),
+    ):
+        if got != wanted:
+            text = f"{field} {got} does not match the base model's {axis.value} of {wanted or 'no size'}"
+            # A resized vocabulary is common and legal; the base model's config is the last to know of it.
+            yield _fault("dimension", entry.label, text, is_warning=axis is Axis.VOCABULARY)
 
 
 def _slices_belong_to_one_module(manifest: Manifest, tensors: Tensors) -> Iterator[Problem]:
     """A shared lora_A has one source, and the slices of that source do not overlap."""
-    slices: dict[tuple[str, str], dict[str, Entry]] = {}
+    slices: dict[tuple[str, str, int], dict[str, Entry]] = {}
     sources: dict[str, str | None] = {}
     for entry in manifest.entries:
         if sources.setdefault(entry.lora_A, entry.source) != entry.source:
@@ -161,7 +206,8 @@ def _slices_belong_to_one_module(manifest: Manifest, tensors: Tensors) -> Iterat
             continue
         if entry.lora_B in tensors and tensors[entry.lora_B].shape == (entry.out_features, entry.rank):
             # So the work is bounded by the bytes of the file, whatever numbers its manifest holds.
-            slices.setdefault((entry.stack or "", entry.source or ""), {}).setdefault(entry.lora_B, entry)
+            expert = -1 if entry.expert is None else entry.expert  # each has its own matrix in a shared parameter
+            slices.setdefault((entry.stack or "", entry.source or "", expert), {}).setdefault(entry.lora_B, entry)
     for entries in slices.values():
         yield from _overlaps(list(entries.values()))
 
@@ -213,6 +259,7 @@ _RULES: tuple[Callable[[Manifest, Tensors], Iterator[Problem]], ...] = (
     _tensors_are_named,
     _stacks_are_distinct,
     _entries_are_unique_and_sorted,
+    _extras_are_unique_and_sorted,
     _entries_have_a_place,
     _names_follow_the_grammar,
     _shapes_follow_the_entry,

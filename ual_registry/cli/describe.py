@@ -89,19 +89,21 @@ def _method_text(manifest: Manifest) -> str:
 
 
 def _roles_table(roles: tuple[RoleSummary, ...], depths: Mapping[str | None, int]) -> str:
-    has_stacks = any(role.stack for role in roles)
+    has_stacks, has_experts = any(role.stack for role in roles), any(role.experts for role in roles)
     rows = [
         [
             *([role.stack or ""] if has_stacks else []),
             role.role,
             _layers_cell(role, depths[role.stack]),
+            *([_ranges_cell(role.experts)] if has_experts else []),
             "/".join(str(rank) for rank in role.ranks),
             "/".join(f"{scaling:g}" for scaling in role.scalings),
             ", ".join(f"{rows} x {columns}" for rows, columns in role.shapes),
         ]
         for role in roles
     ]
-    headers = [*(["stack"] if has_stacks else []), "role", "layers", "rank", "scaling", "out x in"]
+    headers = [*(["stack"] if has_stacks else []), "role", "layers", *(["experts"] if has_experts else [])]
+    headers += ["rank", "scaling", "out x in"]
     return "\n".join(_with_strips(table(rows, headers).splitlines(), roles, depths))
 
 
@@ -135,6 +137,12 @@ def _layers_cell(role: RoleSummary, depth: int) -> str:
     """Write layers as ranges where those are few; the strip shows the rest."""
     text = layers_text(role.layers)
     return text if text.count(",") < _MAX_RANGES else f"{len(role.layers)} of {depth}"
+
+
+def _ranges_cell(experts: tuple[int, ...]) -> str:
+    """Write experts as ranges where those are few, else how many there are."""
+    text = layers_text(experts)
+    return text if text.count(",") < _MAX_RANGES else str(len(experts))
 
 
 def layers_text(layers: tuple[int, ...]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ual_registry.air.names import TensorName
 from ual_registry.air.write import write
 from ual_registry.cli.describe import layers_text
 from ual_registry.cli.output import Output, common_options, size_text, table
@@ -16,7 +16,7 @@ from ual_registry.transfers.plan import Move, TransferPlan
 from ual_registry.workflows.transfer import DEFAULT_METHOD, plan_transfer, transfer
 
 if TYPE_CHECKING:
-    from ual_registry.transfers.report import TransferReport
+    from ual_registry.transfers.report import EntryReport, TransferReport
 
 __all__ = ["transfer_command"]
 
@@ -147,12 +147,13 @@ def _report_text(report: TransferReport, path: str, digest: str) -> str:
 
 
 def _measure_rows(report: TransferReport) -> list[list[str]]:
-    groups = Counter(entry.target.rpartition(".")[2] for entry in report.entries)
+    groups: dict[str, list[EntryReport]] = {}
+    for entry in report.entries:
+        groups.setdefault(TensorName.parse(f"{entry.target}.lora_B").role, []).append(entry)
     rows = []
-    for role, count in groups.items():
-        own = [entry for entry in report.entries if entry.target.rpartition(".")[2] == role]
+    for role, own in groups.items():
         means = (
-            sum(getattr(e, field) for e in own) / count for field in ("energy_kept", "norm_ratio", "effective_rank")
+            sum(getattr(e, field) for e in own) / len(own) for field in ("energy_kept", "norm_ratio", "effective_rank")
         )
-        rows.append([role, str(count), *(f"{mean:.3f}" for mean in means)])
+        rows.append([role, str(len(own)), *(f"{mean:.3f}" for mean in means)])
     return rows

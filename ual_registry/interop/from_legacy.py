@@ -21,7 +21,9 @@ from ual_registry.air.names import TensorName
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.binders.base import BaseConfig
-from ual_registry.binders.bind import Slot, TargetModule, bind, describe_base
+from ual_registry.binders.bind import bind
+from ual_registry.binders.describe import describe_base
+from ual_registry.binders.slots import Slot, TargetModule
 from ual_registry.digest import Digest
 from ual_registry.errors import ForeignFormatError
 from ual_registry.interop.legacy import PRODUCT, read_document, refusal
@@ -137,7 +139,7 @@ def from_legacy(
     places = _Places(path, base)
     model = replace(describe_base(base, id=label, revision=base_revision), model_class=places.model_class)
     tensors: dict[str, Tensor] = {}
-    entries: dict[tuple[str, int, str], Entry] = {}
+    entries: dict[tuple[str, int, str, int], Entry] = {}
     for record in records:
         for entry, parts in places.entries(record, alpha / record.rank):
             if entry.key in entries:
@@ -193,8 +195,8 @@ class _Places:
         self.path = path
         self.base = base
         binding = bind(base)
-        known = binding.binder.classes
-        self.model_class = next((name for name in base.model_classes if name in known), binding.binder.default_class)
+        kind = binding.binder.model_types[base.model_type]
+        self.model_class = next((name for name in base.model_classes if name in kind.class_names), kind.default_class)
         self.slots = binding.slots()
         self.fused: set[str] = set()
 
@@ -216,7 +218,7 @@ class _Places:
             )
 
     def _slot(self, record: _Record) -> tuple[TargetModule, Slot]:
-        found = self.slots.get((None, record.layer, record.role))
+        found = self.slots.get((None, record.layer, record.role, None))
         if found is None:
             raise self._misfit(record, f"{self.base.label} has no {record.role or 'role'} in layer {record.layer}")
         return found
@@ -236,10 +238,8 @@ def _entry(
 ) -> tuple[Entry, dict[str, Tensor]]:
     """Make an entry of one slot, which takes its ``lora_A`` from the second."""
     slot, shared = slots
-    names = {
-        "lora_A": str(TensorName(layer=slot.layer, role=shared.role, factor="lora_A")),
-        "lora_B": str(TensorName(layer=slot.layer, role=slot.role, factor="lora_B")),
-    }
+    name_a = str(TensorName(layer=slot.layer, role=shared.role, factor="lora_A"))
+    name_b = str(TensorName(layer=slot.layer, role=slot.role, factor="lora_B"))
     entry = Entry(
         layer=slot.layer,
         role=slot.role,
@@ -249,9 +249,10 @@ def _entry(
         scaling=scaling,
         source=module.path,
         slice=slot.rows,
-        **names,
+        lora_A=name_a,
+        lora_B=name_b,
     )
-    return entry, {names["lora_A"]: record.lora_A, names["lora_B"]: lora_B}
+    return entry, {name_a: record.lora_A, name_b: lora_B}
 
 
 def _method(reader: _Reader, metadata: Mapping[str, Any], records: list[_Record], alpha: float) -> Method:

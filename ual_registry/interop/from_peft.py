@@ -12,27 +12,30 @@ from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.header import open_header
-from ual_registry.air.model import BaseModel, Entry, Extra, Manifest, Origin
+from ual_registry.air.model import BaseModel, Entry, Extra, Manifest, Origin, RowSlice
 from ual_registry.air.names import TensorName, extra_name
 from ual_registry.air.roles import ROLES, Axis
-from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Tensor
+from ual_registry.air.tensor import FileSource, Tensor
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.binders.base import BaseConfig
-from ual_registry.binders.bind import Binding, Slot, bind_paths, describe_base
+from ual_registry.binders.bind import Binding, bind_paths
+from ual_registry.binders.describe import describe_base
+from ual_registry.binders.load import binder_for
+from ual_registry.binders.slots import Slot
 from ual_registry.errors import BaseMismatchError, ContainerError, ForeignFormatError, UALError
+from ual_registry.interop.expert_factors import unstack_experts
 from ual_registry.interop.peft_config import WEIGHTS_FILE, PeftConfig, load_config, require_files
-from ual_registry.interop.peft_names import PREFIX, join_name, split_name
+from ual_registry.interop.peft_factors import (
+    ModuleFactors,
+    check_factors,
+    check_targets,
+    group_factors,
+    locate_factors,
+    misfit,
+)
+from ual_registry.interop.peft_parameters import factors_are_flipped
 
 __all__ = ["from_peft"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Factors:
-    """The tensors of one target module, by factor; ``names`` are those in the file."""
-
-    path: str
-    tensors: dict[str, Tensor]
-    names: dict[str, str]
 
 
 def from_peft(
@@ -96,9 +99,9 @@ def _open(folder: Path) -> _PeftFiles:
 
 
 def _adapter(files: _PeftFiles, base: BaseConfig, model: BaseModel) -> Adapter:
-    factors = _group(files.tensors)
+    factors = locate_factors(group_factors(files.tensors), files.config, binder_for(base.model_type))
     binding = bind_paths(base, factors)
-    _check_targets(factors, files.config)
+    check_targets(factors, files.config)
     tensors: dict[str, Tensor] = {}
     entries: list[Entry] = []
     left = set(files.tensors)
@@ -127,43 +130,13 @@ def _adapter(files: _PeftFiles, base: BaseConfig, model: BaseModel) -> Adapter:
     return Adapter(manifest, tensors)
 
 
-def _group(stored: Mapping[str, Tensor]) -> dict[str, _Factors]:
-    """Sort the factor tensors by target module; everything else is left for the extras."""
-    found: dict[str, _Factors] = {}
-    for name, tensor in stored.items():
-        if not name.startswith(PREFIX):
-            raise ForeignFormatError(
-                f"{WEIGHTS_FILE}: tensor {name!r} does not start with {PREFIX!r}",
-                code="peft-tensor-name",
-                context={"tensor": name},
-                hint="write the adapter again with save_pretrained of a recent PEFT",
-            )
-        parts = split_name(name)
-        if parts is not None:
-            module = found.setdefault(parts.path, _Factors(parts.path, {}, {}))
-            if parts.factor in module.tensors:
-                raise _misfit(module, f"{parts.factor} is stored under two names")
-            module.tensors[parts.factor] = tensor
-            module.names[parts.factor] = name
-    if not found:
-        raise ForeignFormatError(f"{WEIGHTS_FILE}: holds no LoRA factors", code="peft-no-factors")
-    return found
-
-
-def _check_targets(factors: Mapping[str, _Factors], config: PeftConfig) -> None:
-    for path, module in factors.items():
-        if not config.targets(path):
-            raise _misfit(module, "holds factors, but adapter_config.json does not name it in target_modules")
-
-
-def _misfit(module: _Factors, text: str) -> ForeignFormatError:
-    return ForeignFormatError(f"{module.path}: {text}", code="peft-misfit", context={"module": module.path})
-
-
-def _entries(module: _Factors, config: PeftConfig, binding: Binding) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
+def _entries(module: ModuleFactors, config: PeftConfig, binding: Binding) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
     """Yield the entries of one target module, each with its tensors by their AIR names."""
     slots = binding.modules[module.path].slots
-    _check_factors(module, config, is_embedding=slots[0].role == "token_embedding")
+    if binding.modules[module.path].parameter is not None:
+        yield from _expert_entries(module, config, binding)
+        return
+    check_factors(module, config, is_embedding=slots[0].role == "token_embedding")
     _check_shapes(module, slots)
     shared = _name(slots[0], "lora_A")
     for slot in slots:
@@ -176,12 +149,39 @@ def _entries(module: _Factors, config: PeftConfig, binding: Binding) -> Iterator
         yield _entry(slot, module, names, config.scaling(module.path)), parts
 
 
-def _entry(slot: Slot, module: _Factors, names: Mapping[str, str], scaling: float) -> Entry:
+def _expert_entries(
+    module: ModuleFactors, config: PeftConfig, binding: Binding
+) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
+    """Yield the entries of a parameter that holds every expert: one for each expert and role."""
+    every = binding.modules[module.path].slots
+    slots = [slot for slot in every if slot.expert == every[0].expert]
+    experts = len(every) // len(slots)
+    check_factors(module, config, experts=experts)
+    if len(module.tensors) > 2:
+        raise misfit(module, "holds a magnitude or a bias, which PEFT has only for modules")
+    is_flipped = factors_are_flipped(binding.base.model_type)
+    _check_shapes(module, tuple(slots), is_flipped=is_flipped)
+    rows = [slot.rows or RowSlice(offset=0, block=slot.out_features, stride=1, count=1) for slot in slots]
+    lora_A, lora_B = module.tensors["lora_A"], module.tensors["lora_B"]
+    scaling = config.scaling(module.path)
+    taken = unstack_experts(lora_A, lora_B, rows, experts=experts, is_flipped=is_flipped)
+    for expert, own in enumerate(taken):
+        filled = every[expert * len(slots) : (expert + 1) * len(slots)]
+        name_a = _name(filled[0], "lora_A")
+        for slot, part in zip(filled, own.parts, strict=True):
+            name_b = _name(slot, "lora_B")
+            factors = replace(module, tensors={"lora_A": own.lora_A, "lora_B": part.lora_B})
+            names = {"lora_A": name_a, "lora_B": name_b}
+            yield _entry(slot, factors, names, scaling), {name_a: own.lora_A, name_b: part.lora_B}
+
+
+def _entry(slot: Slot, module: ModuleFactors, names: Mapping[str, str], scaling: float) -> Entry:
     rank, in_features = module.tensors["lora_A"].shape
     return Entry(
         stack=slot.stack,
         layer=slot.layer,
         role=slot.role,
+        expert=slot.expert,
         in_features=in_features,
         out_features=slot.rows.rows if slot.rows else module.tensors["lora_B"].shape[0],
         rank=rank,
@@ -196,46 +196,16 @@ def _entry(slot: Slot, module: _Factors, names: Mapping[str, str], scaling: floa
 
 
 def _name(slot: Slot, factor: str) -> str:
-    return str(TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, factor=factor))
+    name = TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, expert=slot.expert, factor=factor)
+    return str(name)
 
 
-def _check_factors(module: _Factors, config: PeftConfig, *, is_embedding: bool) -> None:
-    """Check one module's tensors against one another and against the configuration."""
-    for factor in ("lora_A", "lora_B"):
-        if factor not in module.tensors:
-            raise _misfit(module, f"{factor} is missing")
-    lora_a, lora_b = module.tensors["lora_A"], module.tensors["lora_B"]
-    if len(lora_a.shape) != 2 or len(lora_b.shape) != 2:
-        raise _misfit(module, f"factors of shape {lora_a.shape} and {lora_b.shape}: expected two axes each")
-    rank = config.rank(module.path)
-    if lora_a.shape[0] != rank or lora_b.shape[1] != rank:
-        shapes = f"lora_A {lora_a.shape} and lora_B {lora_b.shape}"
-        raise _misfit(module, f"{shapes} do not match rank {rank} of adapter_config.json")
-    if ("magnitude" in module.tensors) != config.method.dora:
-        raise _misfit(
-            module, f"use_dora is {config.method.dora}, but the magnitude is {_presence(module, 'magnitude')}"
-        )
-    for factor in ("magnitude", "bias"):
-        if factor in module.tensors and module.tensors[factor].shape != (lora_b.shape[0],):
-            raise _misfit(module, f"{factor} of shape {module.tensors[factor].shape}: expected ({lora_b.shape[0]},)")
-    for factor, tensor in module.tensors.items():
-        expected = join_name(module.path, factor, is_embedding=is_embedding)
-        if module.names[factor] != expected:
-            raise _misfit(module, f"{factor} is stored as {module.names[factor]}, expected {expected}")
-        if tensor.dtype not in FLOAT_DTYPES:
-            raise _misfit(
-                module, f"{factor} of dtype {tensor.dtype}: expected one of {', '.join(sorted(FLOAT_DTYPES))}"
-            )
-
-
-def _presence(module: _Factors, factor: str) -> str:
-    return "there" if factor in module.tensors else "missing"
-
-
-def _check_shapes(module: _Factors, slots: tuple[Slot, ...]) -> None:
+def _check_shapes(module: ModuleFactors, slots: tuple[Slot, ...], *, is_flipped: bool = False) -> None:
     """Check one module's factors against the base model; only a vocabulary may have been resized."""
     role = ROLES[slots[0].role]
     wanted_in, wanted_out = slots[0].in_features, sum(slot.out_features for slot in slots)
+    if is_flipped:
+        wanted_in, wanted_out = wanted_out, wanted_in
     got_in, got_out = module.tensors["lora_A"].shape[1], module.tensors["lora_B"].shape[0]
     for what, axis, got, wanted in (
         ("lora_A", role.in_axis, got_in, wanted_in),
@@ -251,7 +221,8 @@ def _check_shapes(module: _Factors, slots: tuple[Slot, ...]) -> None:
 
 def _model_class(binding: Binding, config: PeftConfig, base: BaseConfig) -> str:
     """Return the class that the module paths belong to, as well as the files tell."""
-    fitting = [name for name, prefix in binding.binder.classes.items() if prefix == binding.prefix]
+    kind = binding.binder.model_types[base.model_type]
+    fitting = kind.classes[binding.prefix]
     named = (config.model_class, *base.model_classes)
     return next((name for name in named if name in fitting), fitting[0])
 

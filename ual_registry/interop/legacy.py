@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ual_registry.air.canonical import parse_json
+from ual_registry.air.finite import is_finite
 from ual_registry.air.header import METADATA_KEY, Header, open_header
-from ual_registry.air.scan import is_finite
 from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Tensor
 from ual_registry.errors import ContainerError, ForeignFormatError, FormatError, StorageError, UALError
 from ual_registry.storage import read_file

@@ -7,7 +7,7 @@ the adapter, so it is refused unless it is off.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ _CARRIED = frozenset(
         "inference_mode",
         "r",
         "target_modules",
+        "target_parameters",
         "exclude_modules",
         "lora_alpha",
         "lora_dropout",
@@ -64,7 +65,6 @@ _CARRIED = frozenset(
 
 _REFUSED = {
     "layer_replication": "it changes the blocks of the base model",
-    "target_parameters": "its factors belong to parameters, not to modules",
     "alora_invocation_tokens": "the adapter acts only after certain tokens",
     "use_qalora": "the input is pooled before lora_A",
     "use_bdlora": "the factors are block-diagonal",
@@ -128,8 +128,8 @@ class PeftConfig:
         return value if isinstance(value, str) else None
 
     def rank(self, path: str) -> int:
-        """Return the rank of the module at ``path``."""
-        found = match_pattern(self.document.get("rank_pattern") or {}, path)
+        """Return the rank of the module at ``path``, or of the parameter."""
+        found = match_pattern(self.document.get("rank_pattern") or {}, self._key(path))
         return int(self.document["r"] if found is None else found)
 
     def scaling(self, path: str) -> float:
@@ -137,17 +137,34 @@ class PeftConfig:
 
         Source: alpha / rank (arXiv 2106.09685, section 4.1); alpha / sqrt(rank) with rsLoRA (arXiv 2312.03732).
         """
-        found = match_pattern(self.document.get("alpha_pattern") or {}, path)
+        found = match_pattern(self.document.get("alpha_pattern") or {}, self._key(path))
         alpha = float(self.document["lora_alpha"] if found is None else found)
         rank = self.rank(path)
         return alpha / math.sqrt(rank) if self.document.get("use_rslora") else alpha / rank
 
     def targets(self, path: str) -> bool:
-        """Tell whether PEFT would give the module at ``path`` factors; only name lists can be decided here."""
+        """Tell whether PEFT would give the module or parameter at ``path`` factors, as far as lists of names tell."""
         names = self.document.get("target_modules")
         if not isinstance(names, (list, tuple)):
-            return True
-        return any(path == name or path.endswith(f".{name}") for name in names)
+            return names is not None or self.targets_parameter(self._key(path))
+        return _is_named(path, names) or self.targets_parameter(self._key(path))
+
+    def targets_parameter(self, path: str) -> bool:
+        """Tell whether PEFT would give the parameter at ``path`` factors of its own."""
+        return _is_named(path, self.document.get("target_parameters") or ())
+
+    def _key(self, path: str) -> str:
+        """Return what PEFT compares with its patterns: a module's path, or that of the parameter that is its weight."""
+        names = self.document.get("target_modules")
+        if isinstance(names, (list, tuple)) and _is_named(path, names):
+            return path
+        parameters = [name.rpartition(".")[2] for name in self.document.get("target_parameters") or ()]
+        keys = (path, *(f"{path}.{name}" for name in parameters))
+        return next((key for key in keys if self.targets_parameter(key)), path)
+
+
+def _is_named(path: str, names: Sequence[str]) -> bool:
+    return any(path == name or path.endswith(f".{name}") for name in names)
 
 
 def require_files(folder: Path) -> None:
@@ -245,6 +262,9 @@ def _check_numbers(document: Mapping[str, Any]) -> None:
         raise _refusal(f"lora_dropout {document['lora_dropout']!r}: expected a number from 0 to 1")
     if (document.get("bias") or "none") not in ("none", "all", "lora_only"):
         raise _refusal(f"bias {document['bias']!r}: expected 'none', 'all' or 'lora_only'")
+    parameters = document.get("target_parameters") or []
+    if not isinstance(parameters, (list, tuple)) or not all(isinstance(name, str) for name in parameters):
+        raise _refusal(f"target_parameters {parameters!r}: expected a list of strings")
     for field, is_legal in (("rank_pattern", _is_positive_int), ("alpha_pattern", _is_number)):
         pattern = document.get(field) or {}
         if not isinstance(pattern, Mapping) or not all(is_legal(value) for value in pattern.values()):

@@ -13,11 +13,14 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import Entry, Manifest, Origin, RowSlice
 from ual_registry.air.tensor import Tensor, join_rows
 from ual_registry.air.write import write_container
-from ual_registry.binders.bind import Slot, fused_slots
+from ual_registry.binders.bind import fused_slots
 from ual_registry.binders.load import binder_for
+from ual_registry.binders.slots import Slot
 from ual_registry.errors import ForeignFormatError
+from ual_registry.interop.expert_factors import ExpertFactors, RolePart, stack_experts
 from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE, check_config
 from ual_registry.interop.peft_names import join_name
+from ual_registry.interop.peft_parameters import expert_slots, factors_are_flipped, wrapped_path
 from ual_registry.storage import atomic_folder
 
 __all__ = ["to_peft"]
@@ -78,15 +81,22 @@ def _by_module(manifest: Manifest) -> dict[str, list[Entry]]:
             raise _refusal(message, "no-module-path", entry=entry.label)
         modules.setdefault(entry.source, []).append(entry)
     for path, entries in modules.items():
-        if len({(entry.lora_A, entry.scaling, frozenset(entry.tensor_names())) for entry in entries}) > 1:
-            message = f"{path}: its entries do not share one lora_A, one scaling and one set of factors"
+        alike = {(entry.rank, entry.scaling, frozenset(entry.tensor_names())) for entry in entries}
+        if len(alike) > 1 or len({entry.lora_A for entry in entries}) > len({entry.expert for entry in entries}):
+            message = f"{path}: its entries do not share one lora_A, one rank, one scaling and one set of factors"
             raise _refusal(message, "fused-factors", module=path)
     return modules
 
 
 def _module_tensors(adapter: Adapter, modules: Mapping[str, list[Entry]]) -> Iterator[tuple[str, Tensor]]:
     """Yield every factor under its PEFT name, fused modules put together."""
+    parameters = _parameters(adapter.manifest, modules)
     for path, entries in modules.items():
+        if path in parameters:
+            stored = wrapped_path(path, parameters, binder_for(adapter.manifest.base_model.model_type))
+            whole = _stacked(adapter, path, entries, parameters[path])
+            yield from ((join_name(stored, factor), tensor) for factor, tensor in whole.items())
+            continue
         is_embedding = entries[0].role == "token_embedding"
         for factor, name in entries[0].tensor_names().items():
             if factor == "lora_A" or (len(entries) == 1 and entries[0].slice is None):
@@ -96,11 +106,48 @@ def _module_tensors(adapter: Adapter, modules: Mapping[str, list[Entry]]) -> Ite
             yield join_name(path, factor, is_embedding=is_embedding), tensor
 
 
+def _parameters(manifest: Manifest, modules: Mapping[str, list[Entry]]) -> dict[str, list[tuple[Slot, ...]]]:
+    """Return the slots of each expert, for the targets that are parameters which hold every expert."""
+    if all(entry.expert is None for entry in manifest.entries):
+        return {}
+    binder = binder_for(manifest.base_model.model_type)
+    slots = {path: expert_slots(binder, manifest.base_model, entries) for path, entries in modules.items()}
+    return {path: every for path, every in slots.items() if every}
+
+
+def _stacked(adapter: Adapter, path: str, entries: list[Entry], experts: list[tuple[Slot, ...]]) -> dict[str, Tensor]:
+    """Put the factors of every expert together; an expert or role without an entry has zeros."""
+    if set(entries[0].tensor_names()) != {"lora_A", "lora_B"}:
+        raise _refusal(f"{path}: PEFT has no magnitude and no bias for parameters", "fused-factors", module=path)
+    held = {(entry.expert, entry.role): entry for entry in entries}
+    like_a, like_b = (adapter.tensors[name] for name in (entries[0].lora_A, entries[0].lora_B))
+    zero_a = Tensor.of_bytes(like_a.dtype, like_a.shape, bytes(like_a.size_bytes))
+    factors = []
+    for expert, slots in enumerate(experts):
+        own = [held.get((expert, slot.role)) for slot in slots]
+        lora_A = next((adapter.tensors[entry.lora_A] for entry in own if entry is not None), zero_a)
+        parts = tuple(
+            RolePart(_whole_rows(slot), adapter.tensors[entry.lora_B] if entry else _zeros(slot, like_b))
+            for slot, entry in zip(slots, own, strict=True)
+        )
+        factors.append(ExpertFactors(lora_A, parts))
+    try:
+        is_flipped = factors_are_flipped(adapter.manifest.base_model.model_type)
+        lora_A, lora_B = stack_experts(factors, is_flipped=is_flipped)
+    except ValueError as error:
+        raise _refusal(f"{path}: {error}", "fused-factors", module=path) from error
+    return {"lora_A": lora_A, "lora_B": lora_B}
+
+
+def _whole_rows(slot: Slot) -> RowSlice:
+    return slot.rows or RowSlice(offset=0, block=slot.out_features, stride=slot.out_features, count=1)
+
+
 def _fused(adapter: Adapter, path: str, entries: list[Entry], factor: str) -> Tensor:
     """Put the rows of a fused module together again."""
     parts = [(_rows(entry), adapter.tensors[entry.tensor_names()[factor]]) for entry in entries]
-    slots, _ = fused_slots(adapter.manifest.base_model, entries[0].stack, path)
-    held = {entry.role for entry in entries}
+    held = {entry.role: entry.slice for entry in entries}
+    slots = fused_slots(adapter.manifest.base_model, entries[0].stack, path, held)
     missing = [slot for slot in slots if slot.role not in held]
     if missing and factor == "magnitude":
         message = f"{path}: no entry of {missing[0].role}, whose magnitude is a row norm of the base model's weight"
@@ -145,6 +192,7 @@ def _original(origin: Origin, modules: Mapping[str, list[Entry]]) -> Mapping[str
 def _config(manifest: Manifest, modules: Mapping[str, list[Entry]]) -> dict[str, Any]:
     """Compose the configuration of plain LoRA: module paths spelled out, exceptions in patterns."""
     _check_expressible(manifest)
+    parameters = _parameters(manifest, modules)
     ranks = {path: entries[0].rank for path, entries in modules.items()}
     alphas = {path: _alpha(entries[0]) for path, entries in modules.items()}
     rank, alpha = max(ranks.values()), _most_common(alphas.values())
@@ -162,7 +210,8 @@ def _config(manifest: Manifest, modules: Mapping[str, list[Entry]]) -> dict[str,
         "use_rslora": False,
         "use_dora": any(entry.magnitude for entry in manifest.entries),
         "lora_bias": any(entry.bias for entry in manifest.entries),
-        "target_modules": sorted(modules),
+        "target_modules": sorted(modules.keys() - parameters.keys()),
+        **({"target_parameters": sorted(parameters)} if parameters else {}),
         "rank_pattern": {re.escape(path): value for path, value in sorted(ranks.items()) if value != rank},
         "alpha_pattern": {re.escape(path): value for path, value in sorted(alphas.items()) if value != alpha},
     }
@@ -192,4 +241,5 @@ def _most_common(values: Iterable[float]) -> float:
 
 def _has_conv1d(manifest: Manifest) -> bool:
     binder = binder_for(manifest.base_model.model_type)
-    return any(module.weight == "conv1d" for stack in binder.stacks for module in stack.modules)
+    modules = (module for stack in binder.stacks for module in stack.modules if module.parameter is None)
+    return any(module.weight == "conv1d" for module in modules)

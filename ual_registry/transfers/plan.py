@@ -15,7 +15,10 @@ from ual_registry.air.model import BaseModel, Entry, Manifest
 from ual_registry.air.names import TensorName
 from ual_registry.air.roles import ROLES, Axis
 from ual_registry.binders.base import BaseConfig
-from ual_registry.binders.bind import Binding, Slot, TargetModule, bind, describe_base, rotary_structure
+from ual_registry.binders.bind import Binding, bind
+from ual_registry.binders.counterpart import RoleMap, place_of
+from ual_registry.binders.describe import describe_base, rotary_structure
+from ual_registry.binders.slots import Slot, TargetModule
 from ual_registry.errors import NoCounterpartError, TransferError
 
 __all__ = ["Action", "Move", "RotaryPolicy", "TransferPlan", "layer_map", "make_plan", "slot_label"]
@@ -152,7 +155,8 @@ def _refuse_what_cannot_be_projected(manifest: Manifest) -> None:
 
 def slot_label(slot: Slot) -> str:
     """Return a slot's place in words, as an entry's label."""
-    return str(TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, factor="lora_B")).rpartition(".")[0]
+    name = TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, expert=slot.expert, factor="lora_B")
+    return str(name).rpartition(".")[0]
 
 
 class _Planner:
@@ -164,6 +168,7 @@ class _Planner:
         self.manifest = manifest
         self.base = base
         self.slots = binding.slots()
+        self.roles = RoleMap(base, (slot for _, slot in self.slots.values()))
         self.is_same_base = base.config_digest == manifest.base_model.config_digest
         own, other = rotary_structure(manifest.base_model), rotary_structure(base, target)
         is_alike = own == other or own.rotated == other.rotated == 0
@@ -177,9 +182,9 @@ class _Planner:
     def moves(self) -> Iterator[Move]:
         """Yield the entries that have a place in the target's order, then the dropped ones in the source's."""
         used = set()
-        entries = {(entry.stack, entry.layer, entry.role): entry for entry in self.manifest.entries}
-        for (stack, layer, role), (module, slot) in self.slots.items():
-            entry = entries.get((stack, self._source_layer(stack, layer), role))
+        entries = {(entry.stack, entry.layer, entry.role, entry.expert): entry for entry in self.manifest.entries}
+        for (stack, layer, role, expert), (module, slot) in self.slots.items():
+            entry = entries.get((stack, self._source_layer(stack, layer), role, expert))
             if entry is not None and self._obstacle(entry) is None:
                 used.add(entry.key)
                 yield self._move(entry, module, slot)
@@ -209,11 +214,12 @@ class _Planner:
 
     def _obstacle(self, entry: Entry) -> str | None:
         """Say why an entry cannot go to the target in any layer; ``None`` where it can."""
+        source = self.manifest.base_model.stack(entry.stack)
+        assert source is not None  # a legal manifest has the stacks of its entries
+        obstacle = self.roles.obstacle(source, place_of(entry.stack, entry.role, entry.expert))
+        if obstacle is not None:
+            return obstacle
         role = ROLES[entry.role]
-        if self.base.stack(entry.stack) is None:
-            return f"the target has no stack {entry.stack!r}" if entry.stack else "the target has two stacks"
-        if not any((stack, name) == (entry.stack, entry.role) for stack, _, name in self.slots):
-            return f"the target has no {entry.role}"
         if Axis.VOCABULARY in (role.in_axis, role.out_axis) and not self.is_same_base:
             return "the rows of two vocabularies do not correspond"
         if role.is_rotated and self.drops_rotated:

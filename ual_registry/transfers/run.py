@@ -15,7 +15,7 @@ from ual_registry.air.model import Entry, Lineage, Manifest, Method, Parent
 from ual_registry.air.names import TensorName
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.versions import AIR_VERSION
-from ual_registry.binders.bind import Slot, TargetModule
+from ual_registry.binders.slots import Slot, TargetModule
 from ual_registry.digest import Digest
 from ual_registry.errors import NumericalError, TransferError
 from ual_registry.projection.factors import Factors, norm
@@ -142,10 +142,12 @@ def _energy_share(fitted: list[_Fitted], energies: Mapping[str, float]) -> float
 
 
 def _by_module(fitted: list[_Fitted]) -> Iterator[tuple[TargetModule, list[_Fitted]]]:
-    modules: dict[str, tuple[TargetModule, list[_Fitted]]] = {}
+    """Group by target module; experts of one parameter have a matrix each."""
+    modules: dict[tuple[str, int | None], tuple[TargetModule, list[_Fitted]]] = {}
     for item in fitted:
         assert item.move.module is not None  # as in _fit
-        modules.setdefault(item.move.module.path, (item.move.module, []))[1].append(item)
+        key = (item.move.module.path, item.slot.expert)
+        modules.setdefault(key, (item.move.module, []))[1].append(item)
     yield from modules.values()
 
 
@@ -192,7 +194,7 @@ def _store_folded(module: TargetModule, items: list[_Fitted]) -> Iterator[tuple[
 
 
 def _name(slot: Slot, factor: str) -> str:
-    return str(TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, factor=factor))
+    return str(TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, expert=slot.expert, factor=factor))
 
 
 def _stored(tensor: torch.Tensor, dtype: str, name: str) -> Tensor:
@@ -207,6 +209,7 @@ def _entry(slot: Slot, module: TargetModule, names: Mapping[str, str], rank: int
         stack=slot.stack,
         layer=slot.layer,
         role=slot.role,
+        expert=slot.expert,
         in_features=slot.in_features,
         out_features=slot.out_features,
         rank=rank,

@@ -21,6 +21,7 @@ class RoleSummary:
         stack: ``encoder``, ``decoder``, or ``None``.
         role: The role.
         layers: The layers that have it, ascending; empty outside the blocks.
+        experts: The experts that have it in some layer, ascending; empty outside a mixture.
         ranks: Every rank, ascending.
         scalings: Every scaling, ascending.
         shapes: Every shape (out_features, in_features), ascending.
@@ -29,6 +30,7 @@ class RoleSummary:
     stack: str | None
     role: str
     layers: tuple[int, ...]
+    experts: tuple[int, ...]
     ranks: tuple[int, ...]
     scalings: tuple[float, ...]
     shapes: tuple[tuple[int, int], ...]
@@ -89,7 +91,8 @@ def _summary(stack: str | None, role: str, entries: list[Entry]) -> RoleSummary:
     return RoleSummary(
         stack=stack,
         role=role,
-        layers=tuple(sorted(entry.layer for entry in entries if entry.layer is not None)),
+        layers=tuple(sorted({entry.layer for entry in entries if entry.layer is not None})),
+        experts=tuple(sorted({entry.expert for entry in entries if entry.expert is not None})),
         ranks=tuple(sorted({entry.rank for entry in entries})),
         scalings=tuple(sorted({entry.scaling for entry in entries})),
         shapes=tuple(sorted({(entry.out_features, entry.in_features) for entry in entries})),

@@ -16,12 +16,29 @@ from ual_registry.errors import RuleError
         ("encoder.token_embedding.magnitude", "encoder", None, "token_embedding", "magnitude"),
         ("lm_head.bias", None, None, "lm_head", "bias"),
         ("layers.999999999.mlp_up.bias", None, 999999999, "mlp_up", "bias"),
+        ("experts.bias", None, None, "experts", "bias"),
     ],
 )
 def test_a_name_has_its_parts(text: str, stack: str | None, layer: int | None, role: str, factor: str) -> None:
     name = TensorName(stack=stack, layer=layer, role=role, factor=factor)
     assert TensorName.parse(text) == name
     assert str(name) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("layers.3.mlp_up.experts.5.lora_A", TensorName(layer=3, role="mlp_up", expert=5, factor="lora_A")),
+        (
+            "decoder.layers.0.mlp_gate.experts.999999999.bias",
+            TensorName(stack="decoder", layer=0, role="mlp_gate", expert=999999999, factor="bias"),
+        ),
+        ("encoder.experts.0.lora_B", TensorName(role="encoder", expert=0, factor="lora_B")),
+        ("experts.experts.0.lora_B", TensorName(role="experts", expert=0, factor="lora_B")),
+    ],
+)
+def test_a_name_of_an_expert_has_its_index(text: str, name: TensorName) -> None:
+    assert (TensorName.parse(text), str(name)) == (name, text)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +54,13 @@ def test_a_name_has_its_parts(text: str, stack: str | None, layer: int | None, r
         "Layers.3.mlp_up.lora_A",
         "layers.3.MLP.lora_A",
         "layers.3..lora_A",
+        "layers.3.mlp_up.experts.05.lora_A",
+        "layers.3.mlp_up.experts.1000000000.lora_A",
+        "layers.3.mlp_up.experts.\u0663.lora_A",
+        "layers.3.mlp_up.experts.lora_A",
+        "layers.3.mlp_up.5.lora_A",
+        "layers.3.experts.5.lora_A",
+        "layers.3.experts.5.mlp_up.lora_A",
         "cross.layers.3.mlp_up.lora_A",
         "layers.mlp_up.lora_A",
         "lora_A",

@@ -10,8 +10,9 @@ import pytest
 
 from tests.handmade import base_model, floats, small_adapter, small_entries
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.header import DATA_ALIGNMENT_BYTES, check_air_layout, open_header
+from ual_registry.air.header import check_air_layout, open_header
 from ual_registry.air.model import Extra, Lineage, Parent
+from ual_registry.air.plain_header import DATA_ALIGNMENT_BYTES
 from ual_registry.air.problem import Problem, ValidationReport
 from ual_registry.air.read import read, verify
 from ual_registry.air.tensor import FileSource, Tensor

@@ -67,12 +67,12 @@ def two_names() -> Adapter:
         (
             changed(0, scaling=3.0),
             "fused-factors",
-            f"{FUSED}: its entries do not share one lora_A, one scaling and one set of factors",
+            f"{FUSED}: its entries do not share one lora_A, one rank, one scaling and one set of factors",
         ),
         (
             changed(0, bias="layers.0.attention_key.bias"),
             "fused-factors",
-            f"{FUSED}: its entries do not share one lora_A, one scaling and one set of factors",
+            f"{FUSED}: its entries do not share one lora_A, one rank, one scaling and one set of factors",
         ),
         (
             changed(0, slice=None),
