@@ -17,6 +17,7 @@ import os
 import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -33,7 +34,7 @@ MAX_SIZE = 2**31 - 1
 MAX_DEPTH = 64
 MAX_VALUES = 3_000_000
 MAX_CONFIG = 16_777_216
-MAX_LAYERS = 10_000
+MAX_COUNT = 10_000
 ALIGNMENT = 64
 CHUNK = 1 << 20
 
@@ -54,19 +55,55 @@ EXPONENTS = {"F16": (0x7C, 0x00), "BF16": (0x7F, 0x80), "F32": (0x7F, 0x80), "F6
 ROLES = {
     "attention_query": ("hidden", "query_heads", True),
     "attention_key": ("hidden", "key_value_heads", True),
-    "attention_value": ("hidden", "key_value_heads", True),
-    "attention_output": ("query_heads", "hidden", True),
+    "attention_value": ("hidden", "value_heads", True),
+    "attention_output": ("attended_heads", "hidden", True),
     "mlp_up": ("hidden", "intermediate", True),
     "mlp_down": ("intermediate", "hidden", True),
     "mlp_gate": ("hidden", "intermediate", True),
     "cross_attention_query": ("hidden", "query_heads", True),
     "cross_attention_key": ("encoder_hidden", "key_value_heads", True),
-    "cross_attention_value": ("encoder_hidden", "key_value_heads", True),
-    "cross_attention_output": ("query_heads", "hidden", True),
-    "token_embedding": ("vocabulary", "hidden", False),
-    "lm_head": ("hidden", "vocabulary", False),
+    "cross_attention_value": ("encoder_hidden", "value_heads", True),
+    "cross_attention_output": ("attended_heads", "hidden", True),
+    "token_embedding": ("vocabulary", "embedding", False),
+    "lm_head": ("embedding", "vocabulary", False),
+    "moe_router": ("hidden", "experts", True),
+    "shared_mlp_up": ("hidden", "shared_intermediate", True),
+    "shared_mlp_down": ("shared_intermediate", "hidden", True),
+    "shared_mlp_gate": ("hidden", "shared_intermediate", True),
+    "shared_mlp_router": ("hidden", "one", True),
+    "latent_query_down": ("hidden", "query_latent", True),
+    "latent_query_up": ("query_latent", "query_heads", True),
+    "latent_key_value_down": ("hidden", "key_value_latent", True),
+    "latent_key_rotary": ("hidden", "rotary_key", True),
+    "latent_key_up": ("key_value_latent", "unrotated_key_heads", True),
+    "latent_value_up": ("key_value_latent", "value_heads", True),
+    "attention_position_query": ("hidden", "query_heads", True),
+    "attention_position_key": ("hidden", "query_heads", True),
+    "state_space_in": ("hidden", "intermediate", True),
+    "state_space_gate": ("hidden", "intermediate", True),
+    "state_space_step_down": ("intermediate", "time_step", True),
+    "state_space_input": ("intermediate", "state", True),
+    "state_space_output": ("intermediate", "state", True),
+    "state_space_step_up": ("time_step", "intermediate", True),
+    "state_space_out": ("intermediate", "hidden", True),
 }
 """roles.md, The table: in, out, per layer."""
+
+EXPERT_ROLES = ("mlp_up", "mlp_down", "mlp_gate")
+"""roles.md, The table: the roles that a block can have once for each expert."""
+
+DIMENSIONS = {
+    "hidden": "hidden_size",
+    "intermediate": "intermediate_size",
+    "experts": "num_experts",
+    "shared_intermediate": "shared_intermediate_size",
+    "query_latent": "query_latent_size",
+    "key_value_latent": "key_value_latent_size",
+    "rotary_key": "rotary_head_dim",
+    "state": "state_size",
+    "time_step": "time_step_rank",
+}
+"""roles.md, Axes: those whose length is one dimension of the stack."""
 
 ROUTER_TENSORS = {
     "classifier.weight": (("clusters", "dimension"), frozenset(EXPONENTS)),
@@ -86,6 +123,7 @@ NAME = re.compile(
     r"(?:(?P<stack>encoder|decoder)\.)?"
     r"(?:layers\.(?P<layer>0|[1-9][0-9]{0,8})\.)?"
     r"(?P<role>[a-z][a-z0-9_]*)\."
+    r"(?:experts\.(?P<expert>0|[1-9][0-9]{0,8})\.)?"
     r"(?P<factor>lora_A|lora_B|magnitude|bias)"
 )
 """tensors.md, Names."""
@@ -331,6 +369,12 @@ def _check_items(_schema: dict[str, Any], argument: Any, value: Any, place: str,
             check_schema(argument, item, f"{place}[{index}]", check)
 
 
+def _check_prefix(_schema: dict[str, Any], argument: Any, value: Any, place: str, check: Check) -> None:
+    if isinstance(value, list):
+        for index, (schema, item) in enumerate(zip(argument, value, strict=False)):
+            check_schema(schema, item, f"{place}[{index}]", check)
+
+
 def _check_required(_schema: dict[str, Any], argument: Any, value: Any, place: str, check: Check) -> None:
     """conformance.md, Faults: for a missing property, the path of the object."""
     if isinstance(value, dict) and any(name not in value for name in argument):
@@ -391,6 +435,11 @@ def _check_one(_schema: dict[str, Any], argument: Any, value: Any, place: str, c
         check.places.append(place)
 
 
+def _check_any(_schema: dict[str, Any], argument: Any, value: Any, place: str, check: Check) -> None:
+    if not any(_holds(item, value, check) for item in argument):
+        check.places.append(place)
+
+
 def _check_if(schema: dict[str, Any], argument: Any, value: Any, place: str, check: Check) -> None:
     if "then" in schema and _holds(argument, value, check):
         check_schema(schema["then"], value, place, check)
@@ -410,6 +459,7 @@ KEYWORDS: dict[str, Keyword] = {
     "maxItems": _bound("array", len, operator.gt),
     "uniqueItems": _check_unique,
     "items": _check_items,
+    "prefixItems": _check_prefix,
     "minProperties": _bound("object", len, operator.lt),
     "required": _check_required,
     "dependentRequired": _check_dependent,
@@ -418,6 +468,7 @@ KEYWORDS: dict[str, Keyword] = {
     "propertyNames": _check_names,
     "$ref": _check_ref,
     "allOf": _check_all,
+    "anyOf": _check_any,
     "oneOf": _check_one,
     "if": _check_if,
 }
@@ -435,7 +486,7 @@ def check_schema(schema: dict[str, Any], value: Any, place: str, check: Check) -
 def _subschemas(schema: dict[str, Any]) -> Iterator[Any]:
     for keyword in ("properties", "$defs"):
         yield from schema.get(keyword, {}).values()
-    for keyword in ("allOf", "oneOf"):
+    for keyword in ("allOf", "anyOf", "oneOf", "prefixItems"):
         yield from schema.get(keyword, [])
     for keyword in ("items", "additionalProperties", "propertyNames", "if", "then"):
         if isinstance(schema.get(keyword), dict):
@@ -617,8 +668,8 @@ def check_form(container: Container) -> None:
     for tensor in container.tensors.values():
         if tensor.begin % tensor.width:
             raise Fault("misaligned", tensor.name)
-    stored = sorted(container.tensors.values(), key=lambda tensor: (tensor.begin, tensor.end, tensor.name))
-    right = sorted(stored, key=lambda tensor: (-tensor.width, tensor.name))
+    right = sorted(container.tensors.values(), key=lambda tensor: (-tensor.width, tensor.name))
+    stored = sorted(right, key=lambda tensor: (tensor.begin, tensor.end))
     for found, wanted in zip(stored, right, strict=True):
         if found.name != wanted.name:
             raise Fault("unsorted", found.name)
@@ -697,6 +748,7 @@ class Entry:
     stack: str | None
     layer: int | None
     role: str
+    expert: int | None
     in_features: int
     out_features: int
     rank: int
@@ -710,9 +762,14 @@ class Entry:
         return self.factors["lora_B"].rpartition(".")[0]
 
     @property
-    def slot(self) -> tuple[str | None, int | None, str]:
-        """core.md, Terms: stack, layer, role."""
-        return self.stack, self.layer, self.role
+    def slot(self) -> tuple[str, int, str, int]:
+        """core.md, Terms: stack, layer, role, expert; what is absent stands before what is present."""
+        return (
+            self.stack or "",
+            -1 if self.layer is None else self.layer,
+            self.role,
+            -1 if self.expert is None else self.expert,
+        )
 
 
 def _entry(data: dict[str, Any]) -> Entry:
@@ -720,6 +777,7 @@ def _entry(data: dict[str, Any]) -> Entry:
         stack=data.get("stack"),
         layer=int(data["layer"]) if "layer" in data else None,
         role=data["role"],
+        expert=int(data["expert"]) if "expert" in data else None,
         in_features=int(data["in_features"]),
         out_features=int(data["out_features"]),
         rank=int(data["rank"]),
@@ -739,19 +797,41 @@ def _find_stack(stacks: list[Stack], name: str | None) -> Stack | None:
     return next((stack for stack in stacks if stack.get("name") == name), None)
 
 
-def axis_length(axis: str, stack: Stack, stacks: list[Stack], vocabulary: int) -> int:
-    """roles.md, Axes."""
-    if axis == "hidden":
-        return int(stack["hidden_size"])
-    if axis == "query_heads":
-        return int(stack["num_attention_heads"]) * int(stack["head_dim"])
-    if axis == "key_value_heads":
-        return int(stack["num_key_value_heads"]) * int(stack["head_dim"])
-    if axis == "intermediate":
-        return int(stack["intermediate_size"])
+def axis_length(axis: str, stack: Stack, stacks: list[Stack], vocabulary: int, expert: int | None = None) -> int | None:
+    """roles.md, Axes; `None` where the stack lacks a dimension."""
+    if axis == "vocabulary":
+        return vocabulary
+    if axis == "one":
+        return 1
     if axis == "encoder_hidden":
-        return int((_find_stack(stacks, "encoder") or stacks[0])["hidden_size"])
-    return vocabulary
+        stack, axis = _find_stack(stacks, "encoder") or stacks[0], "hidden"
+    names = {"embedding": ("embedding_size", "hidden_size")}.get(axis, (DIMENSIONS.get(axis, ""),))
+    if axis == "intermediate" and expert is not None:
+        names = ("expert_intermediate_size", "intermediate_size")
+    if axis in HEADS:
+        return _heads_length(axis, stack)
+    return next((int(stack[name]) for name in names if name in stack), None)
+
+
+HEADS = {
+    "query_heads": ("num_attention_heads", "head_dim"),
+    "key_value_heads": ("num_key_value_heads", "head_dim"),
+    "value_heads": ("num_key_value_heads", "value_head_dim"),
+    "attended_heads": ("num_attention_heads", "value_head_dim"),
+    "unrotated_key_heads": ("num_key_value_heads", "head_dim"),
+}
+"""roles.md, Axes: how many heads there are, and how wide one is."""
+
+
+def _heads_length(axis: str, stack: Stack) -> int | None:
+    """roles.md, Axes: the number of heads times the width of one."""
+    count, width = (stack.get(name) for name in HEADS[axis])
+    if HEADS[axis][1] == "value_head_dim" and width is None:
+        width = stack.get("head_dim")
+    if axis == "unrotated_key_heads":
+        rotated = stack.get("rotary_head_dim")
+        width = None if width is None or rotated is None else width - rotated
+    return None if count is None or width is None else int(count) * int(width)
 
 
 def check_adapter(manifest: dict[str, Any], tensors: dict[str, Tensor], report: Report) -> None:
@@ -763,8 +843,10 @@ def check_adapter(manifest: dict[str, Any], tensors: dict[str, Tensor], report: 
     _report_names(named, tensors, report)
     _check_stacks(base["stacks"], report)
     _check_slots(entries, report)
+    _check_extra(extra, report)
     for entry in entries:
         _check_layer(entry, base["stacks"], report)
+        _check_expert(entry, base["stacks"], report)
     _check_factor_names(entries, extra, report)
     for entry in entries:
         _check_factors(entry, tensors, report)
@@ -792,15 +874,24 @@ def _check_stacks(stacks: list[Stack], report: Report) -> None:
 
 def _check_slots(entries: list[Entry], report: Report) -> None:
     """rules.md, The rules, 3."""
-    slots: dict[tuple[str | None, int | None, str], list[Entry]] = {}
+    slots: dict[tuple[str, int, str, int], list[Entry]] = {}
     for entry in entries:
         slots.setdefault(entry.slot, []).append(entry)
     for same in slots.values():
         if len(same) > 1:
             report.fault("repeated-entry", same[-1].label)
-    order = [(entry.stack or "", -1 if entry.layer is None else entry.layer, entry.role) for entry in entries]
-    if any(one > other for one, other in itertools.pairwise(order)):
+    if any(one.slot > other.slot for one, other in itertools.pairwise(entries)):
         report.fault("unsorted-entries", "manifest.entries")
+
+
+def _check_extra(extra: list[dict[str, str]], report: Report) -> None:
+    """rules.md, The rules, 3, last two parts."""
+    names = [item["tensor"] for item in extra]
+    for name, count in Counter(names).items():
+        if count > 1:
+            report.fault("repeated-extra", name)
+    if any(one > other for one, other in itertools.pairwise(names)):
+        report.fault("unsorted-extra", "manifest.extra")
 
 
 def _check_layer(entry: Entry, stacks: list[Stack], report: Report) -> None:
@@ -814,17 +905,29 @@ def _check_layer(entry: Entry, stacks: list[Stack], report: Report) -> None:
         report.fault("layer-range", entry.label)
 
 
+def _check_expert(entry: Entry, stacks: list[Stack], report: Report) -> None:
+    """rules.md, The rules, 4, last part."""
+    if entry.expert is None:
+        return
+    stack = _find_stack(stacks, entry.stack)
+    is_beyond = stack is not None and entry.expert >= stack.get("num_experts", 0)
+    if entry.role not in EXPERT_ROLES or is_beyond:
+        report.fault("expert-range", entry.label)
+
+
 def _is_right_name(entry: Entry, factor: str, name: str) -> bool:
     """tensors.md, Which name a factor has."""
     match = NAME.fullmatch(name)
     if match is None:
         return False
-    layer = None if match["layer"] is None else int(match["layer"])
-    if (match["stack"], layer, match["factor"]) != (entry.stack, entry.layer, factor):
+    layer, expert = (None if match[part] is None else int(match[part]) for part in ("layer", "expert"))
+    if (match["stack"], layer, expert, match["factor"]) != (entry.stack, entry.layer, entry.expert, factor):
         return False
     if match["role"] == entry.role:
         return True
     role = ROLES.get(match["role"])
+    if expert is not None and match["role"] not in EXPERT_ROLES:
+        return False
     return factor == "lora_A" and entry.slice is not None and role is not None and role[2] == (layer is not None)
 
 
@@ -857,7 +960,7 @@ def _check_dimensions(entry: Entry, base: dict[str, Any], report: Report) -> Non
     if stack is None:
         return
     for axis, found in zip(ROLES[entry.role], (entry.in_features, entry.out_features), strict=False):
-        if found == axis_length(str(axis), stack, base["stacks"], int(base["vocab_size"])):
+        if found == axis_length(str(axis), stack, base["stacks"], int(base["vocab_size"]), entry.expert):
             continue
         if axis == "vocabulary":
             report.warn("dimension", entry.label)
@@ -883,11 +986,11 @@ def _check_slices(entries: list[Entry], tensors: dict[str, Tensor], report: Repo
             report.fault("shared-factor", entry.label)
         if not _is_whole_slice(entry):
             report.fault("slice", entry.label)
-    groups: dict[tuple[str | None, str | None], dict[str, Entry]] = {}
+    groups: dict[tuple[str | None, str | None, int | None], dict[str, Entry]] = {}
     for entry in entries:
         name = entry.factors["lora_B"]
         if entry.slice and _is_whole_slice(entry) and _holds_rows(entry, tensors.get(name)):
-            groups.setdefault((entry.stack, entry.source), {}).setdefault(name, entry)
+            groups.setdefault((entry.stack, entry.source, entry.expert), {}).setdefault(name, entry)
     for group in groups.values():
         for entry in _overlapping(list(group.values())):
             report.fault("slice", entry.label)
@@ -1058,11 +1161,12 @@ def parse_name(name: Any) -> dict[str, Any]:
     match = NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         raise Fault("tensor-name")
-    layer = match["layer"]
+    layer, expert = match["layer"], match["expert"]
     return {
         "stack": match["stack"],
         "layer": None if layer is None else int(layer),
         "role": match["role"],
+        "expert": None if expert is None else int(expert),
         "factor": match["factor"],
     }
 
@@ -1070,157 +1174,315 @@ def parse_name(name: Any) -> dict[str, Any]:
 # Binders
 
 
-def _field(config: Any, path: str) -> Any:
-    """binder.md, How a number is found: a field, level by level; `None` where it is absent."""
+class Config:
+    """binding.md, How a field is looked up: the config of one model, as its model type reads it."""
+
+    def __init__(self, whole: dict[str, Any], model_type: dict[str, Any]) -> None:
+        self.whole = whole
+        self.inner = _descend(whole, model_type["config"]) if "config" in model_type else whole
+        self.defaults: dict[str, Any] = model_type.get("defaults", {})
+
+    def field(self, name: str) -> Any:
+        """The value of a field; `None` where it is absent, since every use takes that as `null`."""
+        value = self.whole["model_type"] if name == "model_type" else _descend(self.inner, name)
+        return self.defaults.get(name) if value is ABSENT else value
+
+    def yielded(self, way: Any) -> Any:
+        """binding.md, How a number is found: step 2; an integer is an `int`."""
+        if not isinstance(way, dict):
+            return _plain_number(self.field(way) if isinstance(way, str) else way)
+        [(kind, (first, second))] = way.items()
+        if kind == "when":
+            return self.yielded(second) if self.holds(first) else None
+        if kind == "item":
+            return _plain_number(_list_item(self.field(first), int(second)))
+        a, b = self.yielded(first), self.yielded(second)
+        return None if a is None or b is None else _computed(kind, a, b)
+
+    def number(self, ways: list[Any]) -> Any:
+        """binding.md, How a number is found: the first way that yields a number above 0."""
+        return next((value for value in map(self.yielded, ways) if value is not None and value > 0), None)
+
+    def size(self, ways: list[Any], limit: int = MAX_SIZE) -> int | None:
+        """binding.md, How a number is found: a dimension or `vocab_size` is whole and not above its limit."""
+        value = self.number(ways)
+        if value is not None and (not isinstance(value, int) or value > limit):
+            raise Fault("binder-data")
+        return value
+
+    def holds(self, condition: dict[str, Any]) -> bool:
+        """binding.md, Conditions."""
+        return _is_one_of(self.field(condition["field"]), condition["values"])
+
+    def admits(self, item: dict[str, Any]) -> bool:
+        """binder.md, Property descriptions: `when` and `unless` of a module."""
+        if not all(map(self.holds, item.get("when", []))):
+            return False
+        return "unless" not in item or not all(map(self.holds, item["unless"]))
+
+
+ABSENT = object()
+
+
+def _descend(value: Any, path: str) -> Any:
+    """binding.md, How a field is looked up: level by level."""
     for name in path.split("."):
-        if not isinstance(config, dict) or name not in config:
-            return None
-        config = config[name]
-    return config
+        if not isinstance(value, dict) or name not in value:
+            return ABSENT
+        value = value[name]
+    return value
 
 
-def _operand(config: Any, way: Any) -> Any:
-    """binder.md, How a number is found: a field's number or the number itself, an integer as `int`."""
-    value = _field(config, way) if isinstance(way, str) else way
-    if not _is_number(value):
+def _plain_number(value: Any) -> Any:
+    """binding.md, How a number is found: a number, an integer as `int`; `None` for anything else."""
+    if not _is_number(value) or math.isnan(_nearest_double(value)):
         return None
+    if math.isinf(_nearest_double(value)):
+        return _nearest_double(value)
     return int(value) if _is_integer(value) else value
 
 
-def _yielded(config: Any, way: Any) -> Any:
-    """binder.md, How a number is found: step 2."""
-    if not isinstance(way, dict):
-        return _operand(config, way)
-    [(kind, operands)] = way.items()
-    a, b = (_operand(config, operand) for operand in operands)
-    if a is None or b is None:
-        return None
+def _list_item(value: Any, index: int) -> Any:
+    return value[index] if isinstance(value, list) and index < len(value) else None
+
+
+def _nearest_double(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _computed(kind: str, a: Any, b: Any) -> Any:
+    """binding.md, How a number is found: step 2, of two numbers."""
     if kind == "quotient":
-        return None if b == 0 else float(a) / float(b)
-    return a * b if isinstance(a, int) and isinstance(b, int) else float(a) * float(b)
+        return None if b == 0 else _plain_number(_nearest_double(a) / _nearest_double(b))
+    if not (isinstance(a, int) and isinstance(b, int)):
+        a, b = _nearest_double(a), _nearest_double(b)
+    return _plain_number(a * b if kind == "product" else a + b)
 
 
-def find_number(config: Any, ways: list[Any]) -> int | float:
-    """binder.md, How a number is found: the first way that yields a number above 0."""
-    for way in ways:
-        value = _yielded(config, way)
-        if value is not None and value > 0:
-            return value  # type: ignore[no-any-return]
-    raise Fault("binder-data")
+def _is_one_of(value: Any, values: list[Any]) -> bool:
+    """binding.md, Conditions: two values are equal where their canonical forms are."""
+    found = canonical(value)
+    return any(found == canonical(item) for item in values)
 
 
-def _find_size(config: Any, ways: list[Any], limit: int = MAX_SIZE) -> int:
-    """binder.md, How a number is found: a dimension or `vocab_size` is whole and not above its limit."""
-    value = find_number(config, ways)
-    if not _is_integer(value) or value > limit:
+def _block_condition(config: Config, condition: dict[str, Any]) -> Callable[[int], bool]:
+    """binding.md, Conditions on a block."""
+    if "item_of" in condition:
+        items, values = config.field(condition["item_of"]), condition["values"]
+        return lambda block: _is_one_of(_list_item(items, block), values)
+    if "every" in condition:
+        period, shift = config.yielded(condition["every"]), int(condition.get("shift", 0))
+        if not isinstance(period, int) or period <= 0:
+            raise Fault("binder-data")
+        return lambda block: (block + shift) % period == 0
+    for name, is_wanted in (("in", True), ("not_in", False)):
+        if name in condition:
+            listed = _indices(config.field(condition[name]))
+            return lambda block: (block in listed) is is_wanted
+    first, end = (config.yielded(condition[name]) if name in condition else None for name in ("from", "before"))
+    return lambda block: (first is None or block >= first) and (end is None or block < end)
+
+
+def _indices(value: Any) -> set[int]:
+    """binding.md, Conditions on a block: the list of `in` or `not_in`."""
+    if value is None:
+        return set()
+    if not isinstance(value, list) or not all(map(_is_integer, value)):
         raise Fault("binder-data")
-    return int(value)
+    return set(map(int, value))
 
 
-def _condition_holds(config: Any, condition: dict[str, Any]) -> bool:
-    """binder.md, Conditions."""
-    found = canonical(_field(config, condition["field"]))
-    return any(found == canonical(item) for item in condition["values"])
+def _existing_layers(config: Config, module: dict[str, Any], count: int) -> set[int]:
+    """binder.md, Property descriptions: the blocks that `layers` and `unless_layers` leave."""
+    wanted = [_block_condition(config, item) for item in module.get("layers", [])]
+    unwanted = [_block_condition(config, item) for item in module.get("unless_layers", [])]
+    return {
+        block
+        for block in range(count)
+        if all(holds(block) for holds in wanted) and not (unwanted and all(holds(block) for holds in unwanted))
+    }
 
 
-def _module_exists(config: Any, module: dict[str, Any]) -> bool:
-    """binder.md, Conditions."""
-    if "when" in module and not _condition_holds(config, module["when"]):
-        return False
-    return "unless" not in module or not _condition_holds(config, module["unless"])
-
-
-def _find_prefix(binder: dict[str, Any], config: dict[str, Any], model_class: str | None) -> str:
-    """binder.md, Prefix."""
+def _find_class(model_type: dict[str, Any], config: dict[str, Any], model_class: str | None) -> tuple[str, str]:
+    """binding.md, Prefix: the prefix, and the class that decides."""
     architectures = config.get("architectures")
-    named = [model_class, *(architectures if isinstance(architectures, list) else []), binder["default_class"]]
-    prefixes: dict[str, str] = binder["classes"]
-    return next(prefixes[name] for name in named if isinstance(name, str) and name in prefixes)
+    named = [model_class, *(architectures if isinstance(architectures, list) else []), model_type["default_class"]]
+    prefixes = {name: prefix for prefix, names in model_type["classes"].items() for name in names}
+    return next((prefixes[name], name) for name in named if isinstance(name, str) and name in prefixes)
+
+
+@dataclass(frozen=True)
+class Module:
+    """binding.md, Slots of a module: a module of a stack, with the blocks in which it exists."""
+
+    stack: Stack
+    data: dict[str, Any]
+    layers: set[int]
+    ending: re.Pattern[str]
+
+
+OPTIONAL_SIZES = frozenset(
+    (
+        "value_head_dim",
+        "rotary_head_dim",
+        "embedding_size",
+        "num_experts",
+        "expert_intermediate_size",
+        "shared_intermediate_size",
+        "query_latent_size",
+        "key_value_latent_size",
+        "state_size",
+        "time_step_rank",
+        "layer_repeats",
+    )
+)
+"""binding.md, How a number is found: the dimensions that may be absent where no way yields them."""
+
+COUNTS = {"per_head": "num_attention_heads", "grouped": "num_key_value_heads"}
+"""binding.md, Slots of a module: the layouts whose `count` is a dimension."""
 
 
 class Modules:
-    """binder.md, Slots of a module: the modules of one model; a path is looked up, the map is never written out."""
+    """binding.md, Slots of a module: the modules of one model; a path is looked up, the map is never written out."""
 
     def __init__(self, binder: dict[str, Any], config: dict[str, Any], model_class: str | None) -> None:
-        self.prefix = _find_prefix(binder, config, model_class)
-        self.vocabulary = _find_size(config, binder["vocab_size"])
-        self.stacks = [self._dimensions(config, stack) for stack in binder["stacks"]]
-        self.modules = [
-            {module["path"]: module for module in stack["modules"] if _module_exists(config, module)}
-            for stack in binder["stacks"]
-        ]
-        self.outer = {
-            (self.prefix if item["within"] == "backbone" else "") + item["path"]: item for item in binder["outer"]
-        }
+        model_type = binder["model_types"][config["model_type"]]
+        self.config = Config(config, model_type)
+        self.prefix, name = _find_class(model_type, config, model_class)
+        self.held = model_type.get("partial", {}).get(name)
+        self._check_known(binder.get("known_values", {}))
+        self.vocabulary = self._required(self.config.size(binder["vocab_size"]))
+        self.stacks = [self._dimensions(stack) for stack in binder["stacks"]]
+        pairs = zip(self.stacks, binder["stacks"], strict=True)
+        self.modules = [module for stack, data in pairs for module in self._modules(stack, data["modules"])]
+        self.outer = dict(map(self._outer, filter(self._has_outer, binder["outer"])))
 
     @staticmethod
-    def _dimensions(config: dict[str, Any], stack: dict[str, Any]) -> Stack:
-        found: Stack = {
-            name: _find_size(config, ways, MAX_LAYERS if name == "num_layers" else MAX_SIZE)
-            for name, ways in stack["dimensions"].items()
-        }
-        return found | {"name": stack.get("name"), "head": stack["path"].removesuffix("{layer}.")}
+    def _required(size: int | None) -> int:
+        if size is None:
+            raise Fault("binder-data")
+        return size
+
+    def _check_known(self, known: dict[str, list[Any]]) -> None:
+        """binder.md, Property descriptions: `known_values`."""
+        if not all(_is_one_of(self.config.field(name), values) for name, values in known.items()):
+            raise Fault("binder-data")
+
+    def _dimensions(self, data: dict[str, Any]) -> Stack:
+        """binding.md, How a number is found: every dimension that a stack names."""
+        head, _, tail = data["path"].partition("{layer}.")
+        stack: Stack = {"name": data.get("name"), "head": self.prefix + head, "tail": tail}
+        for name, ways in data["dimensions"].items():
+            size = self.config.size(ways, MAX_COUNT if name in ("num_layers", "num_experts") else MAX_SIZE)
+            if name not in OPTIONAL_SIZES:
+                size = self._required(size)
+            stack |= {} if size is None else {name: size}
+        return stack
+
+    def _holds_stack(self, stack: Stack) -> bool:
+        """binding.md, Prefix: step 3."""
+        return self.held is None or stack["name"] in self.held
+
+    def _modules(self, stack: Stack, items: list[dict[str, Any]]) -> Iterator[Module]:
+        """binding.md, Slots of a module: those that exist; whatever is wrong with one is found here."""
+        for data in items if self._holds_stack(stack) else []:
+            if not self.config.admits(data):
+                continue
+            layers = _existing_layers(self.config, data, stack["num_layers"])
+            module = Module(stack, data, layers, _ending(stack["tail"], data))
+            has_experts = "parameter" in data or "{expert}" in data["path"]
+            if layers and (not has_experts or "num_experts" in stack):
+                self._one_matrix(module, 0, 0 if has_experts else None)
+                yield module
+
+    def _stack_of_outer(self, item: dict[str, Any]) -> Stack:
+        return next((stack for stack in self.stacks if stack["name"] == item.get("stack")), self.stacks[0])
+
+    def _has_outer(self, item: dict[str, Any]) -> bool:
+        return self._holds_stack(self._stack_of_outer(item)) and self.config.admits(item)
+
+    def _outer(self, item: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        path = (self.prefix if item["within"] == "backbone" else "") + item["path"]
+        return path, self._slot(self._stack_of_outer(item), None, item["role"], None)
 
     def slots(self, path: str) -> list[dict[str, Any]] | None:
-        """binder.md, Resolving a path: where two modules have one path, the later decides."""
+        """binding.md, Resolving a path: where two modules have one path, the later decides."""
         if path in self.outer:
-            item = self.outer[path]
-            named = next((stack for stack in self.stacks if stack["name"] == item.get("stack")), self.stacks[0])
-            return [self._slot(named, None, item["role"], None)]
-        for stack, modules in zip(reversed(self.stacks), reversed(self.modules), strict=True):
-            head = self.prefix + stack["head"]
-            if not path.startswith(head):
+            return [self.outer[path]]
+        for module in reversed(self.modules):
+            head = module.stack["head"]
+            digits, dot, rest = path.removeprefix(head).partition(".")
+            if not path.startswith(head) or not dot or not re.fullmatch("0|[1-9][0-9]{0,8}", digits):
                 continue
-            digits, dot, rest = path[len(head) :].partition(".")
-            is_layer = re.fullmatch("0|[1-9][0-9]{0,8}", digits) is not None and int(digits) < stack["num_layers"]
-            if is_layer and dot and rest in modules:
-                return self._module_slots(stack, int(digits), modules[rest])
+            match = module.ending.fullmatch(rest)
+            expert = int(match[1]) if match and module.ending.groups else None
+            is_expert = expert is None or expert < module.stack["num_experts"]
+            if match and is_expert and int(digits) in module.layers:
+                return self._module_slots(module, int(digits), expert)
         return None
 
-    def _slot(self, stack: Stack, layer: int | None, role: str, rows: dict[str, int] | None) -> dict[str, Any]:
-        into, out, _ = ROLES[role]
+    def _module_slots(self, module: Module, layer: int, expert: int | None) -> list[dict[str, Any]]:
+        """binding.md, Slots of a module: those of one path."""
+        experts = range(module.stack["num_experts"]) if "parameter" in module.data else [expert]
+        return [slot for index in experts for slot in self._one_matrix(module, layer, index)]
+
+    def _one_matrix(self, module: Module, layer: int, expert: int | None) -> list[dict[str, Any]]:
+        """binding.md, Slots of a module: those of a module or of one expert's matrix, with their rows."""
+        slots = [self._slot(module.stack, layer, role, expert) for role in module.data["roles"]]
+        if len(slots) > 1:
+            lengths = [slot["out_features"] for slot in slots]
+            for index, slot in enumerate(slots):
+                slot["rows"] = _rows(module.data["layout"], module.stack, lengths, index)
+        return slots
+
+    def _slot(self, stack: Stack, layer: int | None, role: str, expert: int | None) -> dict[str, Any]:
+        into, out = (axis_length(axis, stack, self.stacks, self.vocabulary, expert) for axis in ROLES[role][:2])
+        if into is None or out is None or into <= 0 or out <= 0:
+            raise Fault("binder-data")
         return {
             "stack": stack["name"],
             "layer": layer,
             "role": role,
-            "in_features": axis_length(into, stack, self.stacks, self.vocabulary),
-            "out_features": axis_length(out, stack, self.stacks, self.vocabulary),
-            "rows": rows,
+            "expert": expert,
+            "in_features": into,
+            "out_features": out,
+            "rows": None,
         }
 
-    def _module_slots(self, stack: Stack, layer: int, module: dict[str, Any]) -> list[dict[str, Any]]:
-        """binder.md, Slots of a module: the rows of each."""
-        roles = module["roles"]
-        slots = [self._slot(stack, layer, role, None) for role in roles]
-        if len(roles) == 1:
-            return slots
-        offset = 0
-        for index, slot in enumerate(slots):
-            out = slot["out_features"]
-            if module["layout"] == "contiguous":
-                slot["rows"] = {"offset": offset, "block": out, "stride": out, "count": 1}
-            else:
-                width = stack["head_dim"]
-                slot["rows"] = {
-                    "offset": index * width,
-                    "block": width,
-                    "stride": len(roles) * width,
-                    "count": stack["num_attention_heads"],
-                }
-            offset += out
-        return slots
+
+def _ending(tail: str, module: dict[str, Any]) -> re.Pattern[str]:
+    """binding.md, Slots of a module: what follows the layer in a path; a group for the index of an expert."""
+    text = tail + module["path"] + (f".{module['parameter']}" if "parameter" in module else "")
+    first, *others = map(re.escape, text.split("{expert}"))
+    return re.compile(first + "".join((r"\1" if i else "(0|[1-9][0-9]{0,9})") + part for i, part in enumerate(others)))
+
+
+def _rows(layout: str, stack: Stack, lengths: list[int], index: int) -> dict[str, int]:
+    """binding.md, Slots of a module: the rows of one role of a fused module."""
+    count = {"contiguous": 1, "interleaved": lengths[index]}.get(layout) or stack.get(COUNTS.get(layout, ""))
+    if not count or any(length % count for length in lengths):
+        raise Fault("binder-data")
+    blocks = [length // count for length in lengths]
+    stride = blocks[index] if layout == "contiguous" else sum(blocks)
+    return {"offset": sum(blocks[:index]), "block": blocks[index], "stride": stride, "count": count}
 
 
 def _read_binder(path: str) -> dict[str, Any]:
     """binder.md, Property descriptions."""
     binder: dict[str, Any] = _read_document(path, MAX_HEADER)
-    if schema_places("binder", binder, "binder") or binder["default_class"] not in binder["classes"]:
+    if schema_places("binder", binder, "binder"):
         raise Fault("binder-data")
+    for model_type in binder["model_types"].values():
+        if not any(model_type["default_class"] in names for names in model_type["classes"].values()):
+            raise Fault("binder-data")
     return binder
 
 
 def _read_config(path: str) -> dict[str, Any]:
-    """binder.md, The config."""
+    """binding.md, The config."""
     config = _read_document(path, MAX_CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise Fault("binder-data")

@@ -295,4 +295,14 @@ def _orders() -> Iterator[Row]:
     empty = extra(plain(), a=floats(0), b=floats(1))
     order = ["extra.b", "extra.a", *[name for name in empty.order() if not name.startswith("extra.")]]
     data = container({"__metadata__": empty.header()["__metadata__"], **empty.table(order)}, empty.data(order))
+    early = extra(plain(), a=zeros("U8", 0))
+    order = ["extra.a", *[name for name in early.order() if name != "extra.a"]]
+    text = {"__metadata__": early.header()["__metadata__"], **early.table(order)}
+    yield (
+        "empty-narrow-first",
+        "An empty tensor with narrow elements stands behind the wide ones, too.",
+        container(text, early.data(order)),
+        "unsorted",
+        "extra.a",
+    )
     yield "empty-unsorted", "An empty tensor stands in the order, too.", data, "unsorted", "extra.b"

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from spec.vectors.cases_blocks import block_faults
 from spec.vectors.cases_valid import extra, fused_gpt2, fused_neox, router
 from spec.vectors.craft import (
     Case,
@@ -46,6 +47,7 @@ def manifest_cases() -> Iterator[Case]:
         *_slices(),
         *_features(),
         *_routers(),
+        *block_faults(),
     ]
     for name, description, data, code, place in rows:
         # Validators of JSON Schema differ in which fault they see first, and where.
@@ -290,6 +292,7 @@ def _schema() -> Iterator[Row]:
             "A statement that does not say who made it.",
             lambda m: m.update(provenance=[{"type": "merge", "parameters": {"method": "linear"}}]),
         ),
+        *_other_types(),
         ("features-twice", "A feature that stands twice.", lambda m: m.update(features=["dora", "dora"])),
         (
             "origin-unknown",
@@ -299,6 +302,34 @@ def _schema() -> Iterator[Row]:
     ]
     for name, description, change in rows:
         yield name, description, plain().changed(change).bytes(), "schema", ""
+
+
+def _other_types() -> Iterator[tuple[str, str, Change]]:
+    """Yield values of another JSON type than the property has; in some languages these are equal to what it may be."""
+    rows: list[tuple[str, Change]] = [
+        ("layer-false", _set(1, layer=False)),
+        ("expert-false", _set(1, expert=False)),
+        ("in-features-text", _set(1, in_features="4")),
+        ("scaling-true", _set(1, scaling=True)),
+        ("offset-false", _set(1, slice={"offset": False, "block": 6, "stride": 6, "count": 1})),
+        ("count-true", _set(1, slice={"offset": 0, "block": 6, "stride": 6, "count": True})),
+        ("dora-zero", lambda m: m["method"].update(dora=0)),
+        ("dora-one", lambda m: m["method"].update(dora=1)),
+        ("dora-text", lambda m: m["method"].update(dora="false")),
+        ("dropout-false", lambda m: m["method"].update(dropout=False)),
+        ("alpha-true", lambda m: m["method"].update(alpha=True)),
+        ("bias-false", lambda m: m["method"].update(bias=False)),
+        ("kind-true", lambda m: m.update(kind=True)),
+        ("kind-list", lambda m: m.update(kind=["adapter"])),
+        ("role-list", _set(1, role=["mlp_up"])),
+        ("vocabulary-true", lambda m: m["base_model"].update(vocab_size=True)),
+        ("heads-null", lambda m: m["base_model"]["stacks"][0].update(head_dim=None)),
+        ("experts-true", lambda m: m["base_model"]["stacks"][0].update(num_experts=True)),
+        ("statement-type-true", lambda m: m.update(provenance=[{"type": True, "builder": {"name": "a"}}])),
+        ("relation-number", lambda m: m.update(lineage={"parents": [{"digest": digest("p"), "relation": 1}]})),
+    ]
+    for name, change in rows:
+        yield f"type-{name}", "A value of another type than its property has.", change
 
 
 def _tensors() -> Iterator[Row]:
@@ -342,6 +373,21 @@ def _tensors() -> Iterator[Row]:
     )
     bare = extra(plain(), w=zeros("U8", 1)).changed(lambda m: m["extra"][0].update(tensor="w"))
     bare.tensors["w"] = bare.tensors.pop("extra.w")
+    two = extra(plain(), a=zeros("U8", 1), b=zeros("U8", 1))
+    swapped = two.changed(lambda m: m["extra"].reverse())
+    yield "extra-unsorted", "Extra tensors out of order.", swapped.bytes(), "unsorted-extra", "manifest.extra"
+    again = two.changed(lambda m: m["extra"].insert(1, m["extra"][0]))
+    yield "extra-repeated", "An extra tensor that stands twice.", again.bytes(), "repeated-extra", "extra.a"
+    apart = two.changed(lambda m: m["extra"].append(m["extra"][0]))
+    yield "extra-repeated-apart", "A repeated one is told before the order.", apart.bytes(), "repeated-extra", "extra.a"
+    wide = extra(plain(), **{"😀": zeros("U8", 1), "\uff5e": zeros("U8", 1)}).changed(lambda m: m["extra"].reverse())
+    yield (
+        "extra-by-utf-16",
+        "Extra tensors are sorted by code points, not by UTF-16 code units.",
+        wide.bytes(),
+        "unsorted-extra",
+        "manifest.extra",
+    )
     yield "name-without-extra", "The name of an extra tensor starts with 'extra.'.", bare.bytes(), "tensor-name", "w"
 
 
@@ -473,6 +519,38 @@ def _slices() -> Iterator[Row]:
         "tensor-name",
         "layers.1.attention_query.lora_A",
     )
+    for name, text, description in (
+        ("unknown-role", "layers.0.attention_all.lora_A", "A shared factor is named after a role of the table."),
+        ("outer-role", "layers.0.lm_head.lora_A", "A shared factor of a block is named after a role of the blocks."),
+        ("no-layer", "attention_query.lora_A", "A shared factor of a block is named with its layer."),
+        ("other-factor", f"{_QUERY}.lora_B2", "A shared factor is named lora_A."),
+        ("stack", f"decoder.{_QUERY}.lora_A", "A shared factor is named with the stack of its entry."),
+        ("expert", f"{_UP}.experts.0.lora_A", "A shared factor is named with the expert of its entry."),
+    ):
+        other = fused_gpt2().changed(lambda m, text=text: [item.update(lora_A=text) for item in m["entries"]])
+        other.tensors[text] = other.tensors.pop(f"{_QUERY}.lora_A")
+        yield f"shared-named-with-{name}", description, other.bytes(), "tensor-name", text
+    inner = legal(
+        llama_base(),
+        [
+            entry(
+                "lm_head",
+                4,
+                5,
+                layer=None,
+                source="lm_head",
+                slice={"offset": 0, "block": 5, "stride": 5, "count": 1},
+                lora_A="attention_query.lora_A",
+            )
+        ],
+    )
+    yield (
+        "shared-named-after-inner-role",
+        "A shared factor outside the blocks is named after a role outside them.",
+        inner.bytes(),
+        "tensor-name",
+        "attention_query.lora_A",
+    )
     own = fused_gpt2().changed(_set(0, lora_B=f"{_QUERY}.lora_B"))
     del own.tensors[f"{_KEY}.lora_B"]
     yield "shared-lora-b", "Only lora_A may be shared.", own.bytes(), "tensor-name", f"{_QUERY}.lora_B"
@@ -482,6 +560,13 @@ def _slices() -> Iterator[Row]:
             fused_gpt2,
             {"offset": 4, "block": 3, "stride": 4, "count": 1},
             "A slice that holds other than out_features rows.",
+        ),
+        ("one-row", fused_gpt2, {"offset": 7, "block": 4, "stride": 4, "count": 1}, "Two slices share one row."),
+        (
+            "equal",
+            fused_gpt2,
+            {"offset": 8, "block": 4, "stride": 4, "count": 1},
+            "Of two equal slices the second is at fault.",
         ),
         ("overlap", fused_gpt2, {"offset": 6, "block": 4, "stride": 4, "count": 1}, "Two slices share rows."),
         ("same-rows", fused_neox, {"offset": 0, "block": 2, "stride": 6, "count": 2}, "Two slices are the same rows."),
@@ -499,7 +584,8 @@ def _slices() -> Iterator[Row]:
         ),
     )
     for name, make, rows, description in slices:
-        place = {"overlap": "layers.0.attention_value", "same-rows": _QUERY, "interleaved": _KEY}.get(name, _KEY)
+        last = dict.fromkeys(("overlap", "one-row", "equal"), "layers.0.attention_value")
+        place = {**last, "same-rows": _QUERY}.get(name, _KEY)
         yield f"slice-{name}", description, make().changed(_set(0, slice=rows)).bytes(), "slice", place
 
 

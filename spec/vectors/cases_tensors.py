@@ -14,8 +14,9 @@ __all__ = ["digest_cases", "name_cases"]
 
 def name_cases() -> Iterator[Case]:
     """Yield every case of the operation ``parse_name``."""
-    for name, text, parts in _names():
-        expected = dict(zip(("stack", "layer", "role", "factor"), parts, strict=True))
+    plain_names = [(name, text, (*parts[:3], None, parts[3])) for name, text, parts in _names()]
+    for name, text, parts in [*plain_names, *_expert_names()]:
+        expected = dict(zip(("stack", "layer", "role", "expert", "factor"), parts, strict=True))
         yield _name(f"name-{name}", "A name that follows the grammar.", text, expected)
     for name, text in _bad_names():
         yield _name(f"name-refused-{name}", "A name that does not follow the grammar.", text, {"code": "tensor-name"})
@@ -56,7 +57,34 @@ def _names() -> Iterator[tuple[str, str, tuple[Any, ...]]]:
     yield "largest-layer", "layers.999999999.mlp_up.lora_A", (None, 999999999, "mlp_up", "lora_A")
 
 
+def _expert_names() -> Iterator[tuple[str, str, tuple[Any, ...]]]:
+    for role in ("mlp_up", "mlp_down", "mlp_gate"):
+        name = f"expert-{role.replace('_', '-')}"
+        yield name, f"layers.3.{role}.experts.5.lora_A", (None, 3, role, 5, "lora_A")
+    yield "expert-lora-b", "layers.0.mlp_up.experts.0.lora_B", (None, 0, "mlp_up", 0, "lora_B")
+    yield "expert-in-stack", "decoder.layers.1.mlp_up.experts.12.bias", ("decoder", 1, "mlp_up", 12, "bias")
+    yield "expert-without-layer", "mlp_up.experts.5.lora_A", (None, None, "mlp_up", 5, "lora_A")
+    yield "expert-of-any-role", "layers.3.lm_head.experts.5.lora_A", (None, 3, "lm_head", 5, "lora_A")
+    yield "expert-of-role-like-a-stack", "encoder.experts.0.lora_A", (None, None, "encoder", 0, "lora_A")
+    yield "expert-of-role-named-layers", "layers.experts.5.lora_A", (None, None, "layers", 5, "lora_A")
+    yield "expert-of-role-named-experts", "experts.experts.5.lora_A", (None, None, "experts", 5, "lora_A")
+    yield "role-named-experts", "layers.3.experts.lora_A", (None, 3, "experts", None, "lora_A")
+    yield "largest-expert", "layers.3.mlp_up.experts.999999999.lora_A", (None, 3, "mlp_up", 999999999, "lora_A")
+
+
 def _bad_names() -> Iterator[tuple[str, str]]:
+    yield "expert-leading-zero", "layers.3.mlp_up.experts.05.lora_A"
+    yield "expert-too-large", "layers.3.mlp_up.experts.1000000000.lora_A"
+    yield "expert-negative", "layers.3.mlp_up.experts.-1.lora_A"
+    yield "expert-other-digits", "layers.3.mlp_up.experts.\u0663.lora_A"
+    yield "expert-without-word", "layers.3.mlp_up.5.lora_A"
+    yield "expert-word-in-singular", "layers.3.mlp_up.expert.5.lora_A"
+    yield "expert-without-number", "layers.3.mlp_up.experts.lora_A"
+    yield "expert-before-role", "layers.3.experts.5.mlp_up.lora_A"
+    yield "expert-without-role", "layers.3.experts.5.lora_A"
+    yield "expert-twice", "layers.3.mlp_up.experts.5.experts.5.lora_A"
+    yield "expert-before-layer", "experts.5.layers.3.mlp_up.lora_A"
+    yield "expert-without-factor", "layers.3.mlp_up.experts.5"
     yield "empty", ""
     yield "only-factor", "lora_A"
     yield "no-factor", "layers.0.mlp_up"

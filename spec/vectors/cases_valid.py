@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from spec.vectors.cases_blocks import block_files
 from spec.vectors.craft import (
     ALL_DTYPES,
     Case,
@@ -32,7 +33,9 @@ _FACTOR_DTYPES = ("F16", "BF16", "F32", "F64")
 
 def valid_cases() -> Iterator[Case]:
     """Yield every case whose file is legal."""
-    for name, description, file, warnings in [*_dtypes(), *_layouts(), *_parts(), *_records(), *_edges(), *_remarks()]:
+    rows = [*_dtypes(), *_layouts(), *_parts(), *_records(), *_edges(), *_remarks()]
+    rows += [(name, description, file, ()) for name, description, file in block_files()]
+    for name, description, file, warnings in rows:
         remarks = [{"code": code, "place": place} for code, place in warnings]
         yield case(f"valid-{name}", description, file.bytes(), {"valid": True, "faults": [], "warnings": remarks})
 
@@ -43,7 +46,7 @@ Row = tuple[str, str, File, tuple[tuple[str, str], ...]]
 def extra(file: File, **tensors: Tensor) -> File:
     """Add extra tensors by the names they came under; a dot is written as two underscores."""
     named = {name.replace("__", "."): tensor for name, tensor in tensors.items()}
-    rows = [{"tensor": f"extra.{name}", "name": name} for name in named]
+    rows = [{"tensor": f"extra.{name}", "name": name} for name in sorted(named)]
     features = sorted({*file.manifest.get("features", []), "extra-tensors"})
     manifest = {**file.manifest, "extra": rows, "features": features}
     return File(manifest, {**file.tensors, **{f"extra.{name}": tensor for name, tensor in named.items()}})
@@ -156,6 +159,12 @@ def _layouts() -> Iterator[Row]:
     )
     both = _same_rows(t5_base(), (0,), "decoder", "encoder")
     yield "fused-in-two-stacks", "Slices of two stacks may be the same rows, under one name.", both, ()
+    gone = fused_gpt2()
+    del gone.manifest["entries"][1], gone.tensors["layers.0.attention_query.lora_B"]
+    yield "fused-named-after-absent", "A shared lora_A may be named after a role that has no entry.", gone, ()
+    one = {"source": "c_attn", "slice": {"offset": 3, "block": 4, "stride": 4, "count": 1}}
+    named = legal(gpt2_base(), [entry("attention_key", 4, 4, lora_A="layers.0.mlp_up.lora_A", **one)])
+    yield "slice-named-after-any-role", "The name may be any role of the table that is per layer.", named, ()
     own = fused_gpt2()
     for item in own.manifest["entries"]:
         item["lora_A"] = f"layers.0.{item['role']}.lora_A"
@@ -205,6 +214,10 @@ def _parts() -> Iterator[Row]:
     yield "extra-empty", "An extra tensor may have no element.", extra(plain(), none=zeros("F32", 0, 4)), ()
     two = extra(plain(), a=zeros("F32", 0), b=zeros("F32", 0), c=zeros("F32", 1))
     yield "extra-two-empty", "Empty tensors at one place stand in the order of their names.", two, ()
+    widths = extra(plain(), a=zeros("U8", 0), b=zeros("F64", 0), c=zeros("F32", 0, 2), d=zeros("I64", 0))
+    yield "extra-empty-of-many-widths", "Empty tensors of several widths, each where its width belongs.", widths, ()
+    last = extra(plain(), a=zeros("U8", 0), z=zeros("F32", 0))
+    yield "extra-two-empty-at-the-end", "Two empty tensors at one place whose widths differ.", last, ()
     yield "extra-16-axes", "A tensor may have sixteen axes.", extra(plain(), deep=zeros("U8", *[1] * 16)), ()
     yield (
         "extra-long-name",

@@ -27,10 +27,13 @@ __all__ = [
     "entry",
     "floats",
     "gpt2_base",
+    "latent_base",
     "legal",
     "llama_base",
+    "mixture_base",
     "neox_base",
     "plain",
+    "state_space_base",
     "t5_base",
     "tensor_digest",
     "zeros",
@@ -244,6 +247,30 @@ def llama_base(**changes: Any) -> Json:
     return _base("llama", num_key_value_heads=1, **changes)
 
 
+def mixture_base(**dimensions: int) -> Json:
+    """Return a base model with four experts in a block, of which each is narrower than a dense MLP."""
+    sizes = {"num_experts": 4, "expert_intermediate_size": 3, "shared_intermediate_size": 5, **dimensions}
+    return _widened(_base("mixtral", num_key_value_heads=1), **sizes)
+
+
+def latent_base() -> Json:
+    """Return a base model with latent attention: heads 5 wide, 2 of that rotated, values 3 wide."""
+    sizes = {"head_dim": 5, "value_head_dim": 3, "rotary_head_dim": 2, "query_latent_size": 6}
+    return _widened(_base("deepseek_v3", num_key_value_heads=2), **sizes, key_value_latent_size=7)
+
+
+def state_space_base() -> Json:
+    """Return a base model of state-space blocks, which have no heads."""
+    base = _base("mamba", num_key_value_heads=1)
+    sizes = {"hidden_size": 4, "num_layers": 2, "intermediate_size": 6, "state_size": 3, "time_step_rank": 2}
+    return {**base, "stacks": [sizes]}
+
+
+def _widened(base: Json, **dimensions: int) -> Json:
+    (stack,) = base["stacks"]
+    return {**base, "stacks": [{**stack, **dimensions}]}
+
+
 def neox_base() -> Json:
     """Return a base model whose attention is fused, one block per head and role."""
     return _base("gpt_neox", num_key_value_heads=2)
@@ -284,9 +311,10 @@ def _base(name: str, /, *, num_key_value_heads: int, **changes: Any) -> Json:
 
 def entry(role: str, in_features: int, out_features: int, *, layer: int | None = 0, **fields: Any) -> Json:
     """Return an entry of rank 2 that is named by its place."""
-    stack = fields.get("stack")
+    stack, expert = fields.get("stack"), fields.get("expert")
     place = f"{stack}." if stack else ""
     place += role if layer is None else f"layers.{layer}.{role}"
+    place += "" if expert is None else f".experts.{expert}"
     found = {
         "role": role,
         "in_features": in_features,

@@ -24,7 +24,7 @@ for line in sys.stdin:
         {trick}
     print(json.dumps(answer(request)), flush=True)
 """
-_RIGHT = {"stack": None, "layer": 0, "role": "mlp_up", "factor": "lora_A"}
+_RIGHT = {"stack": None, "layer": 0, "role": "mlp_up", "expert": None, "factor": "lora_A"}
 
 
 def _case(folder: Path, name: str, /, **document: Any) -> None:
@@ -97,7 +97,10 @@ def test_an_implementation_that_answers_as_expected_passes(conformance: Any, pro
         ("request['id'] = 9", "nothing: an answer with id 9, expected 2"),
         ("request['id'] = True", "nothing: an answer with id true, expected 2"),
         ("print('{}', flush=True)", "nothing: an answer with id null, expected 2"),
-        ("request['name'] = 'lm_head.bias'", '{"stack": null, "layer": null, "role": "lm_head", "factor": "bias"}'),
+        (
+            "request['name'] = 'lm_head.bias'",
+            '{"stack": null, "layer": null, "role": "lm_head", "expert": null, "factor": "bias"}',
+        ),
         ("request['name'] = ''", '{"code": "tensor-name"}'),
     ],
 )

@@ -125,7 +125,7 @@ def test_requests_are_answered_in_order_until_they_end() -> None:
     written = io.BytesIO()
     serve(io.BytesIO("".join(json.dumps(request) + "\n" for request in requests).encode()), written)
     assert [json.loads(line) for line in written.getvalue().splitlines()] == [
-        {"id": 2, "stack": None, "layer": None, "role": "lm_head", "factor": "bias"},
+        {"id": 2, "stack": None, "layer": None, "role": "lm_head", "expert": None, "factor": "bias"},
         {"id": 1, "code": "tensor-name"},
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -95,14 +96,14 @@ _SCHEMAS = {
     "json air-lineage": "1.0/lineage.json",
     "json air-provenance": "1.0/provenance.json",
 }
-_PAGE_OF_SCHEMA = {
-    "manifest": "manifest",
-    "base-model": "manifest",
-    "entry": "manifest",
-    "router": "router",
-    "binder": "binder",
-    "lineage": "lineage",
-    "provenance": "lineage",
+_PAGES_OF_SCHEMA = {
+    "manifest": ("manifest",),
+    "base-model": ("manifest",),
+    "entry": ("manifest",),
+    "router": ("router",),
+    "binder": ("binder", "binding"),
+    "lineage": ("lineage",),
+    "provenance": ("lineage",),
 }
 
 
@@ -162,8 +163,8 @@ def test_the_canonical_form_of_the_specification_is_ours() -> None:
 def test_the_names_of_the_specification_are_read_as_it_says() -> None:
     for text, *parts in _rows("tensors", "Names"):
         name = TensorName.parse(_code(text))
-        layer = "" if name.layer is None else str(name.layer)
-        assert [name.stack or "", layer, name.role, name.factor] == parts
+        layer, expert = ("" if index is None else str(index) for index in (name.layer, name.expert))
+        assert [name.stack or "", layer, name.role, expert, name.factor] == parts
         assert str(name) == _code(text)
     for text in _specified("tensors", "text air-bad-names").splitlines():
         with pytest.raises(RuleError):
@@ -175,7 +176,7 @@ def test_the_exchange_of_the_specification_says_what_the_grammar_says() -> None:
     for request, answer in zip(lines[::2], lines[1::2], strict=True):
         try:
             name = TensorName.parse(request["name"])
-            parts = {"stack": name.stack, "layer": name.layer, "role": name.role, "factor": name.factor}
+            parts = dataclasses.asdict(name)
         except RuleError as error:
             parts = {"code": error.problem_code}
         assert answer == {"id": request["id"], **parts}
@@ -184,20 +185,28 @@ def test_the_exchange_of_the_specification_says_what_the_grammar_says() -> None:
 def test_the_table_of_roles_is_ours() -> None:
     words = {True: "yes", False: "no"}
     ours = [
-        [role.name, role.in_axis.value, role.out_axis.value, words[role.is_per_layer], words[role.is_rotated]]
+        [
+            role.name,
+            role.in_axis.value,
+            role.out_axis.value,
+            *(words[value] for value in (role.is_per_layer, role.is_rotated, role.has_experts)),
+        ]
         for role in ROLES.values()
     ]
     assert [[_code(row[0]), *row[1:]] for row in _rows("roles", "The table")] == ours
 
 
 def test_the_module_names_of_the_specification_are_those_of_the_binders() -> None:
-    binders = {binder.architecture: binder for binder in load_binders()}
+    binders = {kind: binder for binder in load_binders() for kind in binder.model_types}
     columns = [("llama", "qwen2", "gemma3_text"), ("gpt2",), ("gpt_neox",), ("bert", "roberta"), ("t5",)]
     for role, *paths in _rows("roles", "Module names of common architectures"):
         for names, path in zip(columns, paths, strict=True):
             for name in names:
                 found = {m.path for s in binders[name].stacks for m in s.modules if _code(role) in m.roles}
                 assert _code(path) in found if path else found == set()
+    for role, kind, path in _rows("roles", "Module names of other blocks"):
+        found = {m.full_path for s in binders[_code(kind)].stacks for m in s.modules if _code(role) in m.roles}
+        assert _code(path) in found
 
 
 def test_the_table_of_dtypes_is_ours() -> None:
@@ -212,9 +221,9 @@ def test_every_code_of_the_specification_is_in_the_list_of_errors() -> None:
     assert [code for code in codes if code not in known] == []
 
 
-@pytest.mark.parametrize("schema", _PAGE_OF_SCHEMA)
+@pytest.mark.parametrize("schema", _PAGES_OF_SCHEMA)
 def test_every_property_of_a_schema_is_described(schema: str) -> None:
-    text = (_SPEC / f"{_PAGE_OF_SCHEMA[schema]}.md").read_text(encoding="utf-8")
+    text = "".join((_SPEC / f"{page}.md").read_text(encoding="utf-8") for page in _PAGES_OF_SCHEMA[schema])
     described = {name.rpartition(".")[2] for name in re.findall(r"\*\*`([^`]+)`\*\*", text)}
     assert _properties(load_schema(f"1.0/{schema}.json")) - described == set()
 

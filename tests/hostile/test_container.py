@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.handmade import container, split_container
-from ual_registry.air.header import MAX_HEADER_BYTES, MAX_TENSORS, encode_header, read_header
+from ual_registry.air.header import MAX_HEADER_BYTES, encode_header, read_header
+from ual_registry.air.plain_header import MAX_TENSORS
 from ual_registry.air.read import read
 from ual_registry.air.tensor import DTYPE_BYTES, MemorySource
 from ual_registry.air.validate import validate_file

@@ -107,9 +107,9 @@ def test_a_configuration_that_is_no_json_object_is_refused(tmp_path: Path, text:
             "layer_replication: it changes the blocks of the base model, which AIR 1.0 cannot carry",
         ),
         (
-            {"target_parameters": ["experts.w"]},
-            "peft-unsupported",
-            "target_parameters: its factors belong to parameters, not to modules, which AIR 1.0 cannot carry",
+            {"target_parameters": "experts.w"},
+            "peft-config",
+            "target_parameters 'experts.w': expected a list of strings",
         ),
         (
             {"init_lora_weights": "pissa"},

@@ -60,6 +60,7 @@ def test_a_digest_is_read_back_as_it_was_printed(data: bytes) -> None:
         stack=st.sampled_from([None, "encoder", "decoder"]),
         layer=st.none() | st.integers(0, 999_999_999),
         role=st.sampled_from(sorted(ROLES)) | st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True),
+        expert=st.none() | st.integers(0, 999_999_999),
         factor=st.sampled_from(FACTORS),
     )
 )
@@ -86,6 +87,7 @@ entries = st.builds(
     stack=st.sampled_from([None, "encoder", "decoder"]),
     layer=st.none() | st.integers(0, 999_999_999),
     role=st.sampled_from(sorted(ROLES)),
+    expert=st.none() | st.integers(0, 999_999_999),
     in_features=sizes,
     out_features=sizes,
     rank=sizes,
@@ -180,7 +182,7 @@ def adapters(draw: st.DrawFn) -> Adapter:
         lora_A=f"{up}.lora_A",
         lora_B=f"{up}.lora_B",
     )
-    names = draw(st.lists(labels, max_size=3, unique=True))
+    names = sorted(draw(st.lists(labels, max_size=3, unique=True)))
     for name in names:
         shape = tuple(draw(st.lists(st.integers(0, 3), max_size=3)))
         dtype = draw(dtypes)

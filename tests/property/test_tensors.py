@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ual_registry.air.finite import is_finite
 from ual_registry.air.model import RowSlice
-from ual_registry.air.scan import is_finite
 from ual_registry.air.tensor import Tensor, join_rows
 
 

@@ -1,4 +1,4 @@
-"""A base model as its ``config.json`` describes it: the bytes, their digest, and the numbers in them."""
+"""A base model's ``config.json``: the document and the digest of its bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ual_registry.air.canonical import canonical_bytes, parse_json
-from ual_registry.binders.model import Condition, Way
+from ual_registry.air.canonical import parse_json
 from ual_registry.digest import Digest
 from ual_registry.errors import BinderDataError, FormatError, StorageError
 from ual_registry.storage import read_file
@@ -52,49 +51,6 @@ class BaseConfig:
         """The classes that the config names; often one, sometimes none."""
         value = self.document.get("architectures")
         return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
-
-    def satisfies(self, condition: Condition) -> bool:
-        """Tell whether the config has one of the condition's values; equality is that of JSON, absent is ``null``."""
-        found = canonical_bytes(self._field(condition.field))
-        return any(found == canonical_bytes(value) for value in condition.values)
-
-    def number(self, ways: tuple[Way, ...], *, what: str) -> float:
-        """Return the first number that one of ``ways`` yields.
-
-        Args:
-            ways: Config fields, numbers, quotients or products, in order of preference.
-            what: The number's name, for the message.
-
-        Raises:
-            BinderDataError: No way yields a positive number.
-        """
-        for way in ways:
-            value = self._way(way)
-            if value is not None and value > 0:
-                return value
-        tried = ", ".join(str(way) if isinstance(way, (str, int, float)) else str(dict(way)) for way in ways)
-        raise BinderDataError(f"config of {self.label}: no positive number for {what} (tried {tried})")
-
-    def _way(self, way: Way) -> float | None:
-        if not isinstance(way, Mapping):
-            return self._operand(way)
-        operator, operands = next(iter(way.items()))
-        left, right = (self._operand(operand) for operand in operands)
-        if left is None or right is None:
-            return None
-        if operator == "product":
-            return left * right
-        return left / right if right else None
-
-    def _operand(self, operand: str | float) -> float | None:
-        value = self._field(operand) if isinstance(operand, str) else operand
-        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-    def _field(self, path: str) -> Any:
-        value: Any = self.document
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
 
 
 def load_base(path: Path) -> BaseConfig:

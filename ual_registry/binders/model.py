@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Binder", "Condition", "Module", "OuterModule", "Rotary", "StackLayout"]
+__all__ = [
+    "Binder",
+    "Condition",
+    "LayerCondition",
+    "ModelType",
+    "Module",
+    "Norms",
+    "OuterModule",
+    "Rotary",
+    "StackLayout",
+    "Tie",
+    "Way",
+]
 
 Way = Any
-"""A config field, a number, or a quotient or product of them."""
+"""A config field, a number, a quotient, product, sum or item of them, or a way that counts only under a condition."""
+
+LayerCondition = Mapping[str, Any]
+"""A condition on the index of a block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,23 +38,46 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """One linear module of a block.
+    """One linear module of a block, or one parameter that holds a matrix per expert.
 
     Attributes:
-        path: Path inside the block.
+        path: Path inside the block; ``{expert}`` stands for the index of an expert.
+        parameter: Name of a parameter of shape (experts, out, in) of that module.
         roles: Its role; several for a fused module, in the order of its rows.
-        layout: ``contiguous`` or ``per_head`` for a fused module.
+        layout: ``contiguous``, ``per_head``, ``grouped`` or ``interleaved`` for a fused module.
         weight: ``linear`` stores (out, in), ``conv1d`` stores (in, out); factors are the same for both.
-        when: The module exists only in models that satisfy this.
-        unless: The module exists only in models that do not satisfy this.
+        when: The module exists only in models that satisfy all of these.
+        unless: The module does not exist in models that satisfy all of these.
+        layers: The module exists only in blocks that satisfy all of these.
+        unless_layers: The module does not exist in blocks that satisfy all of these.
+        gguf: Name of the tensor in GGUF, with ``{layer}``.
     """
 
     path: str
+    parameter: str | None = None
     roles: tuple[str, ...]
     layout: str | None = None
     weight: str = "linear"
-    when: Condition | None = None
-    unless: Condition | None = None
+    when: tuple[Condition, ...] = ()
+    unless: tuple[Condition, ...] = ()
+    layers: tuple[LayerCondition, ...] = ()
+    unless_layers: tuple[LayerCondition, ...] = ()
+    gguf: str | None = None
+
+    @property
+    def full_path(self) -> str:
+        """The path inside the block, with the parameter's name where there is one."""
+        return self.path if self.parameter is None else f"{self.path}.{self.parameter}"
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether there is one of it for every expert."""
+        return self.parameter is not None or "{expert}" in self.path
+
+    def fits(self, path: str) -> bool:
+        """Tell whether a path inside a block could be this module."""
+        pattern = re.escape(self.full_path).replace(r"\{expert\}", "[0-9]+")
+        return re.fullmatch(pattern, path) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +89,12 @@ class StackLayout:
     dimensions: Mapping[str, tuple[Way, ...]]
     modules: tuple[Module, ...]
 
+    def module_path(self, path: str) -> str | None:
+        """Return the part of a path inside the backbone that stands after the block; ``None`` outside the blocks."""
+        before, _, after = self.path.partition("{layer}")
+        found = re.match(re.escape(before) + "[0-9]+" + re.escape(after), path)
+        return path[found.end() :] if found else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OuterModule:
@@ -59,14 +104,83 @@ class OuterModule:
     role: str
     within: str
     stack: str | None = None
+    when: tuple[Condition, ...] = ()
+    unless: tuple[Condition, ...] = ()
+    gguf: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotary:
-    """How rotary position embedding pairs the rows of query and key."""
+    """How rotary position embedding pairs the rows of query and key.
+
+    Attributes:
+        style: ``none``, ``half`` or ``interleaved``.
+        fraction: The rotated part of each head.
+        when: Models that do not satisfy all of these have none.
+    """
 
     style: str
     fraction: tuple[Way, ...] = (1,)
+    when: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Norms:
+    """Where the norms of a block stand.
+
+    Attributes:
+        kind: ``rms`` or ``layer``.
+        position: ``pre``, ``post``, ``both``, or ``parallel`` where attention and MLP read the same stream.
+        query_key: Whether query and key have norms of their own.
+    """
+
+    kind: str
+    position: str
+    query_key: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tie:
+    """Roles whose modules are one parameter in models that satisfy ``when``."""
+
+    roles: tuple[str, ...]
+    when: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelType:
+    """What is particular to one ``model_type`` of a layout.
+
+    Attributes:
+        default_class: The class to assume where nothing names one.
+        classes: Model classes by the path of the backbone inside them.
+        partial: The stacks of classes that do not hold all of them.
+        config: The object of the config in which fields are looked up; the whole where absent.
+        defaults: Values of fields that the config does not hold.
+        rotary: Instead of the binder's.
+        norms: Instead of the binder's.
+        without_role: Known modules without a role, beside the binder's.
+        gguf: The architecture's name in GGUF.
+    """
+
+    default_class: str
+    classes: Mapping[str, tuple[str, ...]]
+    partial: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    config: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    rotary: Rotary | None = None
+    norms: Norms | None = None
+    without_role: tuple[str, ...] = ()
+    gguf: str | None = None
+
+    def prefix_of(self, model_class: str) -> str | None:
+        """Return the path of the backbone inside a class; ``None`` for a class that is not listed."""
+        return next((prefix for prefix, names in self.classes.items() if model_class in names), None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Every class that is listed."""
+        return tuple(name for names in self.classes.values() for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,31 +189,41 @@ class Binder:
 
     binder_version: str
     architecture: str
-    model_types: tuple[str, ...]
-    default_class: str
-    classes: Mapping[str, str]
+    model_types: Mapping[str, ModelType]
+    known_values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     vocab_size: tuple[Way, ...]
     rotary: Rotary
+    norms: Norms
+    tied: tuple[Tie, ...] = ()
     stacks: tuple[StackLayout, ...]
     outer: tuple[OuterModule, ...]
     without_role: tuple[str, ...]
 
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        """Every path that the backbone has in some class, each once."""
-        return tuple(dict.fromkeys(self.classes.values()))
+    def rotary_of(self, model_type: str) -> Rotary:
+        """Return the rotary position embedding of a model type."""
+        return self.model_types[model_type].rotary or self.rotary
+
+    def norms_of(self, model_type: str) -> Norms:
+        """Return the norms of a model type."""
+        return self.model_types[model_type].norms or self.norms
+
+    def fused_modules(self, stack_name: str | None, path: str) -> Iterator[Module]:
+        """Yield the fused modules of a stack that a module path of any model with this layout could be."""
+        for stack in self.stacks:
+            if stack.name == stack_name:
+                for module in stack.modules:
+                    if len(module.roles) > 1 and path.endswith(f".{module.full_path}"):
+                        yield module
 
     def has_relative_path(self, path: str) -> bool:
         """Tell whether a module path of any model with this layout could look like ``path``."""
+        prefixes = {prefix for kind in self.model_types.values() for prefix in kind.classes}
         return any(
             path.startswith(prefix) and any(_fits(stack, path.removeprefix(prefix)) for stack in self.stacks)
-            for prefix in self.prefixes
+            for prefix in prefixes
         )
 
 
 def _fits(stack: StackLayout, path: str) -> bool:
-    before, _, after = stack.path.partition("{layer}")
-    if not path.startswith(before):
-        return False
-    layer, _, rest = path.removeprefix(before).partition(after)
-    return layer.isdecimal() and any(module.path == rest for module in stack.modules)
+    rest = stack.module_path(path)
+    return rest is not None and any(module.fits(rest) for module in stack.modules)

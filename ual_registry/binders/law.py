@@ -1,0 +1,50 @@
+"""The law of binders, checked on one binding: slots and (module path, rows) are one-to-one, and rows tile a module."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ual_registry.air.roles import ROLES
+from ual_registry.binders.bind import Binding
+from ual_registry.binders.slots import Slot, TargetModule
+
+__all__ = ["law_faults"]
+
+
+def law_faults(binding: Binding) -> tuple[str, ...]:
+    """Return a sentence for everything in which a binding breaks the law; none for a right one."""
+    return (*_repeated(binding), *(fault for module in binding.modules.values() for fault in _module_faults(module)))
+
+
+def _repeated(binding: Binding) -> Iterator[str]:
+    slots = [slot for module in binding.modules.values() for slot in module.slots]
+    counts = Counter((slot.stack, slot.layer, slot.role, slot.expert) for slot in slots)
+    for (stack, layer, role, expert), count in counts.items():
+        if count > 1:
+            place = f"{stack or 'the stack'}, layer {layer}, {role}" + ("" if expert is None else f", expert {expert}")
+            yield f"{count} modules fill one slot: {place}"
+    for path in sorted(binding.modules):
+        if any(form.fullmatch(path) for form in binding.without_role):
+            yield f"{path}: has a role and stands in without_role"
+
+
+def _module_faults(module: TargetModule) -> Iterator[str]:
+    for slot in module.slots:
+        if ROLES[slot.role].is_per_layer != (slot.layer is not None):
+            yield f"{module.path}: {slot.role} cannot stand {'in' if slot.layer is not None else 'outside'} a block"
+    for expert in dict.fromkeys(slot.expert for slot in module.slots):
+        own = [slot for slot in module.slots if slot.expert == expert]
+        rows = sorted(row for slot in own for row in _rows(slot))
+        if rows != list(range(sum(slot.out_features for slot in own))):
+            yield f"{module.path}: the rows of {', '.join(slot.role for slot in own)} do not tile it"
+        if len({slot.in_features for slot in own}) > 1:
+            yield f"{module.path}: {', '.join(slot.role for slot in own)} read different widths"
+
+
+def _rows(slot: Slot) -> Iterator[int]:
+    if slot.rows is None:
+        yield from range(slot.out_features)
+        return
+    for start, count in slot.rows.runs():
+        yield from range(start, start + count)
