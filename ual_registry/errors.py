@@ -52,6 +52,7 @@ __all__ = [
     "TrainingError",
     "TransferError",
     "UALError",
+    "UninferableArchitectureError",
     "UnknownArchitectureError",
     "UnresolvedModuleError",
     "UnsupportedVersionError",
@@ -164,6 +165,12 @@ class BaseMismatchError(BinderError):
     """The adapter's factors do not have the shapes of the given base model."""
 
     code = "base-mismatch"
+
+
+class UninferableArchitectureError(BinderError):
+    """What a model computes does not tell which role its modules play, or contradicts itself."""
+
+    code = "uninferable-architecture"
 
 
 class TransferError(UALError):

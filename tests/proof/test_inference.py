@@ -16,7 +16,7 @@ from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import apply_binder
 from ual_registry.binders.load import binder_for, decode_binder, known_model_types
 from ual_registry.digest import Digest
-from ual_registry.errors import UALError
+from ual_registry.errors import UALError, UninferableArchitectureError
 
 PLAIN = [case for case in CASES if case.variant is None]
 """Every model type, with the settings of its tiny model."""
@@ -154,3 +154,17 @@ def test_a_type_that_nobody_wrote_a_binder_for_is_inferred_or_refused_with_a_rea
         assert list(binder.model_types) == [model_type]
         assert 0 < found.confidence <= 1
         assert all(item.path and item.seen for item in found.evidence)
+
+
+def test_rows_whose_order_only_seems_to_be_a_known_one_are_refused() -> None:
+    from transformers import CodeGenConfig
+
+    from ual_registry.tracing.infer import infer
+
+    document = {**json.loads(CodeGenConfig().to_json_string(use_diff=False)), "model_type": "codegen"}
+    with pytest.raises(UninferableArchitectureError) as caught:  # four blocks of heads, as many as a tiny model has
+        infer(BaseConfig(label="codegen", document=document, digest=Digest.of_bytes(b"")))
+    assert caught.value.message == (
+        "transformer.h.{layer}.attn.qkv_proj: its rows are in the order per_head in one model, "
+        "and in another at other sizes"
+    )

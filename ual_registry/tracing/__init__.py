@@ -1,0 +1,1 @@
+"""Infer the binder of an unknown architecture from what its model computes; loads torch and transformers."""
