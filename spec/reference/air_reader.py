@@ -1306,11 +1306,29 @@ def _existing_layers(config: Config, module: dict[str, Any], count: int) -> set[
     }
 
 
-def _find_class(model_type: dict[str, Any], config: dict[str, Any], model_class: str | None) -> tuple[str, str]:
+def _find_edition(binder: dict[str, Any], model_type: dict[str, Any], wanted: str | None) -> str | None:
+    """binding.md, Edition."""
+    editions = binder.get("editions", [])
+    if wanted is None:
+        return editions[0] if editions else None
+    if wanted not in editions[:1] and wanted not in model_type.get("older_editions", {}):
+        raise Fault("binder-data")
+    return wanted
+
+
+def _classes(model_type: dict[str, Any], edition: str | None) -> dict[str, list[str]]:
+    """binding.md, Edition: what `classes` is."""
+    classes: dict[str, list[str]] = model_type.get("older_editions", {}).get(edition) or model_type["classes"]
+    return classes
+
+
+def _find_class(
+    model_type: dict[str, Any], classes: dict[str, list[str]], config: dict[str, Any], model_class: str | None
+) -> tuple[str, str]:
     """binding.md, Prefix: the prefix, and the class that decides."""
     architectures = config.get("architectures")
     named = [model_class, *(architectures if isinstance(architectures, list) else []), model_type["default_class"]]
-    prefixes = {name: prefix for prefix, names in model_type["classes"].items() for name in names}
+    prefixes = {name: prefix for prefix, names in classes.items() for name in names}
     return next((prefixes[name], name) for name in named if isinstance(name, str) and name in prefixes)
 
 
@@ -1348,10 +1366,13 @@ COUNTS = {"per_head": "num_attention_heads", "grouped": "num_key_value_heads"}
 class Modules:
     """binding.md, Slots of a module: the modules of one model; a path is looked up, the map is never written out."""
 
-    def __init__(self, binder: dict[str, Any], config: dict[str, Any], model_class: str | None) -> None:
+    def __init__(
+        self, binder: dict[str, Any], config: dict[str, Any], model_class: str | None, edition: str | None
+    ) -> None:
         model_type = binder["model_types"][config["model_type"]]
         self.config = Config(config, model_type)
-        self.prefix, name = _find_class(model_type, config, model_class)
+        self.edition = _find_edition(binder, model_type, edition)
+        self.prefix, name = _find_class(model_type, _classes(model_type, self.edition), config, model_class)
         self.held = model_type.get("partial", {}).get(name)
         self._check_known(binder.get("known_values", {}))
         self.vocabulary = self._required(self.config.size(binder["vocab_size"]))
@@ -1386,10 +1407,14 @@ class Modules:
         """binding.md, Prefix: step 3."""
         return self.held is None or stack["name"] in self.held
 
+    def _exists(self, item: dict[str, Any]) -> bool:
+        """binding.md, Edition; binder.md, Property descriptions: `when` and `unless`."""
+        return item.get("edition", self.edition) == self.edition and self.config.admits(item)
+
     def _modules(self, stack: Stack, items: list[dict[str, Any]]) -> Iterator[Module]:
         """binding.md, Slots of a module: those that exist; whatever is wrong with one is found here."""
         for data in items if self._holds_stack(stack) else []:
-            if not self.config.admits(data):
+            if not self._exists(data):
                 continue
             layers = _existing_layers(self.config, data, stack["num_layers"])
             module = Module(stack, data, layers, _ending(stack["tail"], data))
@@ -1402,7 +1427,7 @@ class Modules:
         return next((stack for stack in self.stacks if stack["name"] == item.get("stack")), self.stacks[0])
 
     def _has_outer(self, item: dict[str, Any]) -> bool:
-        return self._holds_stack(self._stack_of_outer(item)) and self.config.admits(item)
+        return self._holds_stack(self._stack_of_outer(item)) and self._exists(item)
 
     def _outer(self, item: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         path = (self.prefix if item["within"] == "backbone" else "") + item["path"]
@@ -1475,9 +1500,17 @@ def _read_binder(path: str) -> dict[str, Any]:
     binder: dict[str, Any] = _read_document(path, MAX_HEADER)
     if schema_places("binder", binder, "binder"):
         raise Fault("binder-data")
+    editions = binder.get("editions", [])
     for model_type in binder["model_types"].values():
-        if not any(model_type["default_class"] in names for names in model_type["classes"].values()):
+        older = model_type.get("older_editions", {})
+        for classes in (_classes(model_type, edition) for edition in (None, *older)):
+            if not any(model_type["default_class"] in names for names in classes.values()):
+                raise Fault("binder-data")
+        if not set(older) <= set(editions[1:]):
             raise Fault("binder-data")
+    modules = [*binder["outer"], *(module for stack in binder["stacks"] for module in stack["modules"])]
+    if any(module["edition"] not in editions for module in modules if "edition" in module):
+        raise Fault("binder-data")
     return binder
 
 
@@ -1489,7 +1522,9 @@ def _read_config(path: str) -> dict[str, Any]:
     return config
 
 
-def resolve(binder: str, config: str, model_class: str | None, modules: list[str]) -> dict[str, Any]:
+def resolve(
+    binder: str, config: str, model_class: str | None, edition: str | None, modules: list[str]
+) -> dict[str, Any]:
     """conformance.md, Protocol: the slots of module paths."""
     try:
         document, values = _read_binder(binder), _read_config(config)
@@ -1497,7 +1532,7 @@ def resolve(binder: str, config: str, model_class: str | None, modules: list[str
         raise Fault("binder-data") from None
     if values["model_type"] not in document["model_types"]:
         raise Fault("unknown-architecture")
-    model = Modules(document, values, model_class)
+    model = Modules(document, values, model_class, edition)
     return {path: model.slots(path) for path in modules}
 
 
@@ -1516,9 +1551,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if operation == "parse_name":
         return parse_name(request["name"])
     if operation == "resolve":
-        return {
-            "slots": resolve(request["binder"], request["config"], request.get("model_class"), request["modules"]),
-        }
+        options = (request.get("model_class"), request.get("edition"))
+        return {"slots": resolve(request["binder"], request["config"], *options, request["modules"])}
     raise Fault("unknown-operation")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from spec.vectors.cases_architectures import architecture_cases
 from spec.vectors.cases_conditions import condition_cases
+from spec.vectors.cases_editions import edition_cases
 from spec.vectors.cases_slots import slot_cases
 from spec.vectors.cases_ways import way_cases
 from spec.vectors.craft import Case
@@ -24,6 +25,7 @@ def binder_cases() -> Iterator[Case]:
     yield from way_cases()
     yield from condition_cases()
     yield from slot_cases()
+    yield from edition_cases()
     yield _two_stacks()
     yield from _refused()
 

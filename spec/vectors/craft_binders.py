@@ -58,16 +58,32 @@ def own_of_type(binder: Json, **properties: Any) -> Json:
     return changed
 
 
-def shipped(architecture: str, model_type: str) -> Json:
-    """Return a document that the package ships, without names in GGUF and without what other model types alone have."""
+def shipped(architecture: str, model_type: str, *, with_editions: bool = False) -> Json:
+    """Return a document that the package ships, without names in GGUF and without what other model types alone have.
+
+    Args:
+        architecture: Its name.
+        model_type: The model type that is kept.
+        with_editions: Whether to keep older editions, too.
+    """
     document: Json = json.loads((_SHIPPED / f"{architecture}.json").read_text(encoding="utf-8"))
     document["model_types"] = {model_type: document["model_types"][model_type]}
+    if not with_editions:
+        _drop_editions(document, document["model_types"][model_type])
     for holder, key in (*((stack, "modules") for stack in document["stacks"]), (document, "outer")):
         holder[key] = [item for item in holder[key] if _concerns(item, model_type)]
         for item in holder[key]:
             item.pop("gguf", None)
     document["model_types"][model_type].pop("gguf", None)
     return document
+
+
+def _drop_editions(document: Json, model_type: Json) -> None:
+    """Leave what the current edition has."""
+    current = document.pop("editions", [None])[0]
+    model_type.pop("older_editions", None)
+    for holder, key in (*((stack, "modules") for stack in document["stacks"]), (document, "outer")):
+        holder[key] = [item for item in holder[key] if item.pop("edition", current) == current]
 
 
 def _concerns(item: Json, model_type: str) -> bool:
@@ -107,6 +123,7 @@ def resolve(
     *,
     modules: tuple[str, ...] = (),
     model_class: str | None = None,
+    edition: str | None = None,
 ) -> Case:
     """Return a case.
 
@@ -118,6 +135,7 @@ def resolve(
         slots: What is expected by path, or the code of a refusal.
         modules: The paths to ask for; those of ``slots`` where absent.
         model_class: The class to ask for.
+        edition: The edition to ask for.
     """
     asked = list(modules or (("b.0.up",) if isinstance(slots, str) else slots))
     request = {"binder": "binder.json", "config": "config.json", "modules": asked}
@@ -125,7 +143,11 @@ def resolve(
         name=f"binder-{name}",
         description=description,
         operation="resolve",
-        input={**request, **({"model_class": model_class} if model_class else {})},
+        input={
+            **request,
+            **({"model_class": model_class} if model_class else {}),
+            **({"edition": edition} if edition else {}),
+        },
         expected={"code": slots} if isinstance(slots, str) else {"slots": slots},
         files={"binder.json": _bytes(binder), "config.json": _bytes(config)},
     )

@@ -136,10 +136,10 @@ def put(document: dict[str, Any], field: str, value: Any) -> None:
         place.setdefault(name, value)
 
 
-def bound(binder: Binder, config: BaseConfig, model_class: str | None = None) -> Binding:
+def bound(binder: Binder, config: BaseConfig, model_class: str | None = None, edition: str | None = None) -> Binding:
     """Apply a binder; a config that it refuses is no example."""
     try:
-        return apply_binder(binder, config, model_class)
+        return apply_binder(binder, config, model_class, edition=edition)
     except BinderDataError:
         assume(False)
         raise
@@ -167,7 +167,8 @@ relaxed = settings(
 def test_slots_and_rows_of_modules_are_one_to_one(architecture: str, data: st.DataObject) -> None:
     binder = BINDERS[architecture]
     config, model_class = data.draw(configs(binder))
-    binding = bound(binder, config, model_class)
+    edition = data.draw(st.sampled_from(binder.editions_of(config.model_type)))
+    binding = bound(binder, config, model_class, edition)
     found = places(binding)
 
     assert len({place for _, place in found}) == len(found)  # no row belongs to two slots
@@ -206,7 +207,8 @@ def test_a_binding_has_the_base_model_and_only_the_stacks_of_its_class(architect
 def test_the_place_of_the_backbone_is_found_from_the_paths_of_a_model(architecture: str, data: st.DataObject) -> None:
     binder = BINDERS[architecture]
     config, model_class = data.draw(configs(binder))
-    paths = bound(binder, config, model_class).modules
+    edition = data.draw(st.sampled_from(binder.editions_of(config.model_type)))
+    paths = bound(binder, config, model_class, edition).modules
     again = bind_paths(config, paths)
     assert {path: again.modules[path] for path in paths} == paths
 

@@ -17,7 +17,7 @@ from ual_registry.binders.fields import ConfigFields
 from ual_registry.binders.load import binder_for, load_binders
 from ual_registry.binders.model import Binder, Module, OuterModule, StackLayout
 from ual_registry.binders.slots import Slot, TargetModule, module_slots, outer_slot
-from ual_registry.errors import AmbiguousArchitectureError, UnresolvedModuleError
+from ual_registry.errors import AmbiguousArchitectureError, BinderDataError, UnresolvedModuleError
 
 __all__ = ["Binding", "apply_binder", "bind", "bind_paths", "fused_slots"]
 
@@ -32,6 +32,7 @@ class Binding:
         prefix: Path of the backbone inside the model class.
         modules: Every module with a role, by its path.
         without_role: Forms of the paths of known modules that have no role.
+        edition: The edition whose names the modules have; ``None`` where the binder has but one.
     """
 
     binder: Binder
@@ -39,6 +40,7 @@ class Binding:
     prefix: str
     modules: Mapping[str, TargetModule]
     without_role: tuple[re.Pattern[str], ...]
+    edition: str | None = None
 
     def knows(self, path: str) -> bool:
         """Tell whether ``path`` is a module of this model."""
@@ -53,20 +55,24 @@ class Binding:
         }
 
 
-def bind(config: BaseConfig, model_class: str | None = None) -> Binding:
+def bind(config: BaseConfig, model_class: str | None = None, *, edition: str | None = None) -> Binding:
     """Apply the binder of a base model, with the backbone where ``model_class`` has it.
 
     Args:
         config: The model's config.
         model_class: A class that the binder lists; by default the one that the config names.
+        edition: The edition whose names the modules have; by default the current one.
 
     Raises:
         UnknownArchitectureError: No binder knows the model type.
+        BinderDataError: The model type has no such edition.
     """
-    return apply_binder(binder_for(config.model_type), config, model_class)
+    return apply_binder(binder_for(config.model_type), config, model_class, edition=edition)
 
 
-def apply_binder(binder: Binder, config: BaseConfig, model_class: str | None = None) -> Binding:
+def apply_binder(
+    binder: Binder, config: BaseConfig, model_class: str | None = None, *, edition: str | None = None
+) -> Binding:
     """Apply a given binder, shipped or not; see ``bind``.
 
     Raises:
@@ -74,49 +80,72 @@ def apply_binder(binder: Binder, config: BaseConfig, model_class: str | None = N
         BinderDataError: The config lacks a dimension, or has a value that the binder does not know.
     """
     fields = config_fields(binder, config)
+    edition = _known_edition(binder, config.model_type, edition)
     named = (model_class, *config.model_classes, fields.kind.default_class)
-    chosen = next(name for name in named if name is not None and fields.kind.prefix_of(name) is not None)
-    prefix = fields.kind.prefix_of(chosen)
+    chosen = next(name for name in named if name is not None and fields.kind.prefix_of(name, edition) is not None)
+    prefix = fields.kind.prefix_of(chosen, edition)
     assert prefix is not None  # chosen is a class that has one
-    return _bind(binder, fields, prefix, fields.kind.partial.get(chosen))
+    return _bind(binder, fields, _Place(prefix, edition), fields.kind.partial.get(chosen))
 
 
-def _bind(binder: Binder, fields: ConfigFields, prefix: str, stacks: tuple[str, ...] | None = None) -> Binding:
-    base = describe(binder, fields.config)
+def _known_edition(binder: Binder, model_type: str, edition: str | None) -> str | None:
+    """Return an edition that a model type has; the current one where none is asked for."""
+    known = binder.editions_of(model_type)
+    if edition is None or edition in known:
+        return edition or known[0]
+    listed = ", ".join(name for name in known if name) or "none"
+    raise BinderDataError(
+        f"binder {binder.architecture}: model_type {model_type!r} has no edition {edition!r} (known: {listed})",
+        context={"architecture": binder.architecture, "edition": edition},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a backbone stands, and in which edition."""
+
+    prefix: str
+    edition: str | None
+
+
+def _bind(binder: Binder, fields: ConfigFields, place: _Place, stacks: tuple[str, ...] | None = None) -> Binding:
+    base, prefix, edition = describe(binder, fields.config), place.prefix, place.edition
     modules: dict[str, TargetModule] = {}
     for layout in binder.stacks:
         stack = base.stack(layout.name)
         assert stack is not None  # describe makes one stack for each layout
         if stacks is None or layout.name in stacks:
-            for target in _block_modules(layout, stack, base, fields, prefix):
+            for target in _block_modules(layout, stack, base, fields, place):
                 modules[target.path] = target
     for outer in binder.outer:
         stack = base.stack(outer.stack) or base.stacks[0]
-        if _exists(outer, fields) and (stacks is None or stack.name in stacks):
+        if _exists(outer, fields, edition) and (stacks is None or stack.name in stacks):
             path = (prefix if outer.within == "backbone" else "") + outer.path
             slot = outer_slot(outer.role, stack, base)
             modules[path] = TargetModule(path=path, slots=(slot,))
     others = tuple(_form(path, prefix) for path in (*binder.without_role, *fields.kind.without_role))
-    return Binding(binder=binder, base=base, prefix=prefix, modules=modules, without_role=others)
+    return Binding(binder=binder, base=base, prefix=prefix, modules=modules, without_role=others, edition=edition)
 
 
 def _form(path: str, prefix: str) -> re.Pattern[str]:
     return re.compile(re.escape(path).replace(r"\{backbone\}", re.escape(prefix)).replace(r"\{index\}", "[0-9]+"))
 
 
-def _exists(module: Module | OuterModule, fields: ConfigFields) -> bool:
+def _exists(module: Module | OuterModule, fields: ConfigFields, edition: str | None) -> bool:
+    if module.edition not in (None, edition):
+        return False
     return fields.satisfies_all(module.when) and not (module.unless and fields.satisfies_all(module.unless))
 
 
 def _block_modules(
-    layout: StackLayout, stack: Stack, base: BaseModel, fields: ConfigFields, prefix: str
+    layout: StackLayout, stack: Stack, base: BaseModel, fields: ConfigFields, place: _Place
 ) -> Iterator[TargetModule]:
     for module in layout.modules:
-        if _exists(module, fields):
+        if _exists(module, fields, place.edition):
             holds, lacks = fields.layer_test(module.layers), fields.layer_test(module.unless_layers)
             for layer in range(stack.num_layers):
                 if holds(layer) and not (module.unless_layers and lacks(layer)):
-                    before = prefix + layout.path.replace("{layer}", str(layer))
+                    before = place.prefix + layout.path.replace("{layer}", str(layer))
                     yield from _targets(module, stack, base, layer, before)
 
 
@@ -136,7 +165,7 @@ def _targets(module: Module, stack: Stack, base: BaseModel, layer: int, before: 
 
 
 def bind_paths(config: BaseConfig, paths: Iterable[str]) -> Binding:
-    """Apply the binder of a base model, with the backbone where the given module paths have it.
+    """Apply the binder of a base model, with the backbone where the given module paths have it, in their edition.
 
     Args:
         config: The model's config.
@@ -149,14 +178,29 @@ def bind_paths(config: BaseConfig, paths: Iterable[str]) -> Binding:
     binder = binder_for(config.model_type)
     fields = config_fields(binder, config)
     wanted = list(paths)
-    first = fields.kind.prefix_of(fields.kind.default_class)
-    prefixes = sorted(fields.kind.classes, key=lambda prefix: (prefix != first, prefix))
-    bindings = [_bind(binder, fields, prefix) for prefix in prefixes]
-    best = max(bindings, key=lambda binding: sum(path in binding.modules for path in wanted))
+    best = _best(binder, fields, wanted)
     unknown = [path for path in wanted if not best.knows(path)]
     if unknown:
         raise _unresolved(unknown, best, config)
     return best
+
+
+def _best(binder: Binder, fields: ConfigFields, wanted: list[str]) -> Binding:
+    """Return the binding under which the most paths are modules, the likeliest where several are equal."""
+    bindings = []
+    for place in _places(binder, fields):
+        bindings.append(_bind(binder, fields, place))
+        if all(path in bindings[-1].modules for path in wanted):
+            return bindings[-1]  # none can have more
+    return max(bindings, key=lambda binding: sum(path in binding.modules for path in wanted))
+
+
+def _places(binder: Binder, fields: ConfigFields) -> Iterator[_Place]:
+    """Yield every place that a backbone can have, the likeliest first."""
+    for edition in binder.editions_of(fields.config.model_type):
+        first = fields.kind.prefix_of(fields.kind.default_class, edition)
+        for prefix in sorted(fields.kind.classes_in(edition), key=lambda prefix: (prefix != first, prefix)):
+            yield _Place(prefix, edition)
 
 
 def fused_slots(

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ual_registry.air.model import BaseModel, Stack
+from ual_registry.air.roles import ROLES
 from ual_registry.binders.slots import Slot
 
 __all__ = ["Counterpart", "Place", "RoleMap", "counterparts", "place_of"]
@@ -72,11 +73,8 @@ class RoleMap:
             return self._absence(place)
         if place.has_expert and source != target:
             return "the experts of two different mixtures do not correspond"
-        if (source.layer_repeats or 1) != (target.layer_repeats or 1):
-            return (
-                f"shared blocks: the source applies each block {source.layer_repeats or 1} times, "
-                f"the target {target.layer_repeats or 1} times"
-            )
+        if ROLES[place.role].is_per_layer and (source.layer_repeats or 1) != (target.layer_repeats or 1):
+            return f"shared blocks: the source applies each block {_times(source)}, the target {_times(target)}"
         return None
 
     def _absence(self, place: Place) -> str:
@@ -88,6 +86,11 @@ class RoleMap:
         if place.role in _DIRECT and any(held.role in _LATENT for held in self.places):
             return f"the target has latent attention, which compresses what {place.role} would write"
         return _MEANINGS.get(place.role, f"the target has no {place.role}")
+
+
+def _times(stack: Stack) -> str:
+    repeats = stack.layer_repeats or 1
+    return "once" if repeats == 1 else f"{repeats} times"
 
 
 def place_of(stack: str | None, role: str, expert: int | None) -> Place:

@@ -152,11 +152,32 @@ def decode_binder(data: bytes, *, what: str) -> Binder:
     for problem in schema_problems(BINDER_SCHEMA, document, root=what):
         raise BinderDataError(str(problem), context={"place": problem.place})
     binder = decode(Binder, document)
-    for name, kind in binder.model_types.items():
-        if kind.default_class not in kind.class_names:
-            place = f"{what}.model_types.{name}.default_class"
-            raise BinderDataError(f"{place}: {kind.default_class!r} is not in classes", context={"place": place})
+    for place, text in _faults(binder):
+        raise BinderDataError(f"{what}.{place}: {text}", context={"place": f"{what}.{place}"})
     return binder
+
+
+def _faults(binder: Binder) -> Iterator[tuple[str, str]]:
+    """Yield place and text of what a schema cannot find."""
+    older = binder.editions[1:]
+    for model_type, kind in binder.model_types.items():
+        place = f"model_types.{model_type}"
+        for name in kind.older_editions:
+            if name not in older:
+                yield f"{place}.older_editions", f"{name!r} is no older one of editions"
+        for edition in (None, *kind.older_editions):
+            if kind.prefix_of(kind.default_class, edition) is None:
+                classes = f"older_editions.{edition}" if edition else "classes"
+                yield f"{place}.default_class", f"{kind.default_class!r} is not in {classes}"
+    modules = [
+        (f"stacks[{number}].modules[{index}]", module.edition)
+        for number, stack in enumerate(binder.stacks)
+        for index, module in enumerate(stack.modules)
+    ]
+    modules += [(f"outer[{index}]", item.edition) for index, item in enumerate(binder.outer)]
+    for place, own in modules:
+        if own is not None and own not in binder.editions:
+            yield f"{place}.edition", f"{own!r} is none of editions"
 
 
 def make_index() -> str:

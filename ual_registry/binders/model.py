@@ -51,6 +51,7 @@ class Module:
         layers: The module exists only in blocks that satisfy all of these.
         unless_layers: The module does not exist in blocks that satisfy all of these.
         gguf: Name of the tensor in GGUF, with ``{layer}``.
+        edition: The module exists only in this edition; in all where absent.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Module:
     layers: tuple[LayerCondition, ...] = ()
     unless_layers: tuple[LayerCondition, ...] = ()
     gguf: str | None = None
+    edition: str | None = None
 
     @property
     def full_path(self) -> str:
@@ -107,6 +109,7 @@ class OuterModule:
     when: tuple[Condition, ...] = ()
     unless: tuple[Condition, ...] = ()
     gguf: str | None = None
+    edition: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +157,8 @@ class ModelType:
     Attributes:
         default_class: The class to assume where nothing names one.
         classes: Model classes by the path of the backbone inside them.
+        older_editions: The older editions that it has, each with what stands in the place of ``classes``; nothing does
+            where that is empty.
         partial: The stacks of classes that do not hold all of them.
         config: The object of the config in which fields are looked up; the whole where absent.
         defaults: Values of fields that the config does not hold.
@@ -165,6 +170,7 @@ class ModelType:
 
     default_class: str
     classes: Mapping[str, tuple[str, ...]]
+    older_editions: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     partial: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     config: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -173,9 +179,13 @@ class ModelType:
     without_role: tuple[str, ...] = ()
     gguf: str | None = None
 
-    def prefix_of(self, model_class: str) -> str | None:
-        """Return the path of the backbone inside a class; ``None`` for a class that is not listed."""
-        return next((prefix for prefix, names in self.classes.items() if model_class in names), None)
+    def classes_in(self, edition: str | None) -> Mapping[str, tuple[str, ...]]:
+        """Return the model classes of an edition by the path of the backbone inside them."""
+        return self.older_editions.get(edition or "") or self.classes
+
+    def prefix_of(self, model_class: str, edition: str | None = None) -> str | None:
+        """Return the path of the backbone inside a class of an edition; ``None`` for a class that is not listed."""
+        return next((prefix for prefix, names in self.classes_in(edition).items() if model_class in names), None)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -190,6 +200,7 @@ class Binder:
     binder_version: str
     architecture: str
     model_types: Mapping[str, ModelType]
+    editions: tuple[str, ...] = ()
     known_values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     vocab_size: tuple[Way, ...]
     rotary: Rotary
@@ -198,6 +209,11 @@ class Binder:
     stacks: tuple[StackLayout, ...]
     outer: tuple[OuterModule, ...]
     without_role: tuple[str, ...]
+
+    def editions_of(self, model_type: str) -> tuple[str | None, ...]:
+        """Return the editions that a model type has, the current one first; ``None`` stands for the only one."""
+        older = self.model_types[model_type].older_editions
+        return (self.editions[0], *(name for name in self.editions[1:] if name in older)) if self.editions else (None,)
 
     def rotary_of(self, model_type: str) -> Rotary:
         """Return the rotary position embedding of a model type."""
@@ -217,7 +233,12 @@ class Binder:
 
     def has_relative_path(self, path: str) -> bool:
         """Tell whether a module path of any model with this layout could look like ``path``."""
-        prefixes = {prefix for kind in self.model_types.values() for prefix in kind.classes}
+        prefixes = {
+            prefix
+            for name, kind in self.model_types.items()
+            for edition in self.editions_of(name)
+            for prefix in kind.classes_in(edition)
+        }
         return any(
             path.startswith(prefix) and any(_fits(stack, path.removeprefix(prefix)) for stack in self.stacks)
             for prefix in prefixes

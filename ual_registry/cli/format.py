@@ -26,6 +26,7 @@ def show_command(ref: str, output: Output) -> None:
     epilog="\b\nExamples:\n"
     "  ual convert my-adapter my-adapter.air --base path/to/base-model\n"
     "  ual convert my-adapter.air my-adapter-again\n"
+    "  ual convert my-adapter.air renamed --edition transformers-5 --base path/to/base-model\n"
     "  ual convert my-adapter.air to-look-at --to folder\n"
     "  ual convert to-look-at edited.air",
 )
@@ -36,7 +37,7 @@ def show_command(ref: str, output: Output) -> None:
     type=click.Choice(["air", "peft", "folder"]),
     help="Format to write; by default AIR from a folder and PEFT from a file.",
 )
-@click.option("--base", help="Base model of a PEFT adapter: its folder, or its config.json.")
+@click.option("--base", help="Base model of the adapter: its folder, or its config.json.")
 @click.option("--base-id", help="Hub id of the base model, as a label; by default from the adapter's configuration.")
 @click.option("--base-revision", help="Commit of the base model; by default from the adapter's configuration.")
 @click.option("--name", help="Label to write into the manifest.")
@@ -45,6 +46,11 @@ def show_command(ref: str, output: Output) -> None:
     "--domain", help="The field that it serves, to write into the manifest; 'ual search domain:...' finds it."
 )
 @click.option("--license", "license_", help="SPDX expression to write into the manifest.")
+@click.option(
+    "--edition",
+    metavar="NAME",
+    help="Give a PEFT folder the module names of an edition, such as transformers-5; 'ual binder show' lists them.",
+)
 @click.option("--force", is_flag=True, help="Replace what stands at DST.")
 @common_options
 def convert_command(src: str, dst: str, to: str | None, force: bool, output: Output, **options: str | None) -> None:
@@ -57,6 +63,7 @@ def convert_command(src: str, dst: str, to: str | None, force: bool, output: Out
     from ual_registry.workflows.references import locate  # noqa: PLC0415  # as above
 
     way = workflow.direction(src, dst, to)
+    names = _taken_names(options, may_differ=way is workflow.Direction.TO_PEFT)
     if way is workflow.Direction.TO_AIR:
         base, license_ = options.pop("base"), options.pop("license_")
         labels = workflow.Labels(license=license_, **options)
@@ -68,7 +75,7 @@ def convert_command(src: str, dst: str, to: str | None, force: bool, output: Out
         elif way is workflow.Direction.TO_FOLDER:
             result = workflow.convert_to_folder(locate(src), dst, force=force)
         else:
-            result = workflow.convert_to_peft(locate(src), dst, force=force)
+            result = workflow.convert_to_peft(locate(src), dst, **names, force=force)
     for loss in result.losses:
         output.note(f"lost: {loss}")
     if result.left_behind:
@@ -79,6 +86,16 @@ def convert_command(src: str, dst: str, to: str | None, force: bool, output: Out
             result.path, result.entry_count, result.extra_count, result.size_bytes, result.tensor_digest
         ),
     )
+
+
+def _taken_names(options: dict[str, str | None], *, may_differ: bool) -> dict[str, str | None]:
+    """Take out of the options whose names modules are to have, and the base model that says which these are."""
+    edition = options.pop("edition")
+    if edition is None:
+        return {}
+    if not may_differ:
+        raise click.UsageError("--edition belongs to converting an AIR file to a PEFT folder")
+    return {"edition": edition, "base": options.pop("base")}
 
 
 def _refuse_labels(options: dict[str, str | None]) -> None:

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from ual_registry.air.model import RowSlice
 from ual_registry.air.tensor import DTYPE_BYTES, Segment, Tensor
 
-__all__ = ["ExpertFactors", "RolePart", "stack_experts", "unstack_experts"]
+__all__ = ["ExpertFactors", "RolePart", "pad_columns", "stack_experts", "unstack_experts"]
 
 _FORMATS: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """What an element of some width is to ``memoryview``; only its width counts."""
@@ -138,6 +138,23 @@ def stack_experts(factors: Sequence[ExpertFactors], *, is_flipped: bool = False)
         _lazy(dtype_b, (rank * experts, out), flipped_a),
         _lazy(dtype_a, (into, rank * experts), flipped_b),
     )
+
+
+def pad_columns(matrix: Tensor, *, before: int, after: int) -> Tensor:
+    """Put columns of zeros before and after those of a matrix; the bytes are made when they are asked for.
+
+    Args:
+        matrix: Shape (rows, columns).
+        before: Columns to put before.
+        after: Columns to put after.
+    """
+    width, (rows, columns) = DTYPE_BYTES[matrix.dtype], matrix.shape
+
+    def make() -> bytes:
+        left, right = bytes(before * width), bytes(after * width)
+        return b"".join(left + row + right for row in _cut(matrix.to_bytes(), rows))
+
+    return _lazy(matrix.dtype, (rows, before + columns + after), make)
 
 
 def _check_alike(factors: Sequence[ExpertFactors], shape: tuple[int, ...], dtype_a: str, dtype_b: str) -> None:

@@ -222,7 +222,7 @@ def _check_shapes(module: ModuleFactors, slots: tuple[Slot, ...], *, is_flipped:
 def _model_class(binding: Binding, config: PeftConfig, base: BaseConfig) -> str:
     """Return the class that the module paths belong to, as well as the files tell."""
     kind = binding.binder.model_types[base.model_type]
-    fitting = kind.classes[binding.prefix]
+    fitting = kind.classes_in(binding.edition)[binding.prefix]
     named = (config.model_class, *base.model_classes)
     return next((name for name in named if name in fitting), fitting[0])
 

@@ -14,12 +14,52 @@ from ual_registry.binders.model import Binder, Module
 from ual_registry.binders.slots import Slot, module_slots
 from ual_registry.errors import AmbiguousArchitectureError
 
-__all__ = ["expert_slots", "factors_are_flipped", "parameter_names", "split_wrappers", "wrapped_path"]
+__all__ = [
+    "MISTAKEN_MODEL_TYPES",
+    "expert_slots",
+    "factors_are_flipped",
+    "mistaken_for_experts",
+    "parameter_names",
+    "split_wrappers",
+    "wrapped_path",
+]
 
 _WRAPPER = ".base_layer"
 
 _FLIPPED = frozenset({"llama4", "llama4_text"})
 """Model types whose classes store (experts, in, out) and do not tell PEFT so, which then takes in for out."""
+
+
+MISTAKEN_MODEL_TYPES = frozenset(
+    {
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "dots1",
+        "ernie4_5_moe",
+        "exaone_moe",
+        "flex_olmo",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "glm_moe_dsa",
+        "hunyuan_v1_moe",
+        "mellum",
+        "olmoe",
+        "qwen3_moe",
+        "solar_open",
+    }
+)
+"""Model types for which PEFT replaces targets of some names by the parameters of experts (peft 0.21,
+``convert_peft_config_for_transformers``): it takes a dense or shared MLP for an expert of an older adapter."""
+
+_EXPERT_NAMES = frozenset({"gate_proj", "up_proj", "down_proj"})
+
+
+def mistaken_for_experts(model_type: str, paths: Iterable[str]) -> list[str]:
+    """Return the modules that PEFT would take for parts of experts where a configuration targets them, sorted."""
+    if model_type not in MISTAKEN_MODEL_TYPES:
+        return []
+    return sorted(path for path in paths if path.rpartition(".")[2] in _EXPERT_NAMES)
 
 
 def factors_are_flipped(model_type: str) -> bool:

@@ -20,7 +20,12 @@ from ual_registry.errors import ForeignFormatError
 from ual_registry.interop.expert_factors import ExpertFactors, RolePart, stack_experts
 from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE, check_config
 from ual_registry.interop.peft_names import join_name
-from ual_registry.interop.peft_parameters import expert_slots, factors_are_flipped, wrapped_path
+from ual_registry.interop.peft_parameters import (
+    expert_slots,
+    factors_are_flipped,
+    mistaken_for_experts,
+    wrapped_path,
+)
 from ual_registry.storage import atomic_folder
 
 __all__ = ["to_peft"]
@@ -193,6 +198,10 @@ def _config(manifest: Manifest, modules: Mapping[str, list[Entry]]) -> dict[str,
     """Compose the configuration of plain LoRA: module paths spelled out, exceptions in patterns."""
     _check_expressible(manifest)
     parameters = _parameters(manifest, modules)
+    mistaken = mistaken_for_experts(manifest.base_model.model_type, modules.keys() - parameters.keys())
+    if mistaken:
+        message = f"{mistaken[0]}: PEFT would take it for a part of every expert, going by its name"
+        raise _refusal(message, "peft-mistaken", module=mistaken[0])
     ranks = {path: entries[0].rank for path, entries in modules.items()}
     alphas = {path: _alpha(entries[0]) for path, entries in modules.items()}
     rank, alpha = max(ranks.values()), _most_common(alphas.values())

@@ -16,8 +16,9 @@ from ual_registry.air.scan import scan_tensors
 from ual_registry.air.tensor import FileSource
 from ual_registry.air.validate import validate_file
 from ual_registry.binders.base import load_base
-from ual_registry.binders.bind import Slot, apply_binder
+from ual_registry.binders.bind import apply_binder
 from ual_registry.binders.load import decode_binder
+from ual_registry.binders.slots import Slot
 from ual_registry.errors import FormatError, UALError
 from ual_registry.storage import read_file
 
@@ -86,7 +87,8 @@ def _parse_name(request: Request) -> Answer:
 def _resolve(request: Request) -> Answer:
     data = read_file(Path(request["binder"]), limit_bytes=_MAX_BYTES)
     binder = decode_binder(data, what="binder")
-    binding = apply_binder(binder, load_base(Path(request["config"])), request.get("model_class"))
+    base, edition = load_base(Path(request["config"])), request.get("edition")
+    binding = apply_binder(binder, base, request.get("model_class"), edition=edition)
     return {
         "slots": {
             path: _slots(binding.modules[path].slots) if path in binding.modules else None

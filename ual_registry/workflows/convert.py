@@ -14,6 +14,7 @@ from ual_registry.air.write import write_sealed
 from ual_registry.binders.base import BaseConfig, load_base
 from ual_registry.errors import BinderError, ForeignFormatError
 from ual_registry.interop import from_peft as peft_reader
+from ual_registry.interop.editions import to_edition
 from ual_registry.interop.folder import FOLDER_FILES, MARKER_FILE, TENSORS_FILE, from_folder, is_unpacked, to_folder
 from ual_registry.interop.from_legacy import from_legacy
 from ual_registry.interop.legacy import LegacyForm, legacy_form, pair_refusal
@@ -214,19 +215,34 @@ def _others(folder: Path, own: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in folder.iterdir() if path.name not in own))
 
 
-def convert_to_peft(source: str | Path, target: str | Path, *, force: bool = False) -> ConvertResult:
+def convert_to_peft(
+    source: str | Path,
+    target: str | Path,
+    *,
+    edition: str | None = None,
+    base: str | Path | None = None,
+    force: bool = False,
+) -> ConvertResult:
     """Convert an AIR file to a PEFT folder; its tensors are compared with their digest on the way.
 
     Args:
         source: The file.
         target: The folder to write.
+        edition: Whose names the modules are to have; by default they keep theirs.
+        base: The base model where an edition is given: its folder, or its ``config.json``.
         force: Whether to replace what stands at ``target``.
 
     Raises:
+        BinderError: An edition is given without a base model, or see ``interop.editions.to_edition``.
         UALError: As ``air.read.read``, ``air.read.verify`` and ``interop.to_peft.to_peft``.
     """
+    config = None if edition is None else _base(Path(source), base)
+
+    def write_to(adapter: Adapter, folder: Path) -> None:
+        to_peft(adapter if config is None else to_edition(adapter, config, edition), folder)
+
     check_target(Path(target), force=force, replaceable=CONFIG_FILE)
-    return _write_folder(source, Path(target), to_peft, WEIGHTS_FILE)
+    return _write_folder(source, Path(target), write_to, WEIGHTS_FILE)
 
 
 def convert_to_folder(source: str | Path, target: str | Path, *, force: bool = False) -> ConvertResult:
