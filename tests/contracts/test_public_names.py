@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 import ual_registry
+from benchmarks.startup import BIND, LARGE_CONFIG
 from tests.handmade import LLAMA_CONFIG, peft_config, peft_tensors, small_adapter, write_peft
 from tests.legacy_files import document, write_document
 from ual_registry.air.write import write
@@ -161,6 +162,10 @@ LIGHT: dict[str, tuple[list[str], set[str]]] = {
     "ual add": (["add", "small.air", "--name", "x"], FRAMEWORKS | {"alembic"}),
     "ual search": (["search", "rank:2", "-q"], FRAMEWORKS | {"alembic"}),
     "ual list": (["list", "-q"], FRAMEWORKS | {"alembic"}),
+    "ual binder list": (["binder", "list"], FRAMEWORKS | DATABASE | SCHEMAS | {"tabulate"}),
+    "ual binder show": (["binder", "show", "t5"], FRAMEWORKS | DATABASE | SCHEMAS),
+    "ual binder show of a model": (["binder", "show", "large.json"], FRAMEWORKS | DATABASE | SCHEMAS),
+    "bind a model of 126 blocks": ([BIND.format(path="large.json")], FRAMEWORKS | DATABASE | SCHEMAS | {"click"}),
     "ual transfer --plan": (["transfer", "small.air", "--to", "base", "--plan"], FRAMEWORKS | DATABASE | SCHEMAS),
 }
 
@@ -171,6 +176,7 @@ def test_the_light_half_loads_no_framework(case: str, tmp_path: Path) -> None:
     write(small_adapter(), tmp_path / "small.air")
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text(json.dumps({**LLAMA_CONFIG, "num_key_value_heads": 2}))
+    (tmp_path / "large.json").write_text(json.dumps(LARGE_CONFIG))
     write_peft(tmp_path / "peft", peft_tensors(), peft_config())
     write_document(tmp_path / "old.air", document())
     home = {"UAL_HOME": str(tmp_path / "home")}

@@ -56,7 +56,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_the_hook_lets_legal_files_pass_and_stops_others(tmp_path: Path) -> None:
     hooks, work = tmp_path / "hooks", tmp_path / "work"
     hooks.mkdir()
-    for name in (".pre-commit-hooks.yaml", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (".pre-commit-hooks.yaml", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, hooks)
     for name in SHIPPED:
         shutil.copytree(ROOT / name, hooks / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -26,6 +26,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "diff": "ual_registry.cli.diff",
         "conformance": "ual_registry.cli.conformance",
         "convert": "ual_registry.cli.format",
+        "binder": "ual_registry.cli.binder",
     },
     "Registry": {
         "add": "ual_registry.cli.registry",

@@ -52,9 +52,10 @@ def check(binder: Binder, base: BaseConfig) -> Iterator[BinderCheck]:
         base: A config of one of its model types.
 
     Yields:
-        ``law``: slots and rows are one-to-one. ``modules``: each stands in the real class, with its shape.
-        ``coverage``: the class has no linear module or embedding that the binder does not know. These for every class
-        that is listed. ``function``: what each module was seen to do in a tiny model is the role that it is given.
+        ``law``: slots and rows are one-to-one, in older editions too. ``modules``: each stands in the real class, with
+        its shape. ``coverage``: the class has no linear module or embedding that the binder does not know. These for
+        every class that is listed. ``function``: what each module was seen to do in a tiny model is the role that it is
+        given.
 
     Raises:
         BinderError: The binder is not for this config, or transformers cannot build the model.
@@ -68,6 +69,9 @@ def check(binder: Binder, base: BaseConfig) -> Iterator[BinderCheck]:
             yield BinderCheck(name="modules", subject=subject, faults=(f"transformers has no class {name} for it",))
             continue
         yield from _of_class(apply_binder(binder, base, name), builder, base, public[name])
+    for edition in binder.editions_of(base.model_type)[1:]:
+        faults = law_faults(apply_binder(binder, base, edition=edition))
+        yield BinderCheck(name="law", subject=f"{base.model_type}, edition {edition}", faults=faults)
     yield _function(binder, base, kind.default_class)
 
 

@@ -28,7 +28,7 @@ from ual_registry.tracing.ties import find_ties
 from ual_registry.tracing.toggles import toggle
 from ual_registry.tracing.trace import Trace, trace
 
-__all__ = ["Evidence", "InferredBinder", "Undecided", "infer"]
+__all__ = ["Evidence", "InferredBinder", "infer"]
 
 _BY_NAME = 0.8
 """Confidence in a module one of whose widths was told from another only by the name of its field."""

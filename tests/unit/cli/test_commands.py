@@ -207,7 +207,7 @@ def test_show_describes_a_file(ual: Ual) -> None:
     digest, size = digest_of("small.air"), size_of("small.air")
     assert ual("show", "small.air") == Result(0, SHOWN.format(size=size / 1e3, digest=digest), "")
     result = ual("show", "./small.air", "--json")
-    shape = {"stack": None, "layers": [0], "ranks": [2], "scalings": [2.0]}
+    shape = {"stack": None, "layers": [0], "experts": [], "ranks": [2], "scalings": [2.0]}
     with read("small.air") as adapter:
         assert (result.code, result.document) == (
             0,
@@ -768,3 +768,31 @@ def test_a_transfer_replaces_only_what_it_may(ual: Ual) -> None:
     )
     assert ual("transfer", "small.air", "--to", "wide", "-o", "out.air", "--force").code == 0
     assert ual("validate", "out.air").code == 0
+
+
+def test_show_says_which_experts_an_adapter_touches(ual: Ual) -> None:
+    from dataclasses import replace
+
+    from tests.handmade import base_model, entry, floats
+    from ual_registry.air.adapter import Adapter
+
+    (stack,) = base_model().stacks
+    base = base_model(stacks=(replace(stack, num_experts=9, expert_intermediate_size=3),))
+    entries, tensors = [], {}
+    for layer, expert in ((0, 0), (0, 1), (0, 3), (1, 1), (1, 5), (1, 7)):
+        names = {factor: f"layers.{layer}.mlp_up.experts.{expert}.{factor}" for factor in ("lora_A", "lora_B")}
+        entries.append(entry("mlp_up", 4, 3, layer=layer, expert=expert, **names))
+        tensors |= {names["lora_A"]: floats(2, 4), names["lora_B"]: floats(3, 2)}
+    names = {factor: f"layers.0.moe_router.{factor}" for factor in ("lora_A", "lora_B")}
+    entries.append(entry("moe_router", 4, 9, layer=0, **names))
+    tensors |= {names["lora_A"]: floats(2, 4), names["lora_B"]: floats(9, 2)}
+    ordered = tuple(sorted(entries, key=lambda item: item.key))
+    made = small_adapter(base_model=base, entries=ordered, extra=(), features=())
+    write(Adapter(made.manifest, tensors), Path("mixture.air"))
+
+    assert ual("show", "mixture.air").out.splitlines()[-3:] == [
+        "role        layers    experts    rank    scaling    out x in  by layer",
+        "mlp_up      0-1       5          2       2          3 x 4     ##",
+        "moe_router  0         -          2       2          9 x 4     #.",
+    ]
+    assert [role["experts"] for role in ual("show", "mixture.air", "--json").document["roles"]] == [[0, 1, 3, 5, 7], []]

@@ -190,8 +190,8 @@ WRONG: dict[str, tuple[str, Edit, dict[str, tuple[str, ...]]]] = {
                 (
                     "gpt_neox.layers.{layer}.attention.query_key_value: the binder says attention_query in rows 0 to "
                     "15, attention_key in rows 16 to 31, attention_value in rows 32 to 47, its function is "
-                    "attention_query in 4 blocks of 4 rows from 0, 12 apart, attention_key in 4 blocks of 4 rows from 4, "
-                    "12 apart, attention_value in 4 blocks of 4 rows from 8, 12 apart (in 2 blocks)"
+                    "attention_query in 4 blocks of 4 rows from 0, 12 apart, attention_key in 4 blocks of 4 rows from "
+                    "4, 12 apart, attention_value in 4 blocks of 4 rows from 8, 12 apart (in 2 blocks)"
                 ),
             )
         },
@@ -279,6 +279,17 @@ def test_a_model_that_cannot_be_built_is_not_checked_and_that_is_said() -> None:
         ("modules", "llama, LlamaForCausalLM", "it cannot be built: KeyError: 'none'"),
         ("function", "llama, LlamaForCausalLM", "no small LlamaForCausalLM can be built: KeyError: 'none'"),
     ]
+
+
+def test_a_config_that_transformers_refuses_is_not_checked_and_that_is_said() -> None:
+    found = checked("llama", nothing, rms_norm_eps="wide")
+
+    assert faults(found) == {}
+    assert [item.name for item in found] == ["law", "modules", "law", "modules", "function"]
+    for item in found:
+        if item.name != "law":
+            assert item.undecided is not None
+            assert item.undecided.startswith("LlamaConfig refuses the config: ")
 
 
 def test_a_binder_for_another_model_type_is_refused() -> None:
