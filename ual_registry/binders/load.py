@@ -5,6 +5,7 @@ An index says which shipped document holds a model type, so that a look-up reads
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib.metadata
 import importlib.util
@@ -94,11 +95,19 @@ def binder_for(model_type: str) -> Binder:
         raise _ambiguous(model_type, found[0].architecture, found[1].architecture)
     if not found:
         raise UnknownArchitectureError(
-            f"no binder for model_type {model_type!r} (known: {', '.join(known_model_types())})",
+            f"no binder for model_type {model_type!r} ({_alike(model_type)})",
             context={"model_type": model_type},
-            hint="see CONTRIBUTING.md, 'Add a binder'",
+            hint="'ual binder list' shows those that are known, 'ual binder infer BASE' may find one; "
+            "see CONTRIBUTING.md, 'Add a binder'",
         )
     return found[0]
+
+
+def _alike(model_type: str) -> str:
+    """Name the known model types that are spelled alike, and say how many there are."""
+    known = known_model_types()
+    alike = difflib.get_close_matches(model_type.lower(), known, n=4)
+    return f"alike: {', '.join(alike)}; known: {len(known)}" if alike else f"known: {len(known)}"
 
 
 def find_binder(name: str) -> Binder:

@@ -82,11 +82,20 @@ def test_a_document_is_named_after_its_architecture_and_indented_alike() -> None
         assert (document["architecture"], path.read_text()) == (path.stem, json.dumps(document, indent=2) + "\n")
 
 
-def test_an_unknown_model_type_is_told_with_the_known_ones() -> None:
+def test_an_unknown_model_type_is_told_with_those_that_are_spelled_alike() -> None:
     with pytest.raises(UnknownArchitectureError) as caught:
         binder_for("Llama")
-    assert caught.value.message == f"no binder for model_type 'Llama' (known: {', '.join(known_model_types())})"
-    assert caught.value.hint == "see CONTRIBUTING.md, 'Add a binder'"
+    count = len(known_model_types())
+    assert (
+        caught.value.message
+        == f"no binder for model_type 'Llama' (alike: llama, mllama, llama4, llava; known: {count})"
+    )
+    assert caught.value.hint == (
+        "'ual binder list' shows those that are known, 'ual binder infer BASE' may find one; "
+        "see CONTRIBUTING.md, 'Add a binder'"
+    )
+    with pytest.raises(UnknownArchitectureError, match=rf"^no binder for model_type '' \(known: {count}\)$"):
+        binder_for("")
 
 
 def test_a_binder_is_found_by_its_architecture_and_by_each_of_its_model_types() -> None:
