@@ -17,7 +17,7 @@ LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registr
 TORCH := ual_registry/tensors.py
 EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c
 
-.PHONY: help demo test check tests format bench fuzz fuzz-guided clean
+.PHONY: help demo test check tests format bench bench-registry fuzz fuzz-guided faults clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,12 +62,19 @@ format: .venv/.dev ## Format the code
 bench: .venv/.dev ## Measure every figure of the README beside its peer
 	$(BIN)/python -m benchmarks
 
+bench-registry: .venv/.dev ## Measure the registry beside MLflow's, which gets an environment of its own (half an hour)
+	$(BIN)/python -m benchmarks.registry
+
 fuzz: .venv/.dev ## Show 100,000 mutated files to both readers (three minutes)
 	$(BIN)/python -m tests.hostile.fuzzing --count 100000
 
 fuzz-guided: .venv/.dev ## Fuzz guided by coverage, with atheris (ten minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt atheris
 	$(BIN)/python -m tests.hostile.coverage_guided -max_total_time=600
+
+faults: .venv/.dev ## Kill 200 processes, and let eight others add 1,000 revisions to one name, on both engines
+	export UAL_FAULTS_KILLS=200 UAL_FAULTS_REVISIONS=125 UAL_FAULTS_LARGE_BYTES=2000000000
+	$(BIN)/python -m pytest -q tests/faults tests/integration/test_many_processes.py tests/integration/test_care.py
 
 clean: ## Remove what was built
 	rm -rf build dist .coverage* .pytest_cache .mypy_cache .ruff_cache

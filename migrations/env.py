@@ -3,11 +3,14 @@
 from alembic import context
 from sqlalchemy import create_engine
 
+from ual_registry.registry.schema import is_ours
 from ual_registry.registry.tables import Table
 
 
 def run(connection):
-    context.configure(connection=connection, target_metadata=Table.metadata, render_as_batch=True)
+    context.configure(
+        connection=connection, target_metadata=Table.metadata, render_as_batch=True, include_object=is_ours
+    )
     with context.begin_transaction():
         context.run_migrations()
 

@@ -1,11 +1,12 @@
-"""The commands about the registry's database: db upgrade, db current."""
+"""The commands about the registry's database: db upgrade, db check, db current."""
 
 from __future__ import annotations
 
 import click
 
 from ual_registry.cli.output import Output, common_options
-from ual_registry.workflows.database import SchemaState, current_schema, upgrade_schema
+from ual_registry.errors import RegistryError
+from ual_registry.workflows.database import SchemaState, check_schema, current_schema, upgrade_schema
 
 __all__ = ["db_command"]
 
@@ -18,9 +19,21 @@ def db_command() -> None:
 @db_command.command("upgrade")
 @common_options
 def upgrade_command(output: Output) -> None:
-    """Bring the schema to the newest migration."""
+    """Bring the schema to the newest migration; several at once wait for one another."""
     state = upgrade_schema()
     output.result(state, lambda: _text(state))
+
+
+@db_command.command("check")
+@common_options
+def check_command(output: Output) -> int:
+    """Compare the database's tables with those that this program expects.
+
+    The exit code is 8 where they differ.
+    """
+    state = check_schema()
+    output.result(state, lambda: "\n".join([_text(state), *(f"  {line}" for line in state.differences or ())]))
+    return 0 if state.is_current else RegistryError.exit_code
 
 
 @db_command.command("current")
@@ -32,5 +45,12 @@ def current_command(output: Output) -> None:
 
 
 def _text(state: SchemaState) -> str:
-    verdict = "current" if state.current == state.expected else f"expected {state.expected}: run 'ual db upgrade'"
-    return f"{state.url}: migration {state.current or 'none'} ({verdict})"
+    return f"{state.url}: migration {state.current or 'none'} ({_verdict(state)})"
+
+
+def _verdict(state: SchemaState) -> str:
+    if state.current is None or state.current < state.expected:
+        return f"expected {state.expected}: run 'ual db upgrade'"
+    if state.current > state.expected:
+        return f"expected {state.expected}: upgrade ual-registry"
+    return "current, but its tables differ" if state.differences else "current"

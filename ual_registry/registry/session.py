@@ -1,7 +1,7 @@
-"""Opening the database: where it is, whether its schema is ours, and how its errors are told.
+"""Opening the database: whether its schema is ours, and the sessions that read and write it.
 
 A fresh SQLite file is made ready once, under a lock, so that many processes may start at the same time. An existing
-database is never migrated without being asked (``ual db upgrade``).
+database, and one on a server, is never migrated without being asked (``ual db upgrade``).
 """
 
 from __future__ import annotations
@@ -12,36 +12,41 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from ual_registry.errors import RegistryUnavailableError, StorageError
-from ual_registry.resources import resource_folder
+from ual_registry.errors import MissingExtraError, RegistryUnavailableError, StorageError
+from ual_registry.registry import schema
+from ual_registry.registry.faults import translate
+from ual_registry.registry.place import parse_database_url, wrong_database
+from ual_registry.registry.schema import SCHEMA_REVISION
 
-__all__ = ["SCHEMA_REVISION", "Database"]
-
-SCHEMA_REVISION = "0001"
-"""The newest migration; a test keeps it equal to what stands in ``migrations/``."""
+__all__ = ["Database"]
 
 _BUSY_TIMEOUT_S = 30
+_UPGRADE_TIMEOUT_S = 600
+"""How long one upgrader waits for another: the largest registries are migrated in minutes."""
+
+_CONNECT_TIMEOUT_S = 10
 
 
 class Database:
-    """One database, opened.
+    """One database. Nothing is opened before the first question.
+
+    It may be used by many threads: each takes a connection for as long as its session lasts.
 
     Args:
-        url: SQLAlchemy URL.
+        url: SQLAlchemy URL; of PostgreSQL, the form that libpq knows.
+
+    Raises:
+        RegistryError: The URL is not well formed, or names another kind of database.
+        MissingExtraError: The driver for PostgreSQL is not installed.
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            self.url: URL = make_url(url)
-        except ArgumentError as error:
-            raise RegistryUnavailableError(
-                f"database URL {url!r} is not well formed", hint="such as sqlite:////home/me/registry.db"
-            ) from error
+        self.url: URL = parse_database_url(url)
         self.engine = _engine(self.url)
 
     @classmethod
@@ -49,7 +54,9 @@ class Database:
         """Open a database whose schema is current; a fresh SQLite file is made ready.
 
         Raises:
+            RegistryError: The URL is none of a registry.
             RegistryUnavailableError: It cannot be reached, or its schema is older or newer than this program.
+            MissingExtraError: The driver for PostgreSQL is not installed.
         """
         database = cls(url)
         if database.sqlite_file is not None and database.is_fresh():
@@ -58,21 +65,27 @@ class Database:
         return database
 
     @property
+    def is_sqlite(self) -> bool:
+        """Whether it is SQLite's, not a server's."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
     def sqlite_file(self) -> Path | None:
         """The file of an SQLite database; ``None`` for servers and databases in memory."""
         name = self.url.database
-        return Path(name) if self.url.get_backend_name() == "sqlite" and name and name != ":memory:" else None
+        return Path(name) if self.is_sqlite and name and name != ":memory:" else None
 
     @property
     def label(self) -> str:
-        """The URL without its password."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL without its passwords."""
+        shown = self.url.difference_update_query([name for name in self.url.query if "password" in name])
+        return shown.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=True)
 
     def is_fresh(self) -> bool:
         """Tell whether no table is there yet: no file, an empty one, or one that another process is making ready."""
         if self._is_absent():
             return True
-        with self._translated(), self.engine.connect() as connection:
+        with self._connected() as connection:
             return not inspect(connection).get_table_names()
 
     def _is_absent(self) -> bool:
@@ -93,32 +106,39 @@ class Database:
             return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(f"{file}.lock", timeout=_BUSY_TIMEOUT_S):
+            with filelock.FileLock(f"{file}.lock", timeout=_UPGRADE_TIMEOUT_S):
                 self._migrate()
         except filelock.Timeout as error:
-            raise RegistryUnavailableError(f"registry {self.label}: another process migrates it") from error
+            raise RegistryUnavailableError(
+                f"registry {self.label}: another process migrates it", hint="try again when it has ended"
+            ) from error
         except OSError as error:
             raise StorageError.of("write", file, error) from error
 
     def _migrate(self) -> None:
-        from alembic import command  # noqa: PLC0415  # 0.3 s that only a migration must pay
-
-        found = self.current_revision()
-        if found is not None and found > SCHEMA_REVISION:
-            raise self._other_schema(found)
         engine = self.engine.execution_options(ual_writes=True)
         with self._translated(), engine.begin() as connection:
-            command.upgrade(alembic_config(connection), "head")
+            if not self.is_sqlite:
+                schema.take_upgrade_lock(connection, timeout_s=_UPGRADE_TIMEOUT_S)
+            found = schema.found_revision(connection)
+            if found is not None and found > SCHEMA_REVISION:
+                raise self._other_schema(found)
+            if found != SCHEMA_REVISION:
+                schema.migrate(connection)
 
     def current_revision(self) -> str | None:
         """Return the migration that the schema is at; ``None`` where there is none. No file is made."""
         if self._is_absent():
             return None
-        with self._translated(), self.engine.connect() as connection:
-            if not inspect(connection).has_table("alembic_version"):
-                return None
-            found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-            return found
+        with self._connected() as connection:
+            return schema.found_revision(connection)
+
+    def differences(self) -> tuple[str, ...]:
+        """Say, one line each, how the tables differ from those that this program expects. No file is made."""
+        if self._is_absent():
+            return ("there is no database yet",)
+        with self._connected() as connection:
+            return schema.differences(connection)
 
     def check_schema(self) -> None:
         """Compare the schema with this program.
@@ -143,44 +163,50 @@ class Database:
 
         Args:
             writes: Whether it will write, so that SQLite takes its lock at once and waits for its turn.
+
+        Raises:
+            RegistryUnavailableError: The database refuses, or cannot be reached; nothing of the block is kept.
         """
         engine = self.engine.execution_options(ual_writes=writes)
         with self._translated(), Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with self._translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
-            raise RegistryUnavailableError(
-                f"registry {self.label}: {error.orig}",
-                hint="check that the database can be reached and written",
-            ) from error
         except SQLAlchemyError as error:
-            raise RegistryUnavailableError(
-                f"registry {self.label}: {getattr(error, 'orig', error)}",
-                hint="is this a registry's database?",
-            ) from error
-
-
-def alembic_config(connection: Connection) -> Any:
-    """Return alembic's configuration for the shipped migrations on an open connection."""
-    from alembic.config import Config  # noqa: PLC0415  # as above
-
-    config = Config()
-    config.set_main_option("script_location", str(resource_folder("migrations")).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
+            raise translate(error, self.label) from error
 
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url)
+        return _server_engine(url)
     engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare_connection)
     event.listen(engine, "begin", _begin_immediate)
     return engine
+
+
+def _server_engine(url: URL) -> Engine:
+    """Make the engine of a PostgreSQL: few connections, tested before use, and no waiting without an end."""
+    ours = {
+        "application_name": "ual",
+        "connect_timeout": _CONNECT_TIMEOUT_S,
+        "options": f"-c lock_timeout={_BUSY_TIMEOUT_S}s -c timezone=UTC",
+    }
+    given = {name: value for name, value in ours.items() if name not in url.query}
+    try:
+        return create_engine(url, connect_args=given, pool_pre_ping=True, pool_timeout=_BUSY_TIMEOUT_S)
+    except ArgumentError:
+        raise wrong_database("is not well formed") from None  # as for what cannot be parsed
+    except ImportError as error:  # no psycopg, or one without its library
+        raise MissingExtraError("postgres", needed_for="a registry on PostgreSQL") from error
 
 
 def _prepare_connection(connection: Any, _: object) -> None:

@@ -1,6 +1,8 @@
 """The tables. Every attribute that people search by is a typed, indexed column; blobs are never opened for a query.
 
-Rows of artifacts and revisions never change after they are written; only aliases move, and every move is logged.
+Artifacts are immutable; so are revisions, but for the mark that hides them. What is kept twice is kept so that a
+question reads one index: the roles of an artifact in short beside its entries, and the name of an adapter, which never
+changes, in its revisions.
 """
 
 from __future__ import annotations
@@ -8,24 +10,64 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 __all__ = [
     "AdapterRow",
     "AliasRow",
     "ArtifactRow",
+    "AttestationRow",
     "AuditRow",
     "BaseModelRow",
+    "BlobRow",
+    "DomainRow",
     "EntryRow",
+    "EvaluationRow",
+    "HubLinkRow",
     "LineageRow",
+    "ProjectionRow",
     "RevisionRow",
+    "RevisionTextRow",
+    "RoleRow",
+    "RouterRow",
     "Table",
+    "TagRow",
+    "TrainingRow",
 ]
 
-_DIGEST = String(71)
-_NAME = String(128)
-_LABEL = String(4096)
+
+def _text_type(length: int) -> String:
+    """Text in the order of its code points on both engines, whatever the server's locale."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+_DIGEST = _text_type(71)
+_NAME = _text_type(128)
+_WORD = _text_type(64)
+_LABEL = _text_type(4096)
+_TIME = DateTime(timezone=True)
+
+
+def _folded_index(table: str, column: str) -> Index:
+    """Index a text without regard to the case of A to Z, which is how both engines compare it."""
+    return Index(f"ix_{table}_{column}_folded", text(f"lower({column})"))
+
+
+def _artifact_key(comment: str = "Its artifact.", **options: Any) -> Any:
+    return mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), comment=comment, **options)
 
 
 class Table(DeclarativeBase):
@@ -35,14 +77,26 @@ class Table(DeclarativeBase):
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
             "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
             "pk": "pk_%(table_name)s",
         }
     )
 
 
+class BlobRow(Table):
+    """Bytes in the blob store; the row is written after the bytes have their place."""
+
+    __tablename__ = "blobs"
+
+    digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True, comment="sha256 of the bytes.")
+    size_bytes: Mapped[int] = mapped_column(BigInteger, comment="Their size.")
+    stored_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When they came here, UTC.")
+    verified_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When fsck last re-hashed them, UTC.")
+
+
 class BaseModelRow(Table):
-    """A base model that some artifact belongs to; what the manifest says of it."""
+    """A base model that some artifact belongs to; what the manifest says of it. Dimensions are of the first stack."""
 
     __tablename__ = "base_models"
     __table_args__ = (
@@ -57,87 +111,148 @@ class BaseModelRow(Table):
     architecture: Mapped[str] = mapped_column(_NAME, index=True, comment="Binder.")
     model_type: Mapped[str] = mapped_column(_NAME, index=True, comment="model_type of the config.")
     config_digest: Mapped[str] = mapped_column(_DIGEST, index=True, comment="Digest of config.json.")
-    hidden_size: Mapped[int] = mapped_column(comment="Width of the (first) residual stream.")
-    num_layers: Mapped[int] = mapped_column(comment="Blocks of the (first) stack.")
+    weights_digest: Mapped[str | None] = mapped_column(_DIGEST, comment="Digest of the weights, where known.")
+    vocab_size: Mapped[int | None] = mapped_column(comment="Rows of the token embedding.")
+    hidden_size: Mapped[int] = mapped_column(comment="Width of the residual stream, in features.")
+    num_layers: Mapped[int] = mapped_column(comment="Blocks.")
+    num_attention_heads: Mapped[int | None] = mapped_column(comment="Query heads.")
+    num_key_value_heads: Mapped[int | None] = mapped_column(comment="Key and value heads.")
+    head_dim: Mapped[int | None] = mapped_column(comment="Width of one head, in features.")
+    intermediate_size: Mapped[int | None] = mapped_column(comment="Width of the MLP, in features.")
 
 
 class ArtifactRow(Table):
-    """Stored bytes, named by their digest."""
+    """A stored object, named by its digest. After its deletion a tombstone stays: the row without its bytes."""
 
     __tablename__ = "artifacts"
+    __table_args__ = (
+        *(_folded_index("artifacts", name) for name in ("title", "method", "domain", "license")),
+        Index("ix_artifacts_rank", "rank_max", "rank_min"),
+        Index("ix_artifacts_parameter_count", "parameter_count"),
+    )
 
-    digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True, comment="sha256 of the stored bytes.")
+    id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
+    digest: Mapped[str] = mapped_column(_DIGEST, unique=True, comment="sha256 of the stored bytes.")
     tensor_digest: Mapped[str] = mapped_column(_DIGEST, index=True, comment="Digest of the tensors alone.")
-    kind: Mapped[str] = mapped_column(String(32), comment="What it is: adapter.")
-    media_type: Mapped[str] = mapped_column(String(128), comment="Format and major version.")
-    size_bytes: Mapped[int] = mapped_column(BigInteger, comment="Size of the stored bytes.")
-    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id"), index=True, comment="Its base model.")
-    method: Mapped[str] = mapped_column(String(64), comment="lora, or the projection that made it.")
+    kind: Mapped[str] = mapped_column(_text_type(32), comment="What it is: adapter or router.")
+    media_type: Mapped[str] = mapped_column(_NAME, comment="Format and major version.")
+    size_bytes: Mapped[int] = mapped_column(BigInteger, index=True, comment="Size of the stored bytes.")
+    base_model_id: Mapped[int | None] = mapped_column(
+        ForeignKey("base_models.id"), index=True, comment="Its base model; none for a router."
+    )
+    title: Mapped[str | None] = mapped_column(_LABEL, comment="The name that the manifest gives it.")
+    description: Mapped[str | None] = mapped_column(Text, comment="The description of the manifest.")
+    method: Mapped[str] = mapped_column(_WORD, comment="lora, or the projection that made it.")
     task_type: Mapped[str | None] = mapped_column(_NAME, comment="Task type in PEFT's words.")
-    domain: Mapped[str | None] = mapped_column(_LABEL, index=True, comment="The field that it serves.")
+    domain: Mapped[str | None] = mapped_column(_LABEL, comment="The field that it serves.")
     license: Mapped[str | None] = mapped_column(_LABEL, comment="SPDX expression.")
     parameter_count: Mapped[int] = mapped_column(BigInteger, comment="Numbers held by the factors.")
-    added_at: Mapped[datetime.datetime] = mapped_column(DateTime(timezone=True), comment="When it came here, UTC.")
+    entry_count: Mapped[int] = mapped_column(comment="How many entries it has.")
+    rank_min: Mapped[int | None] = mapped_column(comment="The smallest rank of an entry.")
+    rank_max: Mapped[int | None] = mapped_column(comment="The largest rank of an entry.")
+    recovered_gain: Mapped[float | None] = mapped_column(
+        index=True, comment="Share of the source's gain that a transfer kept, where measured."
+    )
+    added_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When it came here, UTC.")
+    deleted_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When its bytes were deleted, UTC.")
 
-    base_model: Mapped[BaseModelRow] = relationship(lazy="raise")
-    entries: Mapped[list[EntryRow]] = relationship(lazy="raise", cascade="all, delete-orphan")
+    base_model: Mapped[BaseModelRow | None] = relationship(lazy="raise")
 
 
 class EntryRow(Table):
-    """One (stack, layer, role) of an artifact."""
+    """One (stack, layer, role, expert) of an artifact."""
 
     __tablename__ = "entries"
-    __table_args__ = (Index("ix_entries_role_rank", "role", "rank"),)
 
-    artifact_digest: Mapped[str] = mapped_column(
-        ForeignKey("artifacts.digest", ondelete="CASCADE"), primary_key=True, comment="Its artifact."
-    )
+    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, comment="Place in the manifest, from 0.")
-    stack: Mapped[str | None] = mapped_column(String(16), comment="encoder, decoder or none.")
+    stack: Mapped[str | None] = mapped_column(_text_type(16), comment="encoder, decoder or none.")
     layer: Mapped[int | None] = mapped_column(comment="Index of the block, from 0; none outside the blocks.")
-    role: Mapped[str] = mapped_column(String(64), comment="What the target module does.")
+    role: Mapped[str] = mapped_column(_WORD, comment="What the target module does.")
+    expert: Mapped[int | None] = mapped_column(comment="Index of the expert; none outside a mixture of experts.")
     rank: Mapped[int] = mapped_column(comment="Rank of the factors.")
     in_features: Mapped[int] = mapped_column(comment="Columns of lora_A.")
     out_features: Mapped[int] = mapped_column(comment="Rows of lora_B.")
     scaling: Mapped[float] = mapped_column(comment="The number that multiplies the product.")
 
 
+class RoleRow(Table):
+    """The entries of an artifact in short: one row for each (stack, role, rank)."""
+
+    __tablename__ = "artifact_roles"
+    __table_args__ = (Index("ix_artifact_roles_role", "role", "artifact_id"),)
+
+    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
+    stack: Mapped[str] = mapped_column(_text_type(16), primary_key=True, comment="encoder, decoder or empty.")
+    role: Mapped[str] = mapped_column(_WORD, primary_key=True, comment="What the target modules do.")
+    rank: Mapped[int] = mapped_column(primary_key=True, comment="Rank of the factors.")
+    entry_count: Mapped[int] = mapped_column(comment="How many entries.")
+    layer_min: Mapped[int | None] = mapped_column(comment="The first block; none outside the blocks.")
+    layer_max: Mapped[int | None] = mapped_column(comment="The last block; none outside the blocks.")
+
+
 class LineageRow(Table):
-    """An edge: the child was made from the parent. The parent need not be here."""
+    """An edge: the child was made from the parent. The parent need not be here, and never is its own child."""
 
     __tablename__ = "lineage_edges"
-
-    child_digest: Mapped[str] = mapped_column(
-        ForeignKey("artifacts.digest", ondelete="CASCADE"), primary_key=True, comment="What was made."
+    __table_args__ = (
+        CheckConstraint("child_digest <> parent_digest", name="not_itself"),
+        Index("ix_lineage_edges_parent_digest", "parent_digest", "child_digest"),
     )
-    parent_digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True, index=True, comment="What it was made from.")
-    relation: Mapped[str] = mapped_column(String(32), primary_key=True, comment="How, such as projected_from.")
+
+    child_digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True, comment="What was made.")
+    parent_digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True, comment="What it was made from.")
+    relation: Mapped[str] = mapped_column(_text_type(32), primary_key=True, comment="How, such as projected_from.")
 
 
 class AdapterRow(Table):
     """A name under which revisions are kept."""
 
     __tablename__ = "adapters"
+    __table_args__ = tuple(_folded_index("adapters", name) for name in ("name", "owner"))
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
-    name: Mapped[str] = mapped_column(_NAME, unique=True, comment="Its name.")
-    created_at: Mapped[datetime.datetime] = mapped_column(DateTime(timezone=True), comment="First revision, UTC.")
+    name: Mapped[str] = mapped_column(_NAME, unique=True, comment="Its name, which never changes.")
+    owner: Mapped[str | None] = mapped_column(_LABEL, comment="Who answers for it.")
+    description: Mapped[str | None] = mapped_column(Text, comment="What it is for.")
+    newest: Mapped[int] = mapped_column(comment="Number of its newest revision; 0 before the first.")
+    created_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="First revision, UTC.")
 
 
 class RevisionRow(Table):
-    """An immutable, numbered state of an adapter."""
+    """A numbered state of an adapter."""
 
     __tablename__ = "revisions"
-    __table_args__ = (UniqueConstraint("adapter_id", "number"), UniqueConstraint("adapter_id", "digest"))
+    __table_args__ = (
+        UniqueConstraint("adapter_id", "number"),
+        UniqueConstraint("adapter_id", "artifact_id"),
+        Index("ix_revisions_name", "adapter_name", "number", "artifact_id", "yanked_at"),
+        Index("ix_revisions_artifact_id", "artifact_id", "yanked_at", "adapter_name", "number"),
+        Index("ix_revisions_created_at", "created_at", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
     adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), comment="Its adapter.")
+    adapter_name: Mapped[str] = mapped_column(_NAME, comment="The adapter's name.")
     number: Mapped[int] = mapped_column(comment="1, 2, 3, ... in its adapter.")
-    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True, comment="Its bytes.")
-    created_at: Mapped[datetime.datetime] = mapped_column(DateTime(timezone=True), comment="When it was added, UTC.")
+    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id"), comment="Its bytes.")
+    created_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When it was added, UTC.")
+    yanked_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When it was hidden, UTC.")
+    yank_reason: Mapped[str | None] = mapped_column(_LABEL, comment="Why it was hidden.")
 
     adapter: Mapped[AdapterRow] = relationship(lazy="raise")
     artifact: Mapped[ArtifactRow] = relationship(lazy="raise")
+
+
+class RevisionTextRow(Table):
+    """The words of a revision for full-text search: names, titles, descriptions, domain."""
+
+    __tablename__ = "revision_texts"
+
+    revision_id: Mapped[int] = mapped_column(
+        ForeignKey("revisions.id", ondelete="CASCADE"), primary_key=True, comment="Its revision."
+    )
+    body: Mapped[str] = mapped_column(Text, comment="The words.")
 
 
 class AliasRow(Table):
@@ -148,15 +263,143 @@ class AliasRow(Table):
     adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True, comment="Its adapter.")
     name: Mapped[str] = mapped_column(_NAME, primary_key=True, comment="Its name.")
     revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"), index=True, comment="Where it points.")
+    is_protected: Mapped[bool] = mapped_column(comment="Whether it only moves by force and with a reason.")
+    moved_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When it last moved, UTC.")
+
+
+class TagRow(Table):
+    """A free label of a revision: a key, or a key and a value."""
+
+    __tablename__ = "tags"
+    __table_args__ = (Index("ix_tags_key_value", "key", "value", "revision_id"),)
+
+    revision_id: Mapped[int] = mapped_column(
+        ForeignKey("revisions.id", ondelete="CASCADE"), primary_key=True, comment="Its revision."
+    )
+    key: Mapped[str] = mapped_column(_NAME, primary_key=True, comment="The key.")
+    value: Mapped[str] = mapped_column(_text_type(1024), comment="The value; empty where there is none.")
+
+
+class ProjectionRow(Table):
+    """How an artifact was carried to another base model."""
+
+    __tablename__ = "projection_records"
+    __table_args__ = (Index("ix_projection_records_method", "method", "artifact_id"),)
+
+    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, comment="Place in the provenance, from 0.")
+    method: Mapped[str] = mapped_column(_WORD, comment="The projection's name.")
+    source_digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="The adapter that was projected.")
+    source_base: Mapped[str | None] = mapped_column(_LABEL, comment="Its base model's label.")
+    source_config_digest: Mapped[str | None] = mapped_column(_DIGEST, comment="Its base model's config.")
+    target_config_digest: Mapped[str | None] = mapped_column(_DIGEST, comment="The new base model's config.")
+    energy_kept: Mapped[float | None] = mapped_column(comment="Mean share of the update's energy kept, 0 to 1.")
+    rank_in: Mapped[int | None] = mapped_column(comment="Largest rank before.")
+    rank_out: Mapped[int | None] = mapped_column(comment="Largest rank after.")
+    recovered_gain: Mapped[float | None] = mapped_column(comment="Share of the source's gain kept, where measured.")
+    created_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When it was made, UTC.")
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSON, comment="What it was asked for.")
+
+
+class TrainingRow(Table):
+    """How an artifact was trained."""
+
+    __tablename__ = "training_records"
+
+    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, comment="Place in the provenance, from 0.")
+    builder: Mapped[str] = mapped_column(_LABEL, comment="Tool and version.")
+    data_digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="The training data.")
+    seed: Mapped[int | None] = mapped_column(BigInteger, comment="Seed of the random numbers.")
+    steps: Mapped[int | None] = mapped_column(BigInteger, comment="Optimiser steps.")
+    final_loss: Mapped[float | None] = mapped_column(comment="Held-out loss at the end, in nats a token.")
+    created_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When it was made, UTC.")
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSON, comment="What it was asked for.")
+    byproducts: Mapped[dict[str, Any]] = mapped_column(JSON, comment="What was measured on the way.")
+
+
+class EvaluationRow(Table):
+    """One measured number of an artifact."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (Index("ix_evaluations_metric_value", "metric", "value", "artifact_id"),)
+
+    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, comment="Place among the results, from 0.")
+    metric: Mapped[str] = mapped_column(_NAME, comment="What was measured.")
+    value: Mapped[float] = mapped_column(comment="The result.")
+    low: Mapped[float | None] = mapped_column(comment="Lower end of its interval.")
+    high: Mapped[float | None] = mapped_column(comment="Upper end of its interval.")
+    sample_count: Mapped[int | None] = mapped_column(BigInteger, comment="Examples.")
+    data_digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="The data.")
+    arm: Mapped[str | None] = mapped_column(_NAME, comment="Which model was measured, such as base.")
+    created_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When it was measured, UTC.")
+
+
+class RouterRow(Table):
+    """What a router artifact is made of."""
+
+    __tablename__ = "router_records"
+
+    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
+    encoder: Mapped[str] = mapped_column(_LABEL, comment="Label of the sentence encoder.")
+    encoder_digest: Mapped[str | None] = mapped_column(_DIGEST, comment="Its weights, where known.")
+    embedding_size: Mapped[int] = mapped_column(comment="Width of an embedding, in features.")
+
+
+class DomainRow(Table):
+    """A domain that a router sends queries to."""
+
+    __tablename__ = "domain_records"
+    __table_args__ = (Index("ix_domain_records_name", "name", "artifact_id"),)
+
+    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, comment="Place in the router, from 0.")
+    name: Mapped[str] = mapped_column(_LABEL, comment="Its name.")
+    adapter: Mapped[str | None] = mapped_column(_LABEL, comment="The adapter that serves it, as the router names it.")
+    adapter_digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="That adapter, where pinned.")
+
+
+class HubLinkRow(Table):
+    """Where an artifact was published, or where it came from."""
+
+    __tablename__ = "hub_links"
+    __table_args__ = (UniqueConstraint("artifact_id", "repository", "commit", "path", "direction"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
+    artifact_id: Mapped[int] = _artifact_key()
+    repository: Mapped[str] = mapped_column(_LABEL, index=True, comment="Hub repository.")
+    commit: Mapped[str] = mapped_column(_text_type(64), comment="Commit of the repository.")
+    path: Mapped[str] = mapped_column(_LABEL, comment="File in the repository.")
+    direction: Mapped[str] = mapped_column(_text_type(8), comment="push or pull.")
+    at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When, UTC.")
+
+
+class AttestationRow(Table):
+    """A signed statement about an artifact, kept as it came."""
+
+    __tablename__ = "attestations"
+    __table_args__ = (UniqueConstraint("artifact_id", "statement_digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
+    artifact_id: Mapped[int] = _artifact_key()
+    predicate_type: Mapped[str] = mapped_column(_LABEL, comment="What the statement says something about.")
+    signer: Mapped[str | None] = mapped_column(_LABEL, comment="Who signed it.")
+    statement_digest: Mapped[str] = mapped_column(_DIGEST, comment="Digest of the envelope.")
+    envelope: Mapped[dict[str, Any]] = mapped_column(JSON, comment="The envelope.")
+    added_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When it came here, UTC.")
 
 
 class AuditRow(Table):
     """What was done, in the same transaction as the doing."""
 
     __tablename__ = "audit_log"
+    __table_args__ = (Index("ix_audit_log_adapter_name", "adapter_name", "id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number; the order of events.")
-    at: Mapped[datetime.datetime] = mapped_column(DateTime(timezone=True), comment="When, UTC.")
-    action: Mapped[str] = mapped_column(String(32), comment="add or alias.")
-    adapter_name: Mapped[str] = mapped_column(_NAME, index=True, comment="The adapter.")
+    at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When, UTC.")
+    actor: Mapped[str] = mapped_column(_LABEL, comment="Who, as the system names the user.")
+    action: Mapped[str] = mapped_column(_text_type(32), comment="add, alias, tag, yank, gc, ...")
+    adapter_name: Mapped[str] = mapped_column(_NAME, comment="The adapter; empty where there is none.")
+    digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="The artifact, where there is one.")
     detail: Mapped[dict[str, Any]] = mapped_column(JSON, comment="What exactly.")

@@ -1,16 +1,17 @@
-"""Look after the registry's database: which schema it has, and bringing it up to date."""
+"""Look after the registry's database: which schema it has, bringing it up to date, comparing it with the program."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 
-from ual_registry.registry.registry import registry_url
-from ual_registry.registry.session import SCHEMA_REVISION, Database
+from ual_registry.registry.place import place_of
+from ual_registry.registry.schema import SCHEMA_REVISION
+from ual_registry.registry.session import Database
 
-__all__ = ["SchemaState", "current_schema", "upgrade_schema"]
+__all__ = ["SchemaState", "check_schema", "current_schema", "upgrade_schema"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaState:
     """Which migration a database is at.
 
@@ -18,11 +19,19 @@ class SchemaState:
         url: The database, without its password.
         current: Its migration; ``None`` for a database without tables.
         expected: The newest migration that this program knows.
+        differences: How its tables differ from those that this program expects; ``None`` where they were not compared,
+            as those at another migration are not.
     """
 
     url: str
     current: str | None
     expected: str
+    differences: tuple[str, ...] | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is at the migration that this program expects, and nothing differs where that was looked at."""
+        return self.current == self.expected and not self.differences
 
 
 def current_schema() -> SchemaState:
@@ -31,7 +40,7 @@ def current_schema() -> SchemaState:
     Raises:
         RegistryUnavailableError: The database cannot be reached.
     """
-    return _state(Database(registry_url()))
+    return _state(_database())
 
 
 def upgrade_schema() -> SchemaState:
@@ -40,9 +49,24 @@ def upgrade_schema() -> SchemaState:
     Raises:
         RegistryUnavailableError: The database cannot be reached or migrated.
     """
-    database = Database(registry_url())
+    database = _database()
     database.upgrade()
     return _state(database)
+
+
+def check_schema() -> SchemaState:
+    """Compare the tables of the registry's database with those that this program expects; nothing is changed.
+
+    Raises:
+        RegistryUnavailableError: The database cannot be reached.
+    """
+    database = _database()
+    state = _state(database)
+    return dataclasses.replace(state, differences=database.differences()) if state.is_current else state
+
+
+def _database() -> Database:
+    return Database(place_of().database_url)
 
 
 def _state(database: Database) -> SchemaState:

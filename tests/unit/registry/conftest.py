@@ -1,8 +1,7 @@
-"""A registry of its own for every test, and files to put into it."""
+"""Files to put into a registry; the registry itself comes from ``tests.engines``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,6 @@ import pytest
 from tests.handmade import small_adapter
 from ual_registry.air.model import Lineage, Parent
 from ual_registry.air.write import write
-from ual_registry.registry.registry import Registry
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The registry's folder, not made yet."""
-    place = tmp_path / "home"
-    monkeypatch.setenv("UAL_HOME", str(place))
-    return place
-
-
-@pytest.fixture
-def registry(home: Path) -> Iterator[Registry]:
-    """An empty registry."""
-    found = Registry.open()
-    yield found
-    found.database.engine.dispose()
 
 
 class Files:

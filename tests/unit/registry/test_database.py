@@ -1,125 +1,94 @@
-"""The schema: made once, migrated only when asked, refused when it is another's."""
+"""Opening a database: made ready once where it is a fresh file, migrated only when asked, refused when another's."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import os
 import sqlite3
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import filelock
+import psycopg
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, select, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import delete, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.schema import CreateIndex, CreateTable, SetColumnComment, sort_tables_and_constraints
 
-from tests.unit.registry.conftest import Files
-from ual_registry.air.read import read
+from tests.engines.databases import parameters
 from ual_registry.errors import RegistryUnavailableError, StorageError
-from ual_registry.registry import commands
+from ual_registry.registry import schema
 from ual_registry.registry import session as module
-from ual_registry.registry.registry import Registry
-from ual_registry.registry.session import SCHEMA_REVISION, Database, alembic_config
-from ual_registry.registry.tables import AdapterRow, AliasRow, RevisionRow, Table
-from ual_registry.resources import resource_folder
+from ual_registry.registry.schema import SCHEMA_REVISION
+from ual_registry.registry.session import Database
+from ual_registry.registry.tables import AdapterRow, AliasRow, AuditRow, Table
+
+NOW = datetime.datetime(2026, 11, 25, 12, tzinfo=datetime.UTC)
+ROOT = Path(__file__).parents[3]
+WORD_INDEX = {"revision_texts_fts", *(f"revision_texts_fts_{part}" for part in ("config", "data", "docsize", "idx"))}
+OURS = {*Table.metadata.tables, "alembic_version"}
 
 
 def url(file: Path) -> str:
     return f"sqlite:///{file}"
 
 
-def tables(file: Path) -> set[str]:
-    with sqlite3.connect(file) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def tables(database_url: str) -> set[str]:
+    """Return the names of a database's tables, but for those of the full-text index."""
+    database = Database(database_url)
+    found = set(inspect(database.engine).get_table_names()) - WORD_INDEX
+    database.engine.dispose()
+    return found
 
 
-OURS = {*Table.metadata.tables, "alembic_version"}
+def set_revision(database_url: str, found: str | None) -> None:
+    database = Database(database_url)
+    with database.session(writes=True) as session:
+        session.execute(text("DELETE FROM alembic_version"))
+        if found:
+            session.execute(text("INSERT INTO alembic_version VALUES (:found)"), {"found": found})
+    database.engine.dispose()
 
 
-def migrate(database: Database, how: Callable[..., None], to: str) -> None:
-    with database.engine.execution_options(ual_writes=True).begin() as connection:
-        how(alembic_config(connection), to)
+@pytest.fixture
+def empty_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of a database without tables, on each engine; a file is not made yet."""
+    if engine == "sqlite":
+        return url(tmp_path / "empty.db")
+    found: str = request.getfixturevalue("empty_postgresql")
+    return found
 
 
-def test_the_schema_revision_is_the_newest_migration() -> None:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(resource_folder("migrations")))
-    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA_REVISION]
-
-
-def test_migrations_and_models_do_not_differ(tmp_path: Path) -> None:
-    database = Database.open(url(tmp_path / "r.db"))
-    with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "render_as_batch": True})
-        assert compare_metadata(context, Table.metadata) == []
-    assert tables(tmp_path / "r.db") == OURS
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database at the newest migration, on each engine."""
+    found = Database.open(database_url)
+    yield found
+    found.engine.dispose()
 
 
-def statements(sql: str) -> set[str]:
-    lines = [line for line in sql.splitlines() if not line.startswith("--")]
-    parts = " ".join(" ".join(lines).split()).replace("( ", "(").replace(" )", ")").split(";")
-    other = ("BEGIN", "COMMIT", "INSERT INTO alembic_version", "CREATE TABLE alembic_version")
-    # The order of the constraints in a table means nothing.
-    ordered = (", CONSTRAINT ".join(sorted(part.strip().removesuffix(")").split(", CONSTRAINT "))) for part in parts)
-    return {part for part in ordered if part and not part.startswith(other)}
+def adapter(name: str, newest: int = 0) -> AdapterRow:
+    return AdapterRow(name=name, newest=newest, created_at=NOW)
 
 
-def test_migrations_say_the_same_as_the_models_on_postgresql_comments_included() -> None:
-    """SQLite keeps no comments and few types, so the statements for PostgreSQL are compared as text."""
-    from alembic.config import Config
-    from alembic.runtime.environment import EnvironmentContext
-
-    config = Config()
-    config.set_main_option("script_location", str(resource_folder("migrations")))
-    script = ScriptDirectory.from_config(config)
-    written: list[str] = []
-
-    class Sink:
-        def write(self, text: str) -> None:
-            written.append(text)
-
-        def flush(self) -> None:
-            """Nothing is held back."""
-
-    with EnvironmentContext(config, script, as_sql=True, fn=lambda rev, _: script._upgrade_revs("head", rev)) as own:
-        own.configure(dialect_name="postgresql", output_buffer=Sink(), target_metadata=Table.metadata)
-        with own.begin_transaction():
-            own.run_migrations()
-
-    dialect = postgresql.dialect()
-    expected = []
-    for table, _ in sort_tables_and_constraints(Table.metadata.tables.values()):
-        if table is not None:
-            expected.append(CreateTable(table))
-            expected.extend(CreateIndex(index) for index in table.indexes)
-            expected.extend(SetColumnComment(column) for column in table.columns)
-    assert statements("".join(written)) == statements(";".join(str(d.compile(dialect=dialect)) for d in expected))
-
-
-def test_every_column_and_every_table_is_explained() -> None:
-    columns = [column for table in Table.metadata.tables.values() for column in table.columns]
-    assert [str(column) for column in columns if not (column.comment or "").endswith(".")] == []
-    assert [mapper.class_.__name__ for mapper in Table.registry.mappers if not mapper.class_.__doc__] == []
+# A fresh file
 
 
 def test_a_fresh_file_is_made_ready_in_folders_that_are_made(tmp_path: Path) -> None:
     file = tmp_path / "a" / "b" / "r.db"
     assert Database.open(url(file)).current_revision() == SCHEMA_REVISION
-    assert tables(file) == OURS
+    assert tables(url(file)) == OURS
 
 
 def test_an_empty_file_is_made_ready(tmp_path: Path) -> None:
     (tmp_path / "r.db").touch()
     Database.open(url(tmp_path / "r.db"))
-    assert tables(tmp_path / "r.db") == OURS
+    assert tables(url(tmp_path / "r.db")) == OURS
 
 
 def test_a_file_that_another_process_has_only_begun_is_made_ready(tmp_path: Path) -> None:
@@ -128,154 +97,13 @@ def test_a_file_that_another_process_has_only_begun_is_made_ready(tmp_path: Path
         connection.execute("PRAGMA journal_mode=WAL")
     assert (tmp_path / "r.db").stat().st_size > 0
     Database.open(url(tmp_path / "r.db"))
-    assert tables(tmp_path / "r.db") == OURS
+    assert tables(url(tmp_path / "r.db")) == OURS
 
 
-def test_asking_for_the_revision_makes_no_file(tmp_path: Path) -> None:
-    assert Database(url(tmp_path / "none" / "r.db")).current_revision() is None
+def test_asking_makes_no_file(tmp_path: Path) -> None:
+    database = Database(url(tmp_path / "none" / "r.db"))
+    assert (database.current_revision(), database.differences()) == (None, ("there is no database yet",))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_opening_a_current_database_migrates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Database.open(url(tmp_path / "r.db"))
-    monkeypatch.setattr(Database, "upgrade", lambda _: pytest.fail("migrated without being asked"))
-    Database.open(url(tmp_path / "r.db"))
-
-
-@pytest.mark.parametrize(
-    ("found", "hint"),
-    [("0000", "run 'ual db upgrade'"), ("0002", "upgrade ual-registry"), (None, "run 'ual db upgrade'")],
-)
-def test_another_schema_is_refused_with_what_to_do(tmp_path: Path, found: str | None, hint: str) -> None:
-    database = Database.open(url(tmp_path / "r.db"))
-    with database.engine.begin() as connection:
-        connection.execute(text("DELETE FROM alembic_version"))
-        if found:
-            connection.execute(text("INSERT INTO alembic_version VALUES (:found)"), {"found": found})
-    with pytest.raises(RegistryUnavailableError) as caught:
-        Database.open(url(tmp_path / "r.db"))
-    assert caught.value.message == (
-        f"registry {url(tmp_path / 'r.db')}: schema is at migration {found or 'none'}, expected {SCHEMA_REVISION}"
-    )
-    assert (caught.value.hint, caught.value.exit_code) == (hint, 8)
-
-
-def test_a_newer_schema_is_not_upgraded(tmp_path: Path) -> None:
-    database = Database.open(url(tmp_path / "r.db"))
-    with database.engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
-    with pytest.raises(RegistryUnavailableError) as caught:
-        database.upgrade()
-    assert caught.value.hint == "upgrade ual-registry"
-
-
-def test_a_database_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "r.db") as connection:
-        connection.execute("CREATE TABLE photos (id INTEGER)")
-    with pytest.raises(RegistryUnavailableError, match="schema is at migration none"):
-        Database.open(url(tmp_path / "r.db"))
-    assert tables(tmp_path / "r.db") == {"photos"}
-
-
-def test_data_survives_migrations_up_and_all_is_gone_after_down(home: Path, registry: Registry, files: Files) -> None:
-    """One migration so far: up with data is a no-op, down removes every table, up makes an empty registry."""
-    digest = registry.add(files.make(), name="medical", aliases=["a"]).digest
-    registry.database.upgrade()
-    assert registry.revisions("medical")[0].digest == digest
-
-    migrate(registry.database, command.downgrade, "base")
-    assert tables(home / "registry.db") == {"alembic_version"}
-    assert registry.database.current_revision() is None
-
-    registry.database.upgrade()
-    assert tables(home / "registry.db") == OURS
-    assert Registry.open().list() == ()
-    assert registry.add(files.make(), name="medical").number == 1
-
-
-def test_a_garbage_file_is_told_of_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "r.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(RegistryUnavailableError) as caught:
-        Database.open(url(tmp_path / "r.db"))
-    assert caught.value.message == f"registry {url(tmp_path / 'r.db')}: file is not a database"
-    assert caught.value.hint == "is this a registry's database?"
-
-
-def test_a_url_that_is_none_is_told_of() -> None:
-    with pytest.raises(RegistryUnavailableError) as caught:
-        Database("no url")
-    assert caught.value.message == "database URL 'no url' is not well formed"
-    assert caught.value.hint == "such as sqlite:////home/me/registry.db"
-
-
-def test_a_folder_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError) as caught:
-        Database.open(url(tmp_path / "file" / "r.db"))
-    assert caught.value.message == f"cannot write {tmp_path / 'file' / 'r.db'}: File exists"
-
-
-def test_a_migration_that_does_not_end_is_not_waited_for_forever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_BUSY_TIMEOUT_S", 0.05)
-    with filelock.FileLock(f"{tmp_path / 'r.db'}.lock"), pytest.raises(RegistryUnavailableError) as caught:
-        Database.open(url(tmp_path / "r.db"))
-    assert caught.value.message == f"registry {url(tmp_path / 'r.db')}: another process migrates it"
-
-
-def test_a_database_that_another_process_locks_is_told_of(home: Path, registry: Registry, files: Files) -> None:
-    path = files.make()
-    registry.database.engine.dispose()
-    with sqlite3.connect(home / "registry.db") as other:
-        other.execute("BEGIN IMMEDIATE")
-        for timeout in [0.05]:
-            quick = Registry(Database(str(registry.database.url)), registry.blobs)
-            quick.database.engine = create_engine(registry.database.url, connect_args={"timeout": timeout})
-            module.event.listen(quick.database.engine, "connect", module._prepare_connection)
-            module.event.listen(quick.database.engine, "begin", module._begin_immediate)
-            with pytest.raises(RegistryUnavailableError) as caught:
-                quick.add(path, name="medical")
-        other.rollback()
-    assert caught.value.message == f"registry {registry.database.label}: database is locked"
-    assert caught.value.hint == "check that the database can be reached and written"
-    assert registry.list() == ()
-
-
-def test_a_writer_waits_for_the_one_before_it_and_sees_what_it_did(registry: Registry, files: Files) -> None:
-    """Without taking its lock at once, the second would have read what was there before the first ended."""
-    first, second = files.make(), files.make()
-    with registry.blobs.stage(first) as staged, read(first) as adapter, ThreadPoolExecutor(1) as pool:
-        staged.keep()
-        digest = str(staged.digest)
-        with registry.database.session(writes=True) as session:
-            commands.add_artifact(session, adapter, digest=digest, size_bytes=staged.size_bytes)
-            waiting = pool.submit(registry.add, second, name="medical")
-            time.sleep(0.3)
-            assert commands.add_revision(session, "medical", digest) == (1, True)
-        assert waiting.result(timeout=30).number == 2
-    assert [record.digest for record in registry.revisions("medical")][1] == digest
-
-
-def test_readers_do_not_wait_for_a_writer(home: Path, registry: Registry, files: Files) -> None:
-    registry.add(files.make(), name="medical")
-    with sqlite3.connect(home / "registry.db") as other:
-        other.execute("BEGIN IMMEDIATE")
-        other.execute("DELETE FROM aliases")
-        assert [record.name for record in registry.list()] == ["medical"]
-        other.rollback()
-
-
-def test_an_error_that_comes_from_no_driver_is_translated(registry: Registry) -> None:
-    with pytest.raises(RegistryUnavailableError) as caught, registry.database.session():
-        raise SQLAlchemyError("something else")
-    assert caught.value.message == f"registry {registry.database.label}: something else"
-
-
-def test_passwords_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "create_engine", lambda _: None)  # no driver is needed to say a URL
-    database = Database("postgresql+psycopg://me:secret@host/db")
-    assert (database.label, database.sqlite_file) == ("postgresql+psycopg://me:***@host/db", None)
 
 
 def test_a_database_in_memory_has_no_file_and_is_migrated_as_it_is() -> None:
@@ -286,26 +114,255 @@ def test_a_database_in_memory_has_no_file_and_is_migrated_as_it_is() -> None:
     assert (database.is_fresh(), database.current_revision()) == (False, SCHEMA_REVISION)
 
 
-def test_broken_references_are_refused_by_the_database(registry: Registry) -> None:
-    with registry.database.session() as session:
+# A database that is there already
+
+
+def test_opening_a_current_database_migrates_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Database, "upgrade", lambda _: pytest.fail("migrated without being asked"))
+    Database.open(database_url)
+
+
+def test_an_empty_database_on_a_server_is_not_migrated_without_being_asked(empty_postgresql: str) -> None:
+    with pytest.raises(RegistryUnavailableError) as caught:
+        Database.open(empty_postgresql)
+    label = Database(empty_postgresql).label
+    assert caught.value.message == f"registry {label}: schema is at migration none, expected {SCHEMA_REVISION}"
+    assert (caught.value.hint, caught.value.exit_code) == ("run 'ual db upgrade'", 8)
+    assert tables(empty_postgresql) == set()
+    Database(empty_postgresql).upgrade()
+    assert tables(empty_postgresql) == OURS
+
+
+@pytest.mark.parametrize(
+    ("found", "hint"),
+    [("0000", "run 'ual db upgrade'"), ("9999", "upgrade ual-registry"), (None, "run 'ual db upgrade'")],
+)
+def test_another_schema_is_refused_with_what_to_do(database_url: str, found: str | None, hint: str) -> None:
+    set_revision(database_url, found)
+    with pytest.raises(RegistryUnavailableError) as caught:
+        Database.open(database_url)
+    assert caught.value.message == (
+        f"registry {Database(database_url).label}: schema is at migration {found or 'none'}, expected {SCHEMA_REVISION}"
+    )
+    assert (caught.value.hint, caught.value.exit_code) == (hint, 8)
+
+
+def test_a_newer_schema_is_not_upgraded(database_url: str) -> None:
+    set_revision(database_url, "9999")
+    with pytest.raises(RegistryUnavailableError) as caught:
+        Database(database_url).upgrade()
+    assert caught.value.hint == "upgrade ual-registry"
+    assert Database(database_url).current_revision() == "9999"
+
+
+def test_a_database_of_somebody_else_is_left_alone(empty_url: str) -> None:
+    other = Database(empty_url)
+    with other.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE photos (id INTEGER)"))
+    with pytest.raises(RegistryUnavailableError, match="schema is at migration none"):
+        Database.open(empty_url)
+    assert tables(empty_url) == {"photos"}
+
+
+# Upgrading
+
+
+def test_upgraders_in_four_processes_wait_for_one_another(empty_url: str, home: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ual_registry", "db", "upgrade"],
+            cwd=ROOT,
+            env={**kept, "UAL_DATABASE_URL": empty_url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=300) for process in processes]
+    label = Database(empty_url).label
+    assert said == [(f"{label}: migration {SCHEMA_REVISION} (current)\n", "")] * 4
+    assert [process.returncode for process in processes] == [0] * 4
+    assert Database(empty_url).differences() == ()
+
+
+UPGRADE = """
+import sys
+import time
+from ual_registry.registry import schema
+from ual_registry.registry.session import Database
+migrate = schema.migrate
+schema.migrate = lambda connection: (print("begun", flush=True), migrate(connection), print("made", flush=True))
+Database(sys.argv[1]).upgrade()
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.05, 0.1, 0.2, 0.4])
+def test_an_upgrader_that_is_killed_leaves_everything_or_nothing(empty_url: str, pause_s: float) -> None:
+    process = subprocess.Popen([sys.executable, "-c", UPGRADE, empty_url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(pause_s)
+    process.kill()
+    said = process.communicate()[0].split()
+    found = Database(empty_url).current_revision()
+    assert (found, tables(empty_url)) in [(None, set()), (SCHEMA_REVISION, OURS)]
+    assert found == SCHEMA_REVISION or "done" not in said
+    Database(empty_url).upgrade()
+    assert Database(empty_url).differences() == ()
+
+
+@contextlib.contextmanager
+def another_upgrader(database_url: str) -> Iterator[None]:
+    """Hold the lock that an upgrader holds."""
+    database = Database(database_url)
+    if database.sqlite_file is not None:
+        with filelock.FileLock(f"{database.sqlite_file}.lock"):
+            yield
+        return
+    with psycopg.connect(**parameters(database_url)) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [schema._UPGRADE_LOCK])
+        yield
+
+
+def test_an_upgrade_that_does_not_end_is_not_waited_for_forever(
+    empty_url: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_UPGRADE_TIMEOUT_S", 0.05)
+    database = Database(empty_url)
+    with another_upgrader(empty_url), pytest.raises(RegistryUnavailableError) as caught:
+        database.upgrade()
+    said = {
+        "sqlite": ("another process migrates it", "try again when it has ended"),
+        "postgresql": (
+            "canceling statement due to lock timeout",
+            "another process holds what is needed for long; try again when it has ended",
+        ),
+    }
+    assert (caught.value.message, caught.value.hint) == (
+        f"registry {database.label}: {said[engine][0]}",
+        said[engine][1],
+    )
+    database.upgrade()
+    assert database.current_revision() == SCHEMA_REVISION
+
+
+def test_a_failed_migration_leaves_the_database_as_it_was(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate = schema.migrate
+
+    def fail_late(connection: Any) -> None:
+        migrate(connection)
+        connection.execute(text("SELECT * FROM nowhere"))
+
+    monkeypatch.setattr(schema, "migrate", fail_late)
+    with pytest.raises(RegistryUnavailableError, match="nowhere"):
+        Database(empty_url).upgrade()
+    assert tables(empty_url) == set()
+
+
+def test_a_folder_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError) as caught:
+        Database.open(url(tmp_path / "file" / "r.db"))
+    assert caught.value.message == f"cannot write {tmp_path / 'file' / 'r.db'}: File exists"
+
+
+# Sessions
+
+
+def test_what_a_session_wrote_is_kept_when_its_block_ends_well_and_only_then(database: Database) -> None:
+    with database.session(writes=True) as session:
+        session.add(adapter("kept"))
+    undo = database.session(writes=True)
+    undo.__enter__().execute(insert(AdapterRow).values(name="lost", newest=0, created_at=NOW))
+    assert undo.__exit__(KeyError, KeyError(), None) is False
+    with database.session() as session:
+        assert session.scalars(select(AdapterRow.name)).all() == ["kept"]
+
+
+def test_writers_in_many_threads_lose_nothing(database: Database) -> None:
+    """More threads than connections: each waits for its turn and reads what the one before it wrote."""
+    with database.session(writes=True) as session:
+        session.add(adapter("shared"))
+
+    def count(_: int) -> list[int]:
+        found = []
+        for _ in range(5):
+            with database.session(writes=True) as session:
+                step = update(AdapterRow).values(newest=AdapterRow.newest + 1).returning(AdapterRow.newest)
+                found.append(session.scalars(step).one())
+        return found
+
+    with ThreadPoolExecutor(20) as pool:
+        numbers = [number for own in pool.map(count, range(20)) for number in own]
+    assert sorted(numbers) == list(range(1, 101))
+
+
+def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
+    with database.session(writes=True) as session:
+        session.add(adapter("medical"))
+    with database.session(writes=True) as writer:
+        writer.execute(delete(AdapterRow))
+        with database.session() as reader:
+            assert reader.scalars(select(AdapterRow.name)).all() == ["medical"]
+    with database.session() as reader:
+        assert reader.scalars(select(AdapterRow.name)).all() == []
+
+
+def test_broken_references_are_refused(database: Database) -> None:
+    with (
+        pytest.raises(RegistryUnavailableError, match=r"(?i)foreign key constraint") as caught,
+        database.session(writes=True) as session,
+    ):
+        session.add(AliasRow(adapter_id=1, name="a", revision_id=1, is_protected=False, moved_at=NOW))
+    assert isinstance(caught.value.__cause__, IntegrityError)
+
+
+def test_names_are_unique(database: Database) -> None:
+    with database.session(writes=True) as session:
+        session.add(adapter("medical"))
+    with pytest.raises(RegistryUnavailableError) as caught, database.session(writes=True) as session:
+        session.add(adapter("medical"))
+    assert isinstance(caught.value.__cause__, IntegrityError)
+
+
+def test_an_error_that_comes_from_no_driver_is_translated(database: Database) -> None:
+    with pytest.raises(RegistryUnavailableError) as caught, database.session():
+        raise SQLAlchemyError("something else")
+    assert caught.value.message == f"registry {database.label}: something else"
+
+
+def test_text_in_every_script_comes_back(database: Database) -> None:
+    said = {"text": "Ünïcode 漢字 עברית 😀 a\u0301", "list": [1, 2.5, None, True]}
+    with database.session(writes=True) as session:
+        session.add(AuditRow(at=NOW, actor=said["text"], action="add", adapter_name="", digest=None, detail=said))
+    with database.session() as session:
+        row = session.scalars(select(AuditRow)).one()
+    assert (row.actor, row.detail) == (said["text"], said)
+
+
+def test_sqlite_keeps_what_was_committed_and_lets_readers_in(tmp_path: Path) -> None:
+    with Database.open(url(tmp_path / "r.db")).session() as session:
         assert session.scalar(text("PRAGMA foreign_keys")) == 1
         assert session.scalar(text("PRAGMA journal_mode")) == "wal"
         assert session.scalar(text("PRAGMA synchronous")) == 2
-    with (
-        pytest.raises(RegistryUnavailableError, match="FOREIGN KEY constraint failed"),
-        registry.database.session(writes=True) as session,
-    ):
-        session.add(AliasRow(adapter_id=1, name="a", revision_id=1))
 
 
-def test_numbers_and_digests_are_unique_in_an_adapter(registry: Registry, files: Files) -> None:
-    registry.add(files.make(), name="medical")
-    with registry.database.session() as session:
-        known = session.scalars(select(RevisionRow)).one()
-        uniques = {
-            tuple(item["column_names"]) for item in inspect(session.connection()).get_unique_constraints("revisions")
-        }
-    assert uniques == {("adapter_id", "number"), ("adapter_id", "digest")}
-    with pytest.raises(RegistryUnavailableError) as caught, registry.database.session(writes=True) as session:
-        session.add(AdapterRow(name="medical", created_at=known.created_at))
-    assert isinstance(caught.value.__cause__, IntegrityError)
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, ("ual", "30s", "UTC")),
+        ({"application_name": "mine", "options": "-c timezone=CET"}, ("mine", "0", "CET")),
+    ],
+)
+def test_what_a_url_says_of_its_connections_counts(
+    empty_postgresql: str, query: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    given = Database(empty_postgresql).url.update_query_dict(query)
+    database = Database(given.render_as_string(hide_password=False))
+    with database.session() as session:
+        names = ("application_name", "lock_timeout", "timezone")
+        assert tuple(session.scalar(text(f"SHOW {name}")) for name in names) == expected
+    database.engine.dispose()
