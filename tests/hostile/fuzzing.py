@@ -27,7 +27,8 @@ from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.validate import validate_file
 from ual_registry.digest import Digest
 from ual_registry.errors import FormatError, QueryError, UALError
-from ual_registry.registry.query import FIELDS, parse_query
+from ual_registry.registry.fields import FIELDS, ORDERS
+from ual_registry.registry.query import parse_query
 
 __all__ = ["Campaign", "mutate_file", "mutate_query", "peak_bytes", "reference_reader", "run_files", "run_queries"]
 
@@ -194,6 +195,23 @@ _TOKENS = (
         "_",
         "'",
         ";",
+    ),
+    *(
+        ":",
+        "*",
+        ",",
+        "..",
+        "-",
+        "AND",
+        "order:",
+        "eval.",
+        "=",
+        "1.5GiB",
+        "2026-01-01",
+        "sha256:ab",
+        "a@3",
+        "true",
+        *ORDERS,
     ),
     *("16", "-1", "99999999999", "mlp_gate", "llama", "((((", "NOT NOT", '"a b"', "1e3", "\U0001f600"),
 )

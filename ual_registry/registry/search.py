@@ -1,80 +1,113 @@
-"""From the tree of a query to SQL conditions: one small function per kind of field, bound values only."""
+"""From the tree of a query to SQL, for one database; what a field means stands in ``sources``."""
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
-from sqlalchemy import ColumnElement, and_, exists, false, func, not_, or_, true
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import ColumnElement, and_, column, exists, false, func, literal, literal_column, or_, table, true
 
-from ual_registry.registry.query import All, Any_, Comparison, Node, Not
-from ual_registry.registry.tables import AdapterRow, ArtifactRow, BaseModelRow, EntryRow
+from ual_registry.registry.conditions import Condition, joined
+from ual_registry.registry.lineage import descendants
+from ual_registry.registry.sources import SOURCES, Source, artifact_source, check_of, source_of
+from ual_registry.registry.tables import ArtifactRow, RevisionRow, RevisionTextRow
+from ual_registry.registry.tree import All, Any_, Node, Not, Term, Words
 
-__all__ = ["condition"]
+__all__ = ["Searcher", "terms"]
 
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    ":": operator.eq,
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+_INDEX = table("revision_texts_fts", column("rowid"), column("revision_texts_fts"))
+"""The full-text index of SQLite; its column of the same name is how it is asked."""
 
-
-def condition(node: Node) -> ColumnElement[bool]:
-    """Return the SQL condition of a query, for a select that joins adapter, artifact and base model."""
-    if isinstance(node, Comparison):
-        return _FIELDS[node.field](node)
-    if isinstance(node, Not):
-        return not_(condition(node.part))
-    parts = [condition(part) for part in node.parts]
-    if isinstance(node, Any_):
-        return or_(false(), *parts)
-    assert isinstance(node, All)  # the tree has four kinds of nodes
-    return and_(true(), *parts)
+_WORDS: ColumnElement[Any] = literal_column("revision_texts.words")
+"""The column that PostgreSQL keeps for its index; it makes it from ``body``."""
 
 
-def _text(column: InstrumentedAttribute[Any]) -> Callable[[Comparison], ColumnElement[bool]]:
-    """Compare without regard to case, as far as the database knows it; absent text equals nothing."""
+class Searcher:
+    """Turns trees into conditions for one database.
 
-    def compare(term: Comparison) -> ColumnElement[bool]:
-        """Compare one column with the term's value."""
-        return func.coalesce(func.lower(column) == func.lower(term.value), false())
+    Args:
+        is_sqlite: Whether the database is SQLite's.
+        digests: The digest of every reference that the query names.
+    """
 
-    return compare
+    def __init__(self, *, is_sqlite: bool, digests: Mapping[str, str] | None = None) -> None:
+        self._is_sqlite = is_sqlite
+        self._digests = digests or {}
+
+    def condition(self, node: Node) -> Condition:
+        """Return the condition of a tree; what is unknown does not hold, and its opposite does."""
+        if isinstance(node, (Term, Words)):
+            return self.source(node).condition()
+        if isinstance(node, Not):
+            return self.condition(node.part).is_not(true())
+        if isinstance(node, Any_):
+            return joined(or_, [false(), *map(self.condition, node.parts)])
+        return self._all(node)
+
+    def _all(self, node: All) -> Condition:
+        """Check what is asked about the artifact together, so that it is looked up once."""
+        about: list[Condition] = []
+        others: list[Condition] = []
+        for part in node.parts:
+            if self.is_about_artifact(part):
+                about.append(self.check(part))
+            else:
+                others.append(self.condition(part))
+        together = [_about_artifact(about)] if about else []
+        return joined(and_, [true(), *together, *others])
+
+    def source(self, node: Term | Words) -> Source:
+        """Return where a term looks."""
+        if isinstance(node, Words):
+            return self._words(node)
+        if node.field == "derived-from":
+            return artifact_source(or_(*(self._derived(value) for value in node.values)))
+        return source_of(node.field, node.values)
+
+    def is_about_artifact(self, node: Node) -> TypeGuard[Term]:
+        """Tell whether a term asks about the row of an artifact."""
+        return isinstance(node, Term) and self.source(node).key is ArtifactRow.id
+
+    def check(self, node: Term) -> Condition:
+        """Return what holds of the row that a term asks about, when that row is found already."""
+        known = node.field in SOURCES
+        return check_of(node.field, node.values) if known else self.source(node).unindexed()
+
+    def narrowed(self, source: Source, others: Sequence[Term]) -> Source:
+        """Check other terms about the same row where one is looked up, before its revisions are."""
+        return dataclasses.replace(source, where=joined(and_, [source.where, *map(self.check, others)]))
+
+    def _derived(self, value: Any) -> Condition:
+        return ArtifactRow.digest.in_(descendants(self._digests[value.text]))
+
+    def _words(self, node: Words) -> Source:
+        """Ask the full-text index of the engine; words hold letters and digits alone, so that they cannot be syntax."""
+        if self._is_sqlite:
+            phrase = f'"{" ".join(node.words)}"' + "*" * node.is_prefix
+            found = _INDEX.c.revision_texts_fts.op("MATCH")(phrase)
+            return Source(_INDEX.c.rowid, RevisionRow.id, found, check=_holds_words(node))
+        phrase = " <-> ".join(f"'{word}'" for word in node.words) + ":*" * node.is_prefix
+        found = _WORDS.bool_op("@@")(func.to_tsquery("simple", phrase))
+        return Source(RevisionTextRow.revision_id, RevisionRow.id, found)
 
 
-def _base(term: Comparison) -> ColumnElement[bool]:
-    """A base model is found by its label, the last part of its label, its architecture or its model type."""
-    value = func.lower(term.value)
-    label = func.lower(BaseModelRow.label)
-    last_part = "%/" + re.sub(r"([\\%_])", r"\\\1", str(term.value))
-    return or_(
-        label == value,
-        label.like(func.lower(last_part), escape="\\"),
-        func.lower(BaseModelRow.architecture) == value,
-        func.lower(BaseModelRow.model_type) == value,
-    )
+def _holds_words(node: Words) -> Condition:
+    """Look for words in a text itself: FTS5 takes as long to check one row as to find a hundred in it.
+
+    Words and texts went through the same function, so that between words there is one space or line break.
+    """
+    body = literal(" ") + func.replace(RevisionTextRow.body, "\n", " ") + " "
+    found = func.instr(body, f" {' '.join(node.words)}" + " " * (not node.is_prefix)) > 0
+    return exists().where(RevisionTextRow.revision_id == RevisionRow.id, found).correlate(RevisionRow)
 
 
-def _entry(column: InstrumentedAttribute[Any]) -> Callable[[Comparison], ColumnElement[bool]]:
-    def compare(term: Comparison) -> ColumnElement[bool]:
-        """Look for an entry whose column compares so with the value."""
-        found = _OPERATORS[term.operator](column, term.value)
-        return exists().where(EntryRow.artifact_digest == ArtifactRow.digest, found)
-
-    return compare
+def _about_artifact(conditions: Sequence[Condition]) -> Condition:
+    return exists().where(ArtifactRow.id == RevisionRow.artifact_id, joined(and_, conditions)).correlate(RevisionRow)
 
 
-_FIELDS: dict[str, Callable[[Comparison], ColumnElement[bool]]] = {
-    "base": _base,
-    "role": _entry(EntryRow.role),
-    "rank": _entry(EntryRow.rank),
-    "domain": _text(ArtifactRow.domain),
-    "name": _text(AdapterRow.name),
-    "method": _text(ArtifactRow.method),
-    "license": _text(ArtifactRow.license),
-}
+def terms(node: Node) -> tuple[Node, ...]:
+    """Return the parts of a tree that must all hold, each for itself."""
+    if isinstance(node, All):
+        return tuple(term for part in node.parts for term in terms(part))
+    return (node,)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from tests.unit.registry.conftest import Files
-from ual_registry.errors import RegistryNotFoundError
-from ual_registry.registry.records import LineageEdge, LineageGraph, LineageNode
+from ual_registry.errors import RegistryNotFoundError, UALError
 from ual_registry.registry.registry import Registry
+from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
 
 UNKNOWN = "sha256:" + "ab" * 32
 
@@ -44,6 +46,7 @@ class Family:
                 digest=self.digests[name],
                 names=() if name == "unknown" else (f"{name}@1",),
                 base=None if name == "unknown" else "tiny",
+                state="unknown" if name == "unknown" else "present",
             )
             for name in members
         }
@@ -108,18 +111,62 @@ def test_an_artifact_has_every_name_it_is_kept_under(registry: Registry, files: 
     assert registry.lineage(digest).nodes[digest].names == ("a@2", "z@1")
 
 
-def test_an_artifact_that_names_itself_or_a_circle_ends(registry: Registry, files: Files) -> None:
-    """A digest cannot be known before the file is made, but rows can be written by other hands."""
+def write_edges(registry: Registry, *edges: tuple[str, str]) -> None:
     from ual_registry.registry.tables import LineageRow
 
-    one = registry.add(files.make(), name="one").digest
-    two = registry.add(files.make(), name="two").digest
     with registry.database.session(writes=True) as session:
-        for child, parent in ((one, one), (one, two), (two, one)):
+        for child, parent in edges:
             session.add(LineageRow(child_digest=child, parent_digest=parent, relation="projected_from"))
-    found = registry.lineage("one")
-    assert {(edge.child, edge.parent) for edge in found.edges} == {(one, one), (one, two), (two, one)}
-    assert set(found.nodes) == {one, two}
+
+
+def test_no_row_says_that_an_artifact_was_made_from_itself(registry: Registry, files: Files) -> None:
+    one = registry.add(files.make(), name="one").digest
+    with pytest.raises(UALError, match="not_itself"):
+        write_edges(registry, (one, one))
+
+
+@pytest.mark.parametrize("depth", [None, 0, 1, 2, 3, 50])
+def test_a_circle_that_other_hands_wrote_ends(registry: Registry, files: Files, depth: int | None) -> None:
+    """A digest cannot be known before the file is made, but rows can be written by other hands."""
+    one, two, three = (registry.add(files.make(), name=name).digest for name in ("one", "two", "three"))
+    write_edges(registry, (one, two), (two, three), (three, one))
+    found = registry.lineage("one", depth=depth)
+    around = {(one, two), (two, three), (three, one)}
+    expected = {0: set(), 1: {(one, two), (three, one)}}.get(depth if depth is not None else 9, around)
+    assert {(edge.child, edge.parent) for edge in found.edges} == expected
+    assert set(found.nodes) == {one} | {digest for edge in expected for digest in edge}
+    assert [record.name for record in registry.search("derived-from:one")] == ["one", "three", "two"]
+
+
+def test_generations_and_relations_bound_a_lineage(family: Family) -> None:
+    assert family.registry.lineage("three", down=False, depth=1) == family.graph(
+        "three",
+        {"three", "two", "other"},
+        {family.edge("three", "projected_from", "two"), family.edge("three", "merged_from", "other")},
+    )
+    assert family.registry.lineage("one", up=False, relations=["projected_from"]) == family.graph(
+        "one",
+        {"one", "two", "three"},
+        {family.edge("two", "projected_from", "one"), family.edge("three", "projected_from", "two")},
+    )
+
+
+def test_a_deleted_artifact_and_a_parent_that_never_was_here_have_a_lineage(family: Family) -> None:
+    from sqlalchemy import update
+
+    from ual_registry.registry.tables import ArtifactRow
+
+    two, now = family.digests["two"], datetime.datetime.now(datetime.UTC)
+    with family.registry.database.session(writes=True) as session:
+        session.execute(update(ArtifactRow).where(ArtifactRow.digest == two).values(deleted_at=now))
+    found = family.registry.lineage(two, up=False)
+    assert found.nodes[two] == LineageNode(digest=two, names=("two@1",), base="tiny", state="deleted")
+    assert [edge.child for edge in found.edges] == [family.digests["three"]]
+    below = family.registry.lineage(UNKNOWN, depth=1)
+    assert below.nodes[UNKNOWN] == LineageNode(digest=UNKNOWN, state="unknown")
+    assert [edge.child for edge in below.edges] == [family.digests["one"]]
+    with pytest.raises(RegistryNotFoundError, match=f"sha256:{'0' * 64}: no such artifact in this registry"):
+        family.registry.lineage("sha256:" + "0" * 64)
 
 
 def test_a_long_chain_is_followed(registry: Registry, files: Files) -> None:
@@ -132,11 +179,11 @@ def test_a_long_chain_is_followed(registry: Registry, files: Files) -> None:
 
 def test_edges_of_one_digest_are_told_apart(family: Family) -> None:
     graph = family.registry.lineage("three", down=False)
-    assert set(graph.parents(family.digests["three"])) == {
+    assert set(graph.parents()[family.digests["three"]]) == {
         family.edge("three", "projected_from", "two"),
         family.edge("three", "merged_from", "other"),
     }
-    assert set(graph.children(family.digests["one"])) == {
+    assert set(graph.children()[family.digests["one"]]) == {
         family.edge("two", "projected_from", "one"),
         family.edge("other", "converted_from", "one"),
     }

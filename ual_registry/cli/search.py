@@ -1,0 +1,103 @@
+"""The commands that look for adapters: list and search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from ual_registry.cli.output import Output, common_options, size_text, table
+from ual_registry.registry.details import MAX_PAGE
+from ual_registry.registry.fields import FIELDS, ORDERS
+from ual_registry.registry.registry import DEFAULT_LIMIT
+from ual_registry.registry.views import Page, RevisionRecord
+from ual_registry.workflows import store
+
+__all__ = ["list_command", "search_command"]
+
+
+def _page_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--limit`` and ``--after``."""
+    limit = click.option(
+        "--limit", type=click.IntRange(1, MAX_PAGE), default=DEFAULT_LIMIT, show_default=True, help="Rows of a page."
+    )
+    after = click.option("--after", metavar="CURSOR", help="Go on behind the page that named CURSOR.")
+    return limit(after(command))
+
+
+@click.command("list")
+@click.option("--owner", help="Only the adapters of OWNER.")
+@click.option(
+    "--order",
+    default="name",
+    show_default=True,
+    metavar="FIELD",
+    help=f"One of {', '.join(ORDERS)}; -FIELD turns it round.",
+)
+@_page_options
+@common_options
+def list_command(owner: str | None, order: str, limit: int, after: str | None, output: Output) -> None:
+    """List adapters, each with its newest revision.
+
+    Revisions that 'ual yank' hid are left out.
+    """
+    found = store.list_adapters(owner=owner, order=order, limit=limit, after=after)
+    if not found.items and after is None:
+        whose = "no adapter has this owner" if owner else "nothing to list"
+        output.note(f"{whose}; 'ual add FILE.air --name NAME' adds to it")
+    _say_next(found, output)
+    document = {"adapters": found.items, "next": found.next}
+    output.result(document, lambda: _revisions_text([record.newest for record in found]))
+
+
+def _fields_help() -> str:
+    width = max(len(name) for name in FIELDS)
+    return "\n".join(f"  {name:{width}}  {field.help}" for name, field in FIELDS.items())
+
+
+@click.command(
+    "search",
+    epilog="\b\nExamples:\n"
+    '  ual search "base:llama rank>=16 role:mlp_gate"\n'
+    '  ual search "(domain:medical,legal OR triage) NOT method:svd order:-created"\n'
+    f"\n\b\nFields:\n{_fields_help()}\n\nOrders: {', '.join(ORDERS)}.",
+)
+@click.argument("query", nargs=-1)
+@_page_options
+@common_options
+def search_command(query: tuple[str, ...], limit: int, after: str | None, output: Output) -> None:
+    """Find revisions by what they touch and what they fit; without QUERY all of them.
+
+    The terms of QUERY must all hold; OR, NOT and parentheses join them otherwise. Bare words and "quoted phrases" are
+    looked for in names, owners, titles, descriptions, domains and tags. Texts may end in '*', take several values
+    (domain:medical,legal), numbers and times a range (rank:8..32). order:FIELD and order:-FIELD sort.
+    """
+    found = store.search(" ".join(query), limit=limit, after=after)
+    if not found.items:
+        output.note("nothing found")
+    _say_next(found, output)
+    output.result({"hits": found.items, "next": found.next}, lambda: _revisions_text(found.items))
+
+
+def _say_next(found: Page[Any], output: Output) -> None:
+    if found.next is not None:
+        output.note(f"there are more than {len(found)}; the next page: --after {found.next}")
+
+
+def _revisions_text(records: Sequence[RevisionRecord]) -> str:
+    rows = [
+        [
+            f"{record.name}@{record.number}" + " (yanked)" * (record.yank_reason is not None),
+            ", ".join(record.aliases),
+            f"{record.base} ({record.architecture})" if record.base is not None else "",
+            record.method,
+            "/".join(str(rank) for rank in record.ranks),
+            f"{len(record.roles)}",
+            record.domain or "",
+            size_text(record.size_bytes),
+            record.digest[:19],
+        ]
+        for record in records
+    ]
+    return table(rows, ["adapter", "aliases", "base", "method", "rank", "roles", "domain", "size", "digest"])

@@ -1,0 +1,137 @@
+"""How a column is compared with the values of a query, the same on both engines; every value is bound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Table, and_, func, or_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.visitors import ExternallyTraversible, InternalTraversal, replacement_traverse
+
+from ual_registry.registry.values import Span
+
+__all__ = ["FOLDED", "Condition", "Values", "escaped", "joined", "lies", "lies_in", "matches", "unindexed"]
+
+_LAST_CHARACTER = 0x10FFFF
+
+_GROUP = 25
+"""So many conditions are joined on one level."""
+
+Condition = ColumnElement[bool]
+Values = tuple[Any, ...]
+
+
+class _Unindexed(ColumnElement[Any]):
+    """A column by whose value nothing is looked up."""
+
+    inherit_cache = True
+    _traverse_internals = [("column", InternalTraversal.dp_clauseelement)]  # noqa: RUF012  # as SQLAlchemy reads it
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        self.column = column
+        self.type = column.type
+
+
+@compiles(_Unindexed)
+def _compile(element: _Unindexed, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.column, **options))
+
+
+@compiles(_Unindexed, "sqlite")
+def _compile_sqlite(element: _Unindexed, compiler: Any, **options: Any) -> str:
+    return f"+{compiler.process(element.column, **options)}"
+
+
+class _Group(ColumnElement[bool]):
+    """A condition in parentheses, which SQLAlchemy would take away."""
+
+    inherit_cache = True
+    _traverse_internals = [("inner", InternalTraversal.dp_clauseelement)]  # noqa: RUF012  # as SQLAlchemy reads it
+
+    def __init__(self, inner: ColumnElement[bool]) -> None:
+        self.inner = inner
+        self.type = inner.type
+
+
+@compiles(_Group)
+def _compile_group(element: _Group, compiler: Any, **options: Any) -> str:
+    return f"({compiler.process(element.inner, **options)})"
+
+
+def joined(join: Callable[..., Condition], parts: Sequence[Condition]) -> Condition:
+    """Join conditions in groups: SQLite counts each word ``AND`` as a level, and takes 1,000."""
+    while len(parts) > _GROUP:
+        parts = [_Group(join(*parts[at : at + _GROUP])) for at in range(0, len(parts), _GROUP)]
+    return join(*parts)
+
+
+def unindexed(where: Condition, owner: Table) -> Condition:
+    """Keep SQLite from looking up by what is to be checked; it may believe that this were rarer than one row.
+
+    Args:
+        where: What is to be checked.
+        owner: The table whose row is found already.
+    """
+
+    def plain(element: ExternallyTraversible, **_: Any) -> ExternallyTraversible | None:
+        if isinstance(element, Column) and element.table is owner:
+            return _Unindexed(element)
+        return None
+
+    found: Condition = replacement_traverse(where, {}, plain)
+    return found
+
+
+def matches(found: Any, values: Values, *, fold: bool) -> Condition:
+    """Compare a text with several, of which one must be equal to it or its beginning."""
+    texts = [value.text.translate(FOLDED) if fold else value.text for value in values]
+    compared = func.lower(found) if fold else found
+    exact = [text for text, value in zip(texts, values, strict=True) if not value.is_prefix]
+    prefixes = [text for text, value in zip(texts, values, strict=True) if value.is_prefix]
+    parts = [compared.in_(exact)] if len(exact) > 1 else [compared == text for text in exact]
+    return or_(*parts, *(_begins(compared, text) for text in prefixes))
+
+
+FOLDED = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+"""What both engines do by ``lower``: SQLite knows no other letters, nor PostgreSQL in the collation C."""
+
+
+def _begins(found: Any, prefix: str) -> Condition:
+    """Compare by order, which an index knows; the order is that of code points on both engines."""
+    after = _after(prefix)
+    return found >= prefix if after is None else and_(found >= prefix, found < after)
+
+
+def _after(prefix: str) -> str | None:
+    """Return the first text behind all that begin so; none where there is no such text.
+
+    >>> _after("med"), _after("")
+    ('mee', None)
+    """
+    stem = prefix.rstrip(chr(_LAST_CHARACTER))
+    if not stem:
+        return None
+    following = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)  # between them there are no characters
+
+
+def lies(found: Any, span: Span) -> Condition:
+    """Compare a number with the ends of a span."""
+    parts = []
+    if span.low is not None:
+        parts.append(found >= span.low if span.includes_low else found > span.low)
+    if span.high is not None:
+        parts.append(found <= span.high if span.includes_high else found < span.high)
+    return and_(*parts)
+
+
+def lies_in(found: Any, values: Values) -> Condition:
+    """Compare a number with several spans, of which one must hold it."""
+    return or_(*(lies(found, span) for span in values))
+
+
+def escaped(text: str) -> str:
+    """Take their meaning from the signs of LIKE."""
+    return re.sub(r"([\\%_])", r"\\\1", text)

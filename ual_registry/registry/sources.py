@@ -1,0 +1,238 @@
+"""Where the terms of a query look: one small function per field.
+
+A condition is said of ``RevisionRow`` alone. Where a term asks about another table, that table is asked by a subquery,
+so that no revision is found twice, and no database can begin elsewhere than the plan says.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, exists, func, literal_column, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from ual_registry.registry.conditions import FOLDED, Condition, Values, escaped, lies, lies_in, matches, unindexed
+from ual_registry.registry.tables import (
+    AdapterRow,
+    AliasRow,
+    ArtifactRow,
+    BaseModelRow,
+    EntryRow,
+    EvaluationRow,
+    RevisionRow,
+    RoleRow,
+    TagRow,
+)
+from ual_registry.registry.values import Pair, Span, Text
+
+__all__ = ["SOURCES", "Source", "artifact_source", "check_of", "source_of"]
+
+_OWN_ARM = "adapter"
+"""Measurements of a base model or a control, taken to compare with, are none of the adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one term looks.
+
+    Attributes:
+        key: The column that names a revision, artifact or adapter.
+        link: The column of ``RevisionRow`` that it is equal to.
+        where: What holds there.
+        check: What holds for a revision that is found already, where that is cheaper to say otherwise.
+        counted: What is counted instead of ``where``: something wider that an index alone can answer.
+    """
+
+    key: Any
+    link: Any
+    where: Condition
+    check: Condition | None = None
+    counted: Condition | None = None
+
+    def keys(self) -> Select[Any]:
+        """Return what is found, as a select."""
+        return select(self.key).where(self.where).correlate(None)
+
+    def counted_rows(self) -> Select[Any]:
+        """Return what is counted, as a select that reads indexes alone: at least as much as is found."""
+        where = self.where if self.counted is None else self.counted
+        return select(literal_column("1")).select_from(self.key.table).where(where).correlate(None)
+
+    def condition(self) -> Condition:
+        """Return the condition to check a revision by, which is found already."""
+        if self.check is not None:
+            return self.check
+        where = self.unindexed()
+        return (
+            where
+            if self.key.table is RevisionRow.__table__
+            else exists().where(self.key == self.link, where).correlate(RevisionRow)
+        )
+
+    def unindexed(self) -> Condition:
+        """Return the condition of the row itself, when it is found already."""
+        return unindexed(self.where, self.key.table)
+
+
+def artifact_source(where: Condition) -> Source:
+    """Return where a term about artifacts looks."""
+    return Source(ArtifactRow.id, RevisionRow.artifact_id, where)
+
+
+def _text(found: InstrumentedAttribute[Any]) -> Callable[[Values], Source]:
+    return lambda values: artifact_source(matches(found, values, fold=True))
+
+
+def _number(found: InstrumentedAttribute[Any]) -> Callable[[Values], Source]:
+    return lambda values: artifact_source(lies_in(found, values))
+
+
+def _name(values: Values) -> Source:
+    """Look adapters up by name, so that their revisions are found in the order of names."""
+    check = matches(RevisionRow.adapter_name, values, fold=True)
+    return Source(AdapterRow.name, RevisionRow.adapter_name, matches(AdapterRow.name, values, fold=True), check=check)
+
+
+def _owner(values: Values) -> Source:
+    return Source(AdapterRow.name, RevisionRow.adapter_name, matches(AdapterRow.owner, values, fold=True))
+
+
+def _role(values: Values) -> Source:
+    return Source(RoleRow.artifact_id, RevisionRow.artifact_id, matches(RoleRow.role, values, fold=False))
+
+
+def _rank(values: Values) -> Source:
+    return artifact_source(or_(*map(_has_rank, values)))
+
+
+def _has_rank(span: Span) -> Condition:
+    """Compare the extremes; only where both ends of the span lie between them, the ranks between are looked at."""
+    above = Span(low=span.low, includes_low=span.includes_low)
+    below = Span(high=span.high, includes_high=span.includes_high)
+    parts = [lies(ArtifactRow.rank_max, above)] if span.low is not None else []
+    parts += [lies(ArtifactRow.rank_min, below)] if span.high is not None else []
+    if len(parts) > 1:
+        between = exists().where(RoleRow.artifact_id == ArtifactRow.id, lies(RoleRow.rank, span))
+        parts.append(or_(lies(ArtifactRow.rank_min, above), lies(ArtifactRow.rank_max, below), between))
+    return and_(*parts)
+
+
+def _layers(values: Values) -> Source:
+    return Source(RoleRow.artifact_id, RevisionRow.artifact_id, or_(*map(_reaches, values)))
+
+
+def _reaches(span: Span) -> Condition:
+    """Compare the blocks of a role in short; only where both ends are given, an entry between them is looked for."""
+    parts = []
+    if span.low is not None:
+        parts.append(lies(RoleRow.layer_max, Span(low=span.low, includes_low=span.includes_low)))
+    if span.high is not None:
+        parts.append(lies(RoleRow.layer_min, Span(high=span.high, includes_high=span.includes_high)))
+    if len(parts) > 1:
+        parts.append(exists().where(EntryRow.artifact_id == RoleRow.artifact_id, lies(EntryRow.layer, span)))
+    return and_(*parts)
+
+
+def _base(values: Values) -> Source:
+    columns = (BaseModelRow.label, BaseModelRow.architecture, BaseModelRow.model_type)
+    found = or_(*(matches(found, values, fold=True) for found in columns), *map(_is_behind_slash, values))
+    return artifact_source(ArtifactRow.base_model_id.in_(select(BaseModelRow.id).where(found)))
+
+
+def _is_behind_slash(value: Text) -> Condition:
+    """Compare what stands behind a ``/`` of a label, as Hub ids have it: ``org/model``."""
+    text = escaped(value.text.translate(FOLDED))
+    return func.lower(BaseModelRow.label).like(f"%/{text}" + "%" * value.is_prefix, escape="\\")
+
+
+def _architecture(values: Values) -> Source:
+    found = matches(BaseModelRow.architecture, values, fold=True)
+    return artifact_source(ArtifactRow.base_model_id.in_(select(BaseModelRow.id).where(found)))
+
+
+def _metric(values: Values) -> Source:
+    found = or_(*(_measured(pair) for pair in values))
+    is_own = or_(EvaluationRow.arm == _OWN_ARM, EvaluationRow.arm.is_(None))
+    return Source(EvaluationRow.artifact_id, RevisionRow.artifact_id, and_(found, is_own), counted=found)
+
+
+def _measured(pair: Pair) -> Condition:
+    named = EvaluationRow.metric == pair.key
+    return and_(named, lies(EvaluationRow.value, pair.value)) if isinstance(pair.value, Span) else named
+
+
+def _tag(values: Values) -> Source:
+    return Source(TagRow.revision_id, RevisionRow.id, or_(*(_tagged(pair) for pair in values)))
+
+
+def _tagged(pair: Pair) -> Condition:
+    named = TagRow.key == pair.key
+    return and_(named, matches(TagRow.value, (pair.value,), fold=False)) if isinstance(pair.value, Text) else named
+
+
+def _alias(values: Values) -> Source:
+    return Source(AliasRow.revision_id, RevisionRow.id, matches(AliasRow.name, values, fold=False))
+
+
+def _created(values: Values) -> Source:
+    return Source(RevisionRow.id, RevisionRow.id, lies_in(RevisionRow.created_at, values))
+
+
+def _yanked(values: Values) -> Source:
+    asked = {word == "true" for word in ("true", "false") for value in values if _holds(value, word)}
+    is_yanked = RevisionRow.yanked_at.is_not(None)
+    parts = [is_yanked if wanted else ~is_yanked for wanted in sorted(asked)]
+    return Source(RevisionRow.id, RevisionRow.id, or_(*parts))
+
+
+def _holds(value: Text, word: str) -> bool:
+    return word.startswith(value.text) if value.is_prefix else word == value.text
+
+
+def _kind(values: Values) -> Source:
+    return artifact_source(matches(ArtifactRow.kind, values, fold=False))
+
+
+def _digest(values: Values) -> Source:
+    return artifact_source(matches(ArtifactRow.digest, values, fold=False))
+
+
+SOURCES: dict[str, Callable[[Values], Source]] = {
+    "name": _name,
+    "owner": _owner,
+    "title": _text(ArtifactRow.title),
+    "base": _base,
+    "architecture": _architecture,
+    "method": _text(ArtifactRow.method),
+    "domain": _text(ArtifactRow.domain),
+    "license": _text(ArtifactRow.license),
+    "kind": _kind,
+    "role": _role,
+    "rank": _rank,
+    "layers": _layers,
+    "params": _number(ArtifactRow.parameter_count),
+    "size": _number(ArtifactRow.size_bytes),
+    "recovered": _number(ArtifactRow.recovered_gain),
+    "metric": _metric,
+    "created": _created,
+    "tag": _tag,
+    "alias": _alias,
+    "digest": _digest,
+    "yanked": _yanked,
+}
+"""Every field but that of descendants, which needs to know their ancestor."""
+
+
+@functools.lru_cache(maxsize=2048)
+def source_of(field: str, values: Values) -> Source:
+    """Return where a term looks; to make the expressions takes longer than to compare a row by them."""
+    return SOURCES[field](values)
+
+
+@functools.lru_cache(maxsize=2048)
+def check_of(field: str, values: Values) -> Condition:
+    """Return what holds of the row that a term asks about, when that row is found already."""
+    return source_of(field, values).unindexed()
