@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import Manifest
-from ual_registry.air.validate import inspect_file, scan_problems
+from ual_registry.air.problem import Problem
+from ual_registry.air.validate import Inspection, inspect_file, scan_problems
 from ual_registry.errors import FormatError, RuleError
 
-__all__ = ["read", "verify"]
+__all__ = ["open_legal", "read", "refuse_first", "verify"]
+
+
+def open_legal(path: str | Path) -> Inspection:
+    """Open an AIR file of any kind and check its header in full; the tensors stay on the disk.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What was found, with a manifest and without faults; close its ``source``.
+
+    Raises:
+        FormatError: The file is not legal AIR; the message names the first fault and how many more there are.
+        StorageError: The file cannot be read.
+    """
+    found = inspect_file(Path(path))
+    if found.errors or found.manifest is None:
+        found.source.close()
+    refuse_first(found.errors, path)
+    return found
 
 
 def read(path: str | Path) -> Adapter:
@@ -25,15 +47,11 @@ def read(path: str | Path) -> Adapter:
         FormatError: The file is not legal AIR; the message names the first fault and how many more there are.
         StorageError: The file cannot be read.
     """
-    found = inspect_file(Path(path))
-    if found.errors or found.manifest is None:
-        found.source.close()
-        raise _first(found.errors[0].to_error(), str(path), len(found.errors) - 1)
+    found = open_legal(path)
     if not isinstance(found.manifest, Manifest):
         found.source.close()
-        raise RuleError(
-            f"{path}: is a {found.manifest.kind}, expected an adapter", code="kind", context={"path": str(path)}
-        )
+        kind = found.manifest.kind if found.manifest else "file without a manifest"
+        raise RuleError(f"{path}: is a {kind}, expected an adapter", code="kind", context={"path": str(path)})
     return Adapter(found.manifest, found.tensors())
 
 
@@ -50,6 +68,16 @@ def verify(adapter: Adapter, *, check_finite: bool = True) -> None:
     problems = scan_problems(adapter.manifest, dict(adapter.tensors), check_finite=check_finite)
     if problems:
         raise problems[0].to_error()
+
+
+def refuse_first(problems: Sequence[Problem], path: str | Path) -> None:
+    """Raise the first of the faults of a file, if there is one.
+
+    Raises:
+        FormatError: There is one; the message names it and how many more there are.
+    """
+    if problems:
+        raise _first(problems[0].to_error(), str(path), len(problems) - 1)
 
 
 def _first(error: FormatError, path: str, more: int) -> FormatError:

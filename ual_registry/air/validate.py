@@ -27,6 +27,7 @@ __all__ = [
     "inspect_source",
     "non_finite_problems",
     "scan_problems",
+    "scanned_problems",
     "validate_file",
     "validate_source",
 ]
@@ -139,7 +140,11 @@ def scan_problems(
 ) -> list[Problem]:
     """Read all tensors once and report what does not agree with the manifest."""
     checked = factor_names(manifest, tensors) if check_finite else ()
-    scan = scan_tensors(tensors, check_finite=checked, threads=threads)
+    return scanned_problems(manifest, scan_tensors(tensors, check_finite=checked, threads=threads))
+
+
+def scanned_problems(manifest: Manifest | RouterManifest, scan: TensorScan) -> list[Problem]:
+    """Report where what a pass over the tensors found does not agree with the manifest."""
     problems = non_finite_problems(scan)
     if str(scan.tensor_digest) != manifest.tensor_digest:
         message = f"stored {manifest.tensor_digest}, computed {scan.tensor_digest}"

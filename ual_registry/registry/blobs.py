@@ -1,7 +1,8 @@
 """The blob store: a folder in which bytes are named by their digest and by nothing else.
 
 No path from a file or a user is ever part of a blob's place. A blob is complete when it is there: it is written under
-a temporary name, flushed to the disk, and renamed.
+a temporary name, flushed to the disk, and renamed. From its first byte until its row is there it is locked, so that
+who deletes what nobody refers to knows that somebody is about to (ADR-0012).
 """
 
 from __future__ import annotations
@@ -9,38 +10,60 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from ual_registry.air.scan import TensorScan
+from ual_registry.air.validate import Inspection
 from ual_registry.digest import CHUNK_BYTES, Digest
 from ual_registry.errors import DigestMismatchError, RegistryNotFoundError, StorageError
+from ual_registry.registry.files import Hold, entries, flush_folder, make_durable_folder, new_file
+from ual_registry.registry.intake import take_in
 from ual_registry.storage import atomic_file
 
 __all__ = ["BlobStore", "StagedBlob"]
 
 
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
 class StagedBlob:
-    """Bytes copied into the store under a temporary name; ``keep`` gives them their place."""
+    """Bytes copied into the store under a temporary name; ``keep`` gives them their place.
 
-    def __init__(self, path: Path, place: Path, digest: Digest, size_bytes: int) -> None:
+    Attributes:
+        path: The temporary name.
+        digest: Digest of the bytes.
+        size_bytes: Their number.
+        scan: What was found in the tensors, where they were looked at.
+    """
+
+    def __init__(self, path: Path, stream: BinaryIO, place: Path) -> None:
         self.path = path
-        self.digest = digest
-        self.size_bytes = size_bytes
+        self.digest = Digest.of_bytes(b"")
+        self.size_bytes = 0
+        self.scan: TensorScan | None = None
         self._place = place
+        self._stream = stream
 
-    def keep(self) -> None:
-        """Move the bytes to the place that their digest names; nothing happens where they are already.
+    def keep(self) -> Hold:
+        """Move the bytes to the place that their digest names, over what is there already.
+
+        Returns:
+            What keeps them there; release it when their row is committed.
 
         Raises:
             StorageError: The file system refuses.
         """
+        place = self._place / self.digest.hex[:2] / self.digest.hex
         try:
-            self._place.parent.mkdir(parents=True, exist_ok=True)
-            self.path.replace(self._place)
-            _flush_folder(self._place.parent)
+            make_durable_folder(place.parent)
+            self.path.replace(place)
+            flush_folder(place.parent)
+            return Hold(os.fdopen(os.dup(self._stream.fileno()), "rb"))
         except OSError as error:
-            raise StorageError.of("write", self._place, error) from error
+            raise StorageError.of("write", place, error) from error
 
 
 class BlobStore:
@@ -53,9 +76,39 @@ class BlobStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def staging(self) -> Path:
+        """Where bytes are before they have their place."""
+        return self.root / "staging"
+
+    @property
+    def quarantine(self) -> Path:
+        """Where damaged bytes are put aside."""
+        return self.root / "quarantine"
+
     def place(self, digest: Digest) -> Path:
         """Return where a blob stands, there or not."""
         return self.root / "sha256" / digest.hex[:2] / digest.hex
+
+    def walk(self) -> Iterator[Digest]:
+        """Yield every blob that is here, in order; files with other names are left out."""
+        for folder in entries(self.root / "sha256"):
+            for path in entries(folder):
+                if _HEX.fullmatch(path.name) and path.name.startswith(folder.name) and len(folder.name) == 2:
+                    yield Digest(path.name)
+
+    def walk_staging(self) -> Iterator[Path]:
+        """Yield what stands in staging, in order."""
+        yield from entries(self.staging)
+
+    def strangers(self) -> Iterator[Path]:
+        """Yield what stands where only blobs may stand, in order."""
+        for folder in entries(self.root / "sha256"):
+            inside = entries(folder) if len(folder.name) == 2 and folder.is_dir() else [folder]
+            for path in inside:
+                is_blob = _HEX.fullmatch(path.name) and path.name.startswith(folder.name)
+                if not is_blob or path.is_symlink() or not path.is_file():
+                    yield path
 
     @contextlib.contextmanager
     def stage(self, source: Path) -> Iterator[StagedBlob]:
@@ -64,14 +117,52 @@ class BlobStore:
         Raises:
             StorageError: The file cannot be read, or the store cannot be written.
         """
-        temporary = self.root / "staging" / secrets.token_hex(12)
+        with self._staged() as staged, _reading(source) as chunks:
+            state = hashlib.sha256()
+
+            def copy(out: BinaryIO) -> None:
+                for chunk in chunks:
+                    state.update(chunk)
+                    staged.size_bytes += out.write(chunk)
+
+            self._fill(staged, copy)
+            staged.digest = Digest(state.hexdigest())
+            yield staged
+
+    @contextlib.contextmanager
+    def take_in(self, found: Inspection) -> Iterator[StagedBlob]:
+        """Copy a legal file into the store as ``stage`` does, and look at its tensors in the same pass.
+
+        Args:
+            found: The open file, its header checked.
+
+        Raises:
+            StorageError: The file cannot be read, or changed meanwhile, or the store cannot be written.
+        """
+        with self._staged() as staged:
+
+            def copy(out: BinaryIO) -> None:
+                intake = take_in(found, out)
+                staged.digest, staged.size_bytes, staged.scan = intake.digest, intake.size_bytes, intake.scan
+
+            self._fill(staged, copy)
+            yield staged
+
+    @contextlib.contextmanager
+    def _staged(self) -> Iterator[StagedBlob]:
+        with new_file(self.staging) as (path, stream):
+            yield StagedBlob(path, stream, self.root / "sha256")
+
+    @staticmethod
+    def _fill(staged: StagedBlob, copy: Callable[[BinaryIO], None]) -> None:
+        """Write the bytes and wait until they are on the disk."""
+        stream = staged._stream  # noqa: SLF001  # its owner
         try:
-            _make_folder(temporary.parent)
-            digest, size = _copy(source, temporary)
-            yield StagedBlob(temporary, self.place(digest), digest, size)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            copy(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        except OSError as error:
+            raise StorageError.of("write", staged.path, error) from error
 
     def find(self, digest: Digest) -> Path:
         """Return the file of a blob.
@@ -84,12 +175,18 @@ class BlobStore:
             raise RegistryNotFoundError(
                 f"{digest}: the database knows this artifact, the blob store at {self.root} does not hold it",
                 context={"digest": str(digest)},
-                hint="restore the blob folder from a backup, or add the file again",
+                hint="'ual fsck --repair-from STORE' takes it from a copy; adding the file again also helps",
             )
         return place
 
-    def export(self, digest: Digest, target: Path) -> None:
-        """Copy a blob out, and compare what was copied with its digest.
+    def export(self, digest: Digest, target: Path, *, size_bytes: int | None = None, durable: bool = False) -> None:
+        """Copy a blob out, and compare what was copied with its size and its digest.
+
+        Args:
+            digest: The blob.
+            target: The file to write; what is there is replaced.
+            size_bytes: Its size as the database knows it.
+            durable: Whether to wait until the bytes are on the disk.
 
         Raises:
             DigestMismatchError: The stored bytes were changed; nothing is left at ``target``.
@@ -97,39 +194,32 @@ class BlobStore:
         """
         source = self.find(digest)
         state = hashlib.sha256()
-        with atomic_file(target) as out, _reading(source) as chunks:
+        with atomic_file(target, durable=durable) as out, _reading(source) as chunks:
+            _check_size(source, digest, size_bytes)
             for chunk in chunks:
                 state.update(chunk)
                 out.write(chunk)
             if state.hexdigest() != digest.hex:
-                raise DigestMismatchError(
-                    f"{source}: stored bytes have sha256:{state.hexdigest()}, expected {digest}",
-                    context={"digest": str(digest)},
-                    hint="the blob was damaged on the disk; restore it from a backup, or add the file again",
-                )
+                raise _damaged(source, digest, f"sha256:{state.hexdigest()}, expected {digest}")
 
 
-def _make_folder(folder: Path) -> None:
+def _check_size(source: Path, digest: Digest, size_bytes: int | None) -> None:
+    """Refuse a blob of another size before any of it is read."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        found = source.stat().st_size
     except OSError as error:
-        raise StorageError.of("write", folder, error) from error
+        raise StorageError.of("read", source, error) from error
+    if size_bytes is not None and found != size_bytes:
+        raise _damaged(source, digest, f"{found} bytes, expected {size_bytes}")
 
 
-def _copy(source: Path, target: Path) -> tuple[Digest, int]:
-    """Copy a file and flush it to the disk; return its digest and its size in bytes."""
-    state, size = hashlib.sha256(), 0
-    with _reading(source) as chunks:
-        try:
-            with target.open("xb") as out:
-                for chunk in chunks:
-                    state.update(chunk)
-                    size += out.write(chunk)
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError as error:
-            raise StorageError.of("write", target, error) from error
-    return Digest(state.hexdigest()), size
+def _damaged(source: Path, digest: Digest, difference: str) -> DigestMismatchError:
+    return DigestMismatchError(
+        f"{source}: stored bytes have {difference}",
+        context={"digest": str(digest)},
+        hint="the blob was damaged on the disk; 'ual fsck --repair-from STORE' takes it from a copy, "
+        "adding the file again also helps",
+    )
 
 
 @contextlib.contextmanager
@@ -140,12 +230,3 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
         raise StorageError.of("read", path, error) from error
     with stream:
         yield iter(lambda: stream.read(CHUNK_BYTES), b"")
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

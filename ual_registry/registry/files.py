@@ -1,0 +1,159 @@
+"""Files of the blob store: made locked, flushed to the disk, and looked at without waiting for whoever holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from ual_registry.errors import StorageError
+
+__all__ = ["Hold", "entries", "flush_folder", "lock_unused", "make_durable_folder", "make_folder", "new_file"]
+
+
+class Hold:
+    """Keeps a blob from being deleted as long as it is not released; a process that ends releases all of its own."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def release(self) -> None:
+        """Let go of the blob; its row is there by now, or will never be."""
+        with contextlib.suppress(OSError):
+            self._stream.close()
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents.
+
+    Raises:
+        StorageError: The file system refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError.of("write", folder, error) from error
+
+
+def make_durable_folder(folder: Path) -> None:
+    """Make a folder whose entry in its parent survives a power cut, too."""
+    if not folder.is_dir():
+        is_new = not folder.parent.is_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        flush_folder(folder.parent)
+        if is_new:
+            flush_folder(folder.parent.parent)
+
+
+@contextlib.contextmanager
+def new_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a new file for writing, locked and under a random name; it is gone after the block unless it was renamed.
+
+    Raises:
+        StorageError: The file system refuses.
+    """
+    make_folder(folder)
+    path, stream = _locked_file(folder)
+    try:
+        yield path, stream
+    finally:
+        with contextlib.suppress(OSError):  # whoever kept it has flushed it; on a full disk closing fails once more
+            stream.close()
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _locked_file(folder: Path) -> tuple[Path, BinaryIO]:
+    """Make a file and lock it; one that a collection of garbage found in between is given up for another."""
+    while True:
+        path = folder / secrets.token_hex(12)
+        try:
+            stream = path.open("xb")
+        except OSError as error:
+            raise StorageError.of("write", path, error) from error
+        if _lock(stream.fileno()) and _is_at(path, stream):
+            return path, stream
+        stream.close()
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _is_at(path: Path, stream: BinaryIO) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(stream.fileno()).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file; tell whether nobody else has. Where a file system knows no locks, nobody has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in {errno.EWOULDBLOCK, errno.EACCES}
+    return True
+
+
+@contextlib.contextmanager
+def lock_unused(path: Path) -> Iterator[os.stat_result | None]:
+    """Lock a file that nobody is about to refer to, for the time of the block.
+
+    Args:
+        path: A blob or a staged file.
+
+    Yields:
+        Its state; ``None`` where it is gone, no regular file, or held by somebody.
+
+    Raises:
+        StorageError: The file system refuses.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:  # gone, or a link, which is none of ours
+            raise StorageError.of("read", path, error) from error
+        yield None
+        return
+    try:
+        state = os.fstat(descriptor)
+        yield state if stat.S_ISREG(state.st_mode) and _lock(descriptor) else None
+    finally:
+        os.close(descriptor)
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what stands in a folder, sorted; nothing where there is none."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError.of("read", folder, error) from error
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename survive a power cut.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

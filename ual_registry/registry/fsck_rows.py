@@ -1,0 +1,61 @@
+"""Rows that lead nowhere, found by SQL alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow
+
+__all__ = ["broken_rows"]
+
+
+def broken_rows(session: Session) -> Iterator[tuple[str, str]]:
+    """Yield the kind of each fault and what exactly is wrong.
+
+    Args:
+        session: An open session.
+    """
+    yield from _aliases(session)
+    yield from _revisions(session)
+    yield from _numbers(session)
+
+
+def _aliases(session: Session) -> Iterator[tuple[str, str]]:
+    statement = (
+        select(AliasRow.name, AliasRow.adapter_id, AdapterRow.name, AliasRow.revision_id)
+        .outerjoin(AdapterRow, AdapterRow.id == AliasRow.adapter_id)
+        .outerjoin(RevisionRow, RevisionRow.id == AliasRow.revision_id)
+        .where(or_(RevisionRow.id.is_(None), AdapterRow.id.is_(None), RevisionRow.adapter_id != AliasRow.adapter_id))
+        .order_by(AliasRow.adapter_id, AliasRow.name)
+    )
+    for alias, adapter_id, name, revision_id in session.execute(statement):
+        adapter = repr(name) if name is not None else f"in row {adapter_id}, which is not there,"
+        yield "dangling", f"adapter {adapter} has alias {alias!r} on row {revision_id}, which is no revision of it"
+
+
+def _revisions(session: Session) -> Iterator[tuple[str, str]]:
+    statement = (
+        select(RevisionRow.adapter_name, RevisionRow.number)
+        .outerjoin(ArtifactRow, ArtifactRow.id == RevisionRow.artifact_id)
+        .outerjoin(AdapterRow, AdapterRow.id == RevisionRow.adapter_id)
+        .where(or_(ArtifactRow.id.is_(None), AdapterRow.id.is_(None), AdapterRow.name != RevisionRow.adapter_name))
+        .order_by(RevisionRow.adapter_name, RevisionRow.number)
+    )
+    for name, number in session.execute(statement):
+        yield "dangling", f"revision {name}@{number} has no artifact or no adapter of its name"
+
+
+def _numbers(session: Session) -> Iterator[tuple[str, str]]:
+    newest = func.coalesce(func.max(RevisionRow.number), 0)
+    statement = (
+        select(AdapterRow.name, AdapterRow.newest, newest)
+        .outerjoin(RevisionRow, RevisionRow.adapter_id == AdapterRow.id)
+        .group_by(AdapterRow.id, AdapterRow.name, AdapterRow.newest)
+        .having(AdapterRow.newest != newest)
+        .order_by(AdapterRow.name)
+    )
+    for name, said, found in session.execute(statement):
+        yield "number", f"adapter {name!r} says that its newest revision is {said}, and it is {found}"

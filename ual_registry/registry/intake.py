@@ -1,0 +1,177 @@
+"""Taking a file in: one pass that copies it, digests it, digests its tensors, and looks at every number.
+
+The header was checked before, from the same open file. The bytes that are copied begin with exactly those header
+bytes, which is compared; the tensors are digested as they are copied. So what is said of the copy is true of the copy,
+although its source was read once, and the copy not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ual_registry.air.canonical import canonical_bytes
+from ual_registry.air.finite import is_finite
+from ual_registry.air.header import Header
+from ual_registry.air.scan import TensorScan
+from ual_registry.air.validate import Inspection, factor_names
+from ual_registry.digest import CHUNK_BYTES, Digest
+from ual_registry.errors import StorageError
+
+__all__ = ["Intake", "take_in"]
+
+_SLICE_BYTES = 1 << 17  # what stays in the cache of a core while it is hashed and looked through; whole numbers
+_THREAD_FROM_BYTES = 1 << 22
+"""From this size on a second thread digests the file, while the first one digests its tensors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What one pass over a file found.
+
+    Attributes:
+        digest: Digest of the bytes.
+        size_bytes: Their number.
+        scan: What it found in the tensors.
+    """
+
+    digest: Digest
+    size_bytes: int
+    scan: TensorScan
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Whole numbers of one tensor in a block; ``start`` and ``end`` are offsets in the block."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Bytes of the file that are read at once."""
+
+    offset: int
+    length: int
+    pieces: tuple[_Piece, ...]
+
+
+def take_in(found: Inspection, out: BinaryIO) -> Intake:
+    """Copy a legal file to ``out``, and digest file and tensors on the way.
+
+    Args:
+        found: The open file, its header checked and without faults.
+        out: Where its bytes go.
+
+    Raises:
+        StorageError: The file cannot be read, or was changed since its header was checked.
+        OSError: ``out`` cannot be written.
+    """
+    header, manifest, source = found.header, found.manifest, found.source
+    assert header is not None  # a legal file has both
+    assert manifest is not None
+    state, tensors = _FileState(source.size_bytes), _TensorStates(header, factor_names(manifest, found.tensors()))
+    try:
+        start = source.read(0, header.data_start)
+        if start[-len(header.raw) :] != header.raw:
+            raise _changed(found)
+        out.write(start)
+        state.update(start)
+        for block in _blocks(header):
+            data = source.read(block.offset, block.length)
+            state.update(data)
+            out.write(data)
+            tensors.update(data, block.pieces)
+        return Intake(digest=state.digest(), size_bytes=source.size_bytes, scan=tensors.scan())
+    finally:
+        state.close()
+
+
+def _changed(found: Inspection) -> StorageError:
+    path = getattr(found.source, "path", "the file")
+    return StorageError(
+        f"cannot read {path}: it was changed meanwhile",
+        code="changed",
+        context={"path": str(path)},
+        hint="add it again when nobody writes to it",
+    )
+
+
+def _blocks(header: Header) -> Iterator[_Block]:
+    """Yield the tensor data in order; a block holds many small tensors, or a part of a large one."""
+    offset, length = header.data_start, 0
+    pieces: list[_Piece] = []
+    for name, info in sorted(header.infos.items(), key=lambda item: (item[1].start, item[1].end)):
+        for start in range(info.start, info.end, CHUNK_BYTES):
+            step = min(CHUNK_BYTES, info.end - start)
+            if length + step > CHUNK_BYTES:
+                yield _Block(offset, length, tuple(pieces))
+                offset, length, pieces = offset + length, 0, []
+            pieces.append(_Piece(name, length, length + step))
+            length += step
+    if length:
+        yield _Block(offset, length, tuple(pieces))
+
+
+class _FileState:
+    """The digest of the whole file; a thread of its own computes that of a large one, one block behind."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._state = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1) if size_bytes >= _THREAD_FROM_BYTES else None
+        self._pending: Future[None] | None = None
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self._pool is None:
+            self._state.update(data)
+            return
+        self._wait()
+        self._pending = self._pool.submit(self._state.update, data)
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+
+    def digest(self) -> Digest:
+        """Return the digest of all bytes."""
+        self._wait()
+        return Digest(self._state.hexdigest())
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+class _TensorStates:
+    """The digests of the tensors, and whether the numbers of some are finite."""
+
+    def __init__(self, header: Header, checked: set[str]) -> None:
+        self._infos = header.infos
+        self._checked = checked
+        self._states = {name: hashlib.sha256() for name in header.infos}
+        self._non_finite: set[str] = set()
+
+    def update(self, data: bytes, pieces: tuple[_Piece, ...]) -> None:
+        """Take the next bytes of some tensors."""
+        for piece in pieces:
+            for start in range(piece.start, piece.end, _SLICE_BYTES):
+                part = data[start : min(start + _SLICE_BYTES, piece.end)]
+                self._states[piece.name].update(part)
+                if piece.name in self._checked and not is_finite(self._infos[piece.name].dtype, part):
+                    self._non_finite.add(piece.name)
+
+    def scan(self) -> TensorScan:
+        """Return what was found, as ``scan_tensors`` does."""
+        table = [
+            [name, self._infos[name].dtype, list(self._infos[name].shape), self._states[name].hexdigest()]
+            for name in sorted(self._states)
+        ]
+        digest = Digest.of_bytes(canonical_bytes(table))
+        return TensorScan(tensor_digest=digest, non_finite=tuple(sorted(self._non_finite)))

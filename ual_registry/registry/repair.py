@@ -1,0 +1,124 @@
+"""Taking blobs from a second store: verified before they come here; what was damaged is put aside, never deleted."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from ual_registry.digest import Digest
+from ual_registry.errors import StorageError
+from ual_registry.registry.audit import now, write_log
+from ual_registry.registry.blobs import BlobStore, StagedBlob
+from ual_registry.registry.commands import add_blob
+from ual_registry.registry.files import make_folder
+from ual_registry.registry.maintenance import live_digests
+from ual_registry.registry.session import Database
+from ual_registry.registry.tables import BlobRow
+from ual_registry.registry.transaction import transact
+
+__all__ = ["SecondStore", "repair"]
+
+_BYTES_ARE_WRONG = frozenset({"missing", "damaged", "wrong-size"})
+
+
+@dataclass(frozen=True, slots=True)
+class SecondStore:
+    """Another place where blobs may be.
+
+    Attributes:
+        folders: The folders ``sha256`` in which they are looked for.
+    """
+
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def open(cls, root: Path) -> SecondStore:
+        """Find the blobs of a store, of a registry's home, or of an exported registry.
+
+        Raises:
+            StorageError: It is none of them.
+        """
+        folders = tuple(folder for folder in (root / "sha256", root / "blobs" / "sha256") if folder.is_dir())
+        if not folders:
+            raise StorageError(
+                f"{root}: holds no blobs",
+                code="no-store",
+                context={"path": str(root)},
+                hint="give a blob folder, the home of a registry, or a folder that 'ual export' wrote",
+            )
+        return cls(folders)
+
+    def find(self, digest: Digest, size_bytes: int) -> Path | None:
+        """Return a file that may be the blob; whether it is, only its digest tells."""
+        for folder in self.folders:
+            for path in (folder / digest.hex[:2] / digest.hex, folder / digest.hex):
+                if path.is_file() and path.stat().st_size == size_bytes:
+                    return path
+        return None
+
+
+def repair(
+    database: Database, blobs: BlobStore, second: SecondStore, digest: Digest, size_bytes: int, *, kind: str
+) -> bool:
+    """Mend one blob or its row, and tell whether it is whole now.
+
+    Args:
+        database: The database.
+        blobs: The store.
+        second: Where a whole copy may be.
+        digest: The blob.
+        size_bytes: Its size.
+        kind: What is wrong with it.
+
+    Raises:
+        StorageError: The store cannot be written.
+    """
+    if kind == "unlisted":
+        return transact(database, lambda session: _note(session, digest, size_bytes, source=None, aside=None))
+    source = second.find(digest, size_bytes) if kind in _BYTES_ARE_WRONG else None
+    if source is None:
+        return False
+    with blobs.stage(source) as staged:
+        return staged.digest == digest and _replace(database, blobs, staged, source)
+
+
+def _replace(database: Database, blobs: BlobStore, staged: StagedBlob, source: Path) -> bool:
+    aside = _put_aside(blobs, staged.digest)
+    with staged.keep():
+        size = staged.size_bytes
+        return transact(database, lambda session: _note(session, staged.digest, size, source=source, aside=aside))
+
+
+def _put_aside(blobs: BlobStore, digest: Digest) -> Path | None:
+    """Give what stands in a blob's place a second name in quarantine; its place is never empty meanwhile."""
+    place = blobs.place(digest)
+    if not os.path.lexists(place):
+        return None
+    make_folder(blobs.quarantine)
+    number = sum(1 for path in blobs.quarantine.glob(f"{digest.hex}.*"))
+    while os.path.lexists(aside := blobs.quarantine / f"{digest.hex}.{number}"):
+        number += 1
+    try:
+        if place.is_file() and not place.is_symlink():
+            aside.hardlink_to(place)
+        else:
+            place.rename(aside)
+    except OSError as error:
+        raise StorageError.of("write", aside, error) from error
+    return aside
+
+
+def _note(session: Session, digest: Digest, size_bytes: int, *, source: Path | None, aside: Path | None) -> bool:
+    add_blob(session, str(digest), size_bytes)
+    if not live_digests(session, [digest]):
+        return False
+    if source is not None:
+        session.execute(update(BlobRow).where(BlobRow.digest == str(digest)).values(verified_at=now()))
+    taken = {"source": str(source)} if source else {}
+    put = {"quarantine": aside.name} if aside else {}
+    write_log(session, "fsck", "", digest=str(digest), **taken, **put)
+    return True
