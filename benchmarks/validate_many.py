@@ -46,7 +46,7 @@ _ROLES = {
 _RANK = 8
 
 
-def _adapter(layers: int, width: int, dtype: str) -> Adapter:
+def random_adapter(layers: int, width: int, dtype: str) -> Adapter:
     """Make an adapter of random bits whose numbers are all finite, with 7 roles in every layer."""
     numbers = random.Random(0)
     item_bytes = {"BF16": 2, "F32": 4}[dtype]
@@ -151,7 +151,7 @@ class _Task:
 
 def _digests(dtype: str, width: int, files: int, jobs: int, runs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        paths = _copies(Path(name), _adapter(8, width, dtype), files)
+        paths = _copies(Path(name), random_adapter(8, width, dtype), files)
         size_bytes = paths[0].stat().st_size
         tasks = [_Task(lambda: _validate_many(paths, jobs)), _Task(lambda: _hash_many(paths, jobs))]
         ours, plain = in_turns(tasks, runs=runs)
@@ -166,7 +166,7 @@ def _digests(dtype: str, width: int, files: int, jobs: int, runs: int) -> None:
 
 def _headers(layers: int, files: int, jobs: int, runs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        paths = _copies(Path(name), _adapter(layers, 16, "F32"), files)
+        paths = _copies(Path(name), random_adapter(layers, 16, "F32"), files)
         task = _Task(lambda: _validate_many(paths, jobs, headers_only=True))
         (ours,) = in_turns([task], runs=runs)
     print(
@@ -178,7 +178,7 @@ def _headers(layers: int, files: int, jobs: int, runs: int) -> None:
 def _manifest(runs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "x.air"
-        write(_adapter(64, 16, "F32"), path)
+        write(random_adapter(64, 16, "F32"), path)
         source = FileSource(path)
         header = open_header(source)
         source.close()
