@@ -4,52 +4,21 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["AdapterRecord", "AddResult", "AliasMove", "LineageEdge", "LineageGraph", "LineageNode", "RevisionRecord"]
+from ual_registry.errors import UALError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevisionRecord:
-    """A revision and what is known of its artifact.
-
-    Attributes:
-        name: The adapter's name.
-        number: The revision's number in its adapter, from 1.
-        digest: Digest of the bytes.
-        created_at: When the revision was added, UTC.
-        aliases: Aliases that point here, sorted.
-        base: Label of the base model.
-        architecture: Binder of the base model.
-        method: ``lora``, or the projection that made it.
-        domain: The field that it serves, where stated.
-        ranks: Every rank that an entry has, ascending.
-        roles: Every role that an entry has, sorted.
-        parameter_count: Numbers held by the factors.
-        size_bytes: Size of the stored bytes.
-    """
-
-    name: str
-    number: int
-    digest: str
-    created_at: datetime.datetime
-    aliases: tuple[str, ...]
-    base: str
-    architecture: str
-    method: str
-    domain: str | None
-    ranks: tuple[int, ...]
-    roles: tuple[str, ...]
-    parameter_count: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterRecord:
-    """An adapter: its newest revision, and how many there are."""
-
-    name: str
-    revision_count: int
-    newest: RevisionRecord
+__all__ = [
+    "AdapterEdit",
+    "AddOutcome",
+    "AddResult",
+    "AliasMove",
+    "Attestation",
+    "HubLink",
+    "LogEntry",
+    "TagChange",
+    "YankResult",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +41,21 @@ class AddResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddOutcome:
+    """What became of one file of many.
+
+    Attributes:
+        path: The file.
+        result: What ``add`` did; ``None`` where it failed.
+        error: Why it failed; ``None`` where it did not.
+    """
+
+    path: str
+    result: AddResult | None = None
+    error: UALError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AliasMove:
     """An alias before and after.
 
@@ -79,57 +63,122 @@ class AliasMove:
         name: The adapter's name.
         alias: The alias.
         previous: The revision that it pointed to; ``None`` where it is new.
-        number: The revision that it points to.
+        number: The revision that it points to; ``None`` where it was deleted.
+        is_protected: Whether it changes only by force and with a reason.
     """
 
     name: str
     alias: str
     previous: int | None
-    number: int
+    number: int | None
+    is_protected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LineageNode:
-    """An artifact in a lineage.
+class TagChange:
+    """The tags of a revision after a change.
 
     Attributes:
-        digest: Its digest.
-        names: The revisions that hold it, as ``name@number``, sorted; empty where it is not registered.
-        base: Label of its base model, where it is registered.
+        name: The adapter's name.
+        number: The revision.
+        tags: Every tag that it has now; the value is empty where there is none.
+    """
+
+    name: str
+    number: int
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YankResult:
+    """Whether a revision is hidden from lists and searches, and why.
+
+    Attributes:
+        name: The adapter's name.
+        number: The revision.
+        is_yanked: Whether it is hidden.
+        reason: Why.
+    """
+
+    name: str
+    number: int
+    is_yanked: bool
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterEdit:
+    """What is said of an adapter.
+
+    Attributes:
+        name: Its name.
+        owner: Who answers for it.
+        description: What it is for.
+    """
+
+    name: str
+    owner: str | None
+    description: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """Something that was done.
+
+    Attributes:
+        at: When, UTC.
+        actor: Who.
+        action: The word of the command.
+        name: The adapter; empty where there is none.
+        digest: The artifact, where there is one.
+        detail: What exactly.
+    """
+
+    at: datetime.datetime
+    actor: str
+    action: str
+    name: str
+    digest: str | None
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubLink:
+    """Where an artifact was published, or where it came from.
+
+    Attributes:
+        digest: The artifact.
+        repository: Hub repository.
+        commit: Commit of the repository.
+        path: File in the repository.
+        direction: ``push`` or ``pull``.
+        at: When, UTC.
     """
 
     digest: str
-    names: tuple[str, ...] = ()
-    base: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class LineageEdge:
-    """``child`` was made from ``parent``."""
-
-    child: str
-    parent: str
-    relation: str
+    repository: str
+    commit: str
+    path: str
+    direction: str
+    at: datetime.datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LineageGraph:
-    """Ancestors and descendants of one artifact.
+class Attestation:
+    """A signed statement about an artifact, as it came.
 
     Attributes:
-        root: The digest that was asked for.
-        nodes: Every artifact by digest.
-        edges: Every edge, sorted.
+        digest: The artifact.
+        predicate_type: What the statement says something about.
+        signer: Who signed it, where that is known.
+        statement_digest: Digest of the envelope.
+        envelope: The envelope.
+        added_at: When it came here, UTC.
     """
 
-    root: str
-    nodes: dict[str, LineageNode]
-    edges: tuple[LineageEdge, ...]
-
-    def parents(self, digest: str) -> tuple[LineageEdge, ...]:
-        """Return the edges from ``digest`` to what it was made from."""
-        return tuple(edge for edge in self.edges if edge.child == digest)
-
-    def children(self, digest: str) -> tuple[LineageEdge, ...]:
-        """Return the edges from ``digest`` to what was made from it."""
-        return tuple(edge for edge in self.edges if edge.parent == digest)
+    digest: str
+    predicate_type: str
+    signer: str | None
+    statement_digest: str
+    envelope: dict[str, Any]
+    added_at: datetime.datetime

@@ -8,9 +8,34 @@ from dataclasses import dataclass
 from ual_registry.digest import Digest
 from ual_registry.errors import RegistryError
 
-__all__ = ["Reference", "check_alias", "check_name"]
+__all__ = ["TEXT_LIMITS", "Reference", "check_alias", "check_name", "check_tag", "check_text", "is_tag_key", "quoted"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_TAG_KEY = re.compile(r"[^\s=\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}\Z")
+_TAG_VALUE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,256}\Z")
+_TEXT = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]*\Z")
+_SHOWN = 60
+
+TEXT_LIMITS = {
+    "owner": 256,
+    "reason": 1024,
+    "description": 4096,
+    "repository": 256,
+    "commit": 64,
+    "path": 256,
+    "predicate type": 4096,
+    "signer": 4096,
+}
+"""Characters of texts that come from outside."""
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes for a message, a long one cut.
+
+    >>> quoted("a b"), quoted("x" * 100)[-21:]
+    ("'a b'", "x'... (100 characters)")
+    """
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} characters)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +80,10 @@ def check_name(name: str) -> str:
     """
     if not _NAME.match(name):
         raise RegistryError(
-            f"adapter name {name!r}: expected 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit",
+            f"adapter name {quoted(name)}: expected 1 to 128 letters, digits, '.', '_' and '-', "
+            "the first a letter or digit",
             code="name",
-            context={"name": name},
+            context={"name": name[:_SHOWN]},
         )
     return name
 
@@ -70,8 +96,51 @@ def check_alias(alias: str) -> str:
     """
     if not _NAME.match(alias) or alias.isdecimal():
         raise RegistryError(
-            f"alias {alias!r}: expected letters, digits, '.', '_' and '-', not digits alone",
+            f"alias {quoted(alias)}: expected letters, digits, '.', '_' and '-', not digits alone",
             code="name",
-            context={"alias": alias},
+            context={"alias": alias[:_SHOWN]},
         )
     return alias
+
+
+def is_tag_key(key: str) -> bool:
+    """Tell whether a tag may have this key: 1 to 128 characters of any script, without spaces and '='."""
+    return bool(_TAG_KEY.match(key))
+
+
+def check_tag(key: str, value: str) -> tuple[str, str]:
+    """Return key and value if a tag may hold them.
+
+    Raises:
+        RegistryError: It may not.
+    """
+    if not is_tag_key(key):
+        raise RegistryError(
+            f"tag {quoted(key)}: expected a key of 1 to 128 characters without spaces and '='",
+            code="name",
+            context={"key": key[:_SHOWN]},
+        )
+    if not _TAG_VALUE.match(value):
+        raise RegistryError(
+            f"tag {quoted(key)}: value {quoted(value)}, expected up to 256 characters, "
+            "none of them a control character",
+            code="name",
+            context={"key": key},
+        )
+    return key, value
+
+
+def check_text(what: str, text: str | None) -> str | None:
+    """Return a text from outside, if it may be kept; ``what`` is a key of ``TEXT_LIMITS``.
+
+    Raises:
+        RegistryError: It is too long, or holds a control character.
+    """
+    limit = TEXT_LIMITS[what]
+    if text is not None and not (len(text) <= limit and _TEXT.match(text)):
+        raise RegistryError(
+            f"{what} {quoted(text)}: expected up to {limit:,} characters, none of them a control character",
+            code="text",
+            context={"what": what},
+        )
+    return text

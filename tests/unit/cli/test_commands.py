@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from ual_registry.air.model import Lineage, Parent
 from ual_registry.air.read import read
 from ual_registry.air.write import write
 from ual_registry.digest import Digest
+from ual_registry.registry.fields import FIELDS
 from ual_registry.registry.registry import Registry
+from ual_registry.registry.schema import SCHEMA_REVISION
 
 ROTARY = "rotary position embedding differs between the bases"
 EXTRA = "a tensor without a role cannot be projected"
@@ -163,7 +166,8 @@ def test_changed_tensors_are_not_used(ual: Ual, words: tuple[str, ...]) -> None:
     Path("bent.air").write_bytes(data)
     result = ual(words[0], "bent.air", *words[1:])
     assert (result.code, result.out) == (3, "")
-    assert result.err.startswith("error [tensor-digest]: manifest.tensor_digest: stored sha256:")
+    where = "bent.air: " if words[0] == "add" else ""
+    assert result.err.startswith(f"error [tensor-digest]: {where}manifest.tensor_digest: stored sha256:")
     assert result.err.endswith("hint: the tensors were changed after they were written: fetch or copy the file again\n")
     assert not Path("out").exists()
 
@@ -441,23 +445,6 @@ def test_labels_do_not_go_into_a_peft_folder(ual: Ual, flag: str) -> None:
     assert result.err.endswith(f"\nError: {flag} belongs to converting a PEFT folder to AIR\n")
 
 
-def test_add_says_what_it_did(ual: Ual) -> None:
-    digest = digest_of("small.air")
-    assert ual("add", "small.air", "--name", "med") == Result(0, f"added med@1\n{digest}\n", "")
-    assert ual("add", "small.air", "--name", "med", "--alias", "a", "--alias", "b") == Result(
-        0, f"already there: med@1 (a, b)\n{digest}\n", ""
-    )
-    result = ual("add", "small.air", "--name", "other", "--alias", "a", "--json")
-    assert result == Result(0, result.out, "")
-    assert result.document == {
-        "name": "other",
-        "number": 1,
-        "digest": digest,
-        "is_new": True,
-        "moves": [{"name": "other", "alias": "a", "previous": None, "number": 1}],
-    }
-
-
 def test_get_writes_the_exact_bytes(ual: Ual) -> None:
     ual("add", "small.air", "--name", "med")
     digest = digest_of("small.air")
@@ -473,14 +460,26 @@ RECORD = {
     "name": "med",
     "number": 1,
     "created_at": "now",
+    "owner": None,
     "aliases": ["a", "b"],
+    "tags": {},
+    "kind": "adapter",
+    "title": "label",
     "base": "tiny",
     "architecture": "gpt_neox",
     "method": "lora",
     "domain": "medical",
+    "license": "MIT",
     "ranks": [2],
     "roles": ["attention_key", "attention_query", "mlp_up"],
+    "targets": [
+        {"stack": None, "role": role, "rank": 2, "entry_count": 1, "first_layer": 0, "last_layer": 0}
+        for role in ("attention_key", "attention_query", "mlp_up")
+    ],
     "parameter_count": 44,
+    "recovered_gain": None,
+    "evaluations": [],
+    "yank_reason": None,
 }
 
 
@@ -495,20 +494,21 @@ def test_list_and_search_print_a_table_and_a_document(ual: Ual) -> None:
     record = {**RECORD, "digest": digest, "size_bytes": size}
     assert ual("list") == Result(0, table, "")
     assert without_time(ual("list", "--json").document) == {
-        "adapters": [{"name": "med", "revision_count": 1, "newest": record}]
+        "adapters": [{"name": "med", "revision_count": 1, "newest": record}],
+        "next": None,
     }
     assert ual("search", "domain:medical", "rank:2") == Result(0, table, "")
     assert ual("search", "domain:medical rank:2", "--limit", "1") == Result(0, table, "")
-    assert without_time(ual("search", "--json").document) == {"hits": [record]}
+    assert without_time(ual("search", "--json").document) == {"hits": [record], "next": None}
 
 
 def test_an_empty_registry_says_how_to_begin(ual: Ual) -> None:
     header = "adapter    aliases    base    method    rank    roles    domain    size    digest\n"
-    assert ual("list") == Result(0, header, "the registry is empty; 'ual add FILE.air --name NAME' adds to it\n")
+    assert ual("list") == Result(0, header, "nothing to list; 'ual add FILE.air --name NAME' adds to it\n")
     assert ual("list", "-q") == Result(0, header, "")
-    assert ual("list", "--json").document == {"adapters": []}
+    assert ual("list", "--json").document == {"adapters": [], "next": None}
     assert ual("search", "") == Result(0, header, "nothing found\n")
-    assert ual("search", "rank>1", "-q", "--json").document == {"hits": []}
+    assert ual("search", "rank>1", "-q", "--json").document == {"hits": [], "next": None}
 
 
 def test_search_says_when_there_is_more(ual: Ual) -> None:
@@ -516,7 +516,12 @@ def test_search_says_when_there_is_more(ual: Ual) -> None:
         ual("add", "small.air", "--name", name)
     result = ual("search", "rank:2", "--limit", "2")
     assert [line.split()[0] for line in result.out.splitlines()] == ["adapter", "a@1", "b@1"]
-    assert result.err == "the first 2 hits; --limit shows more\n"
+    cursor = result.err.split()[-1]
+    assert result.err == f"there are more than 2; the next page: --after {cursor}\n"
+    rest = ual("search", "rank:2", "--after", cursor)
+    assert [line.split()[0] for line in rest.out.splitlines()] == ["adapter", "c@1"]
+    assert ual("search", "rank:2", "--limit", "2", "--json").document["next"] == cursor
+    assert ual("list", "--order", "-name", "--limit", "1").out.splitlines()[1].startswith("c@1")
     assert ual("search", "rank:2", "--limit", "3").err == ""
     assert [hit["name"] for hit in ual("search", "--limit", "1", "--json").document["hits"]] == ["a"]
 
@@ -528,7 +533,7 @@ def test_a_mistake_in_a_query_is_pointed_at(ual: Ual) -> None:
         "error [query]: query, column 7: expected a whole number, got 'x'\n"
         "  rank>=x domain:a\n"
         "        ^\n"
-        "hint: fields: base, role, rank, domain, name, method, license\n",
+        f"hint: fields: {', '.join(FIELDS)}\n",
     )
 
 
@@ -587,18 +592,18 @@ def test_a_lineage_that_goes_round_is_drawn_once(ual: Ual) -> None:
     assert ual("lineage", "one", "--up").out == (
         f"one@1  tiny  {digests['one'][:19]}\n"
         f"└─ merged_from two@1  tiny  {digests['two'][:19]}\n"
-        f"   └─ projected_from one@1  tiny  {digests['one'][:19]}\n"
+        f"   └─ projected_from one@1  tiny  {digests['one'][:19]} (see above)\n"
         "\nmade from it:\n"
         f"└─ projected_from two@1  tiny  {digests['two'][:19]}\n"
-        f"   └─ merged_from one@1  tiny  {digests['one'][:19]}\n"
+        f"   └─ merged_from one@1  tiny  {digests['one'][:19]} (see above)\n"
     )
 
 
 def test_lineage_is_a_document(ual: Ual) -> None:
     digests = chain(ual)
     nodes = [
-        {"digest": digests["one"], "names": ["one@1"], "base": "tiny"},
-        {"digest": digests["two"], "names": ["two@1"], "base": "tiny"},
+        {"digest": digests["one"], "names": ["one@1"], "base": "tiny", "state": "present"},
+        {"digest": digests["two"], "names": ["two@1"], "base": "tiny", "state": "present"},
     ]
     assert ual("lineage", "two@1", "--up", "--json").document == {
         "root": digests["two"],
@@ -607,33 +612,63 @@ def test_lineage_is_a_document(ual: Ual) -> None:
     }
 
 
-def test_alias_says_where_it_points_and_pointed(ual: Ual) -> None:
-    ual("add", "small.air", "--name", "med")
-    write(small_adapter(name="2"), Path("2.air"))
-    ual("add", "2.air", "--name", "med")
-    assert ual("alias", "med", "production", "1") == Result(0, "med@production is revision 1\n", "")
-    assert ual("alias", "med", "production", "2") == Result(0, "med@production is revision 2 (was 1)\n", "")
-    assert ual("alias", "med", "new", "production", "--expected", "0", "--json").document == {
-        "name": "med",
-        "alias": "new",
-        "previous": None,
-        "number": 2,
-    }
-    assert ual("alias", "med", "production", "1", "--expected", "1") == Result(
-        8,
-        "",
-        "error [conflict]: adapter 'med' has alias 'production' on revision 2 (expected revision 1)\n"
-        "hint: read it again and retry\n",
-    )
+def test_lineage_has_four_forms_and_two_bounds(ual: Ual) -> None:
+    chain(ual)
+    document = ual("lineage", "three", "--json").document
+    assert ual("lineage", "three", "--format", "json").document == document
+    assert ual("lineage", "three", "--format", "dot").out.startswith("digraph lineage {\n")
+    assert ual("lineage", "three", "--format", "mermaid").out.startswith("flowchart LR\n")
+    assert ual("lineage", "three", "--depth", "0").out == "".join(ual("lineage", "three").out.splitlines(True)[:1])
+    assert ual("lineage", "three", "--relation", "merged_from", "--json").document["edges"] == []
 
 
 def test_db_says_where_it_stands(ual: Ual, folder: Path) -> None:
     url = f"sqlite:///{folder.parent}/home/registry.db"
-    assert ual("db", "current") == Result(0, f"{url}: migration none (expected 0001: run 'ual db upgrade')\n", "")
+    none = f"{url}: migration none (expected {SCHEMA_REVISION}: run 'ual db upgrade')\n"
+    current = f"{url}: migration {SCHEMA_REVISION} (current)\n"
+    assert ual("db", "current") == Result(0, none, "")
+    assert ual("db", "check") == Result(8, none, "")
     assert not (folder.parent / "home").exists()
-    assert ual("db", "upgrade") == Result(0, f"{url}: migration 0001 (current)\n", "")
-    assert ual("db", "current", "--json").document == {"url": url, "current": "0001", "expected": "0001"}
-    assert ual("db", "upgrade", "--json").document == {"url": url, "current": "0001", "expected": "0001"}
+    assert ual("db", "upgrade") == Result(0, current, "")
+    assert ual("db", "check") == Result(0, current, "")
+    state = {"url": url, "current": SCHEMA_REVISION, "expected": SCHEMA_REVISION, "differences": None}
+    assert ual("db", "current", "--json").document == state
+    assert ual("db", "upgrade", "--json").document == state
+    assert ual("db", "check", "--json").document == state | {"differences": []}
+
+
+def test_db_check_names_every_difference(ual: Ual, folder: Path) -> None:
+    ual("db", "upgrade")
+    file = folder.parent / "home" / "registry.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE photos (id INTEGER)")
+        connection.execute("DROP INDEX ix_tags_key_value")
+    connection.close()
+    lines = ["index ix_tags_key_value of table tags is missing", "table photos is not of this program"]
+    assert ual("db", "check") == Result(
+        8,
+        f"sqlite:///{file}: migration {SCHEMA_REVISION} (current, but its tables differ)\n  {lines[0]}\n  {lines[1]}\n",
+        "",
+    )
+    shown = ual("db", "check", "--json")
+    assert (shown.code, shown.document["differences"]) == (8, lines)
+
+
+def test_db_says_of_a_newer_database_what_to_do(ual: Ual, folder: Path) -> None:
+    ual("db", "upgrade")
+    file = folder.parent / "home" / "registry.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    said = f"sqlite:///{file}: migration 9999 (expected {SCHEMA_REVISION}: upgrade ual-registry)\n"
+    assert ual("db", "current") == Result(0, said, "")
+    assert ual("db", "check") == Result(8, said, "")
+    refused = (
+        f"error [unavailable]: registry sqlite:///{file}: schema is at migration 9999, expected {SCHEMA_REVISION}\n"
+        "hint: upgrade ual-registry\n"
+    )
+    assert ual("db", "upgrade") == Result(8, "", refused)
+    assert ual("list") == Result(8, "", refused)
 
 
 PLAN = f"""\

@@ -15,6 +15,7 @@ from ual_registry.cli import main as main_module
 from ual_registry.cli.main import COMMANDS, cli, main, run
 from ual_registry.cli.output import jsonable, print_error_document, size_text, wants_json
 from ual_registry.errors import UALError
+from ual_registry.registry.fields import FIELDS
 from ual_registry.workflows import store
 from ual_registry.workflows import transfer as transfer_workflow
 
@@ -112,11 +113,11 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
     "get med -o none/out.air": (11, "storage", NO_FOLDER.format("none/out.air"), MAKE),
     "get med -o empty": (11, "storage", "cannot write empty: Is a directory", "give a file, not a folder"),
     "get small.air -o out.air": (8, "not-found", "adapter 'small.air': not in this registry", HOLDS),
-    "search rank": (
+    "search rank>": (
         8,
         "query",
-        "query, column 1: unexpected here; expected a term such as role:mlp_gate\n  rank\n  ^",
-        "fields: base, role, rank, domain, name, method, license",
+        "query, column 6: the query ends too early\n  rank>\n       ^",
+        f"fields: {', '.join(FIELDS)}",
     ),
     "lineage none": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
     "alias none production 1": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
@@ -190,11 +191,11 @@ USAGE = {
     "show a b": "Got unexpected extra argument (b)",
     "convert peft": "Missing argument 'DST'.",
     "convert a b --to gguf": "Invalid value for '--to': 'gguf' is not one of 'air', 'peft', 'folder'.",
-    "add small.air": "Missing option '--name'.",
+    "add small.air": "give either --name or --name-from",
     "get med": "Missing option '-o' / '--output'.",
-    "search --limit 0 x": "Invalid value for '--limit': 0 is not in the range 1<=x<=100000.",
+    "search --limit 0 x": "Invalid value for '--limit': 0 is not in the range 1<=x<=10000.",
     "search --limit x y": "Invalid value for '--limit': 'x' is not a valid integer range.",
-    "alias med production": "Missing argument 'REV'.",
+    "alias med production": "give REV, --protect, --unprotect or --delete",
     "alias med production 1 --expected=-1": "Invalid value for '--expected': -1 is not in the range x>=0.",
     "list --colour": "No such option '--colour'.",
     "transfer small.air": "Missing option '--to'.",
@@ -266,7 +267,7 @@ def test_a_bug_is_told_as_one(ual: Ual, monkeypatch: pytest.MonkeyPatch, capsys:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, click.Abort, EOFError])
 def test_an_interrupt_is_code_130(ual: Ual, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
-    def interrupt() -> None:
+    def interrupt(**_: object) -> None:
         raise kind
 
     monkeypatch.setattr(store, "list_adapters", interrupt)
@@ -368,7 +369,7 @@ def test_methods_are_those_of_the_table() -> None:
 
 
 def test_an_error_without_a_hint_or_context_is_a_whole_document(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(**_: object) -> None:
         raise UALError("no")
 
     monkeypatch.setattr(store, "list_adapters", refuse)

@@ -1,0 +1,1 @@
+"""Faults by real processes: killed, in one another's way, without room or permission."""

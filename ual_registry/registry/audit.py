@@ -1,0 +1,127 @@
+"""The audit log: who did what, written in the transaction of the doing, read newest first."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import getpass
+import json
+import os
+from typing import Any
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session
+
+from ual_registry.errors import RegistryError
+from ual_registry.registry.describe import shortened
+from ual_registry.registry.queries import find_digest, find_revision
+from ual_registry.registry.records import LogEntry
+from ual_registry.registry.reference import Reference, quoted
+from ual_registry.registry.tables import AdapterRow, AuditRow, Table
+from ual_registry.registry.views import Page
+
+__all__ = ["actor", "now", "read_log", "write_log"]
+
+
+def now() -> datetime.datetime:
+    """Return this moment, UTC."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+def actor() -> str:
+    """Return who acts: ``UAL_ACTOR``, or what the system calls the user."""
+    named = os.environ.get("UAL_ACTOR", "").strip()
+    if named:
+        return shortened(named)
+    try:
+        return shortened(getpass.getuser())
+    except (OSError, KeyError, ImportError):
+        return "unknown"  # a user without a name, as in some containers
+
+
+def write_log(session: Session, action: str, name: str, *, digest: str | None = None, **detail: Any) -> None:
+    """Write what the open transaction does.
+
+    Args:
+        session: The session of the doing.
+        action: The word of the command.
+        name: The adapter; empty where there is none.
+        digest: The artifact, where there is one.
+        detail: What exactly; JSON values.
+    """
+    row = {"at": now(), "actor": actor(), "action": action, "adapter_name": name, "digest": digest, "detail": detail}
+    session.execute(_INSERT, row)
+
+
+_INSERT = Table.metadata.tables["audit_log"].insert()
+
+
+def read_log(session: Session, reference: Reference | None, *, limit: int, after: str | None = None) -> Page[LogEntry]:
+    """Return what was done, newest first.
+
+    Args:
+        session: An open session.
+        reference: An adapter, a revision or an artifact; ``None`` for everything.
+        limit: How many entries at most.
+        after: The cursor of an earlier page.
+
+    Raises:
+        RegistryError: The reference names nothing here, or the cursor is none of ours.
+    """
+    statement = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit + 1)
+    if reference is not None:
+        statement = statement.where(*_about(session, reference))
+    if after is not None:
+        statement = statement.where(AuditRow.id < _position(after))
+    rows = session.scalars(statement).all()
+    rest = _cursor(rows[limit - 1].id) if len(rows) > limit else None
+    return Page(items=tuple(_entry(row) for row in rows[:limit]), next=rest)
+
+
+def _about(session: Session, reference: Reference) -> list[ColumnElement[bool]]:
+    """Return what holds for the entries about an adapter, one of its revisions, or an artifact."""
+    if reference.digest is not None:
+        return [AuditRow.digest == find_digest(session, reference)]
+    own = AuditRow.adapter_name == reference.name
+    known = select(AdapterRow.id).where(AdapterRow.name == reference.name)
+    if reference.alias is not None or reference.number is not None or session.scalar(known) is None:
+        find_revision(session, reference)  # an error, where there is none
+    if reference.alias is not None:
+        return [own, AuditRow.detail["alias"].as_string() == reference.alias]
+    if reference.number is not None:
+        number = reference.number
+        detail = AuditRow.detail
+        return [own, or_(detail["number"].as_integer() == number, detail["previous"].as_integer() == number)]
+    return [own]
+
+
+def _entry(row: AuditRow) -> LogEntry:
+    at = row.at if row.at.tzinfo else row.at.replace(tzinfo=datetime.UTC)  # SQLite keeps no time zone
+    return LogEntry(
+        at=at.astimezone(datetime.UTC),
+        actor=row.actor,
+        action=row.action,
+        name=row.adapter_name,
+        digest=row.digest,
+        detail=row.detail,
+    )
+
+
+def _cursor(position: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps({"log": position}).encode()).decode()
+
+
+def _position(cursor: str) -> int:
+    try:
+        found = json.loads(base64.b64decode(cursor.encode(), altchars=b"-_", validate=True))
+        position = found["log"]
+    except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
+        position = None
+    if not isinstance(position, int) or isinstance(position, bool) or not 0 <= position < 2**63:
+        raise RegistryError(
+            f"cursor {quoted(cursor)}: none that 'ual log' printed",
+            code="cursor",
+            hint="take the one at the end of a page, or leave it out to begin",
+        )
+    return position
