@@ -66,7 +66,7 @@ def _without_role(binding: Binding, matrices: set[str]) -> set[tuple[str, bool]]
 def _sizes(binder: Binder, config: BaseConfig) -> Any:
     """Return the dimensions, with the widths that are left out where they are the usual ones."""
     try:
-        described = describe(binder, config)
+        described = describe(binder, config_fields(binder, config))
     except BinderError as error:
         return error.code
     return [_filled(asdict(stack)) for stack in described.stacks], described.vocab_size
@@ -97,7 +97,7 @@ def _blocks(binder: Binder, case: Case, class_name: str) -> Iterator[tuple[str |
 
 def _rotary(binder: Binder, base: BaseConfig) -> tuple[str, int]:
     fields, rotary = config_fields(binder, base), binder.rotary_of(base.model_type)
-    head_dim = describe(binder, base).stacks[-1].head_dim or 0
+    head_dim = describe(binder, fields).stacks[-1].head_dim or 0
     if rotary.style == "none" or not fields.satisfies_all(rotary.when):
         return "none", 0
     return rotary.style, int(head_dim * fields.number(rotary.fraction, what="rotary fraction"))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ual_registry.air.roles import ROLES
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import Binding, apply_binder, bind_paths, fused_slots
-from ual_registry.binders.describe import describe
+from ual_registry.binders.describe import config_fields, describe
 from ual_registry.binders.load import load_binders
 from ual_registry.binders.model import Binder, Condition, ModelType
 from ual_registry.digest import Digest
@@ -195,7 +195,7 @@ def test_a_binding_has_the_base_model_and_only_the_stacks_of_its_class(architect
     config, model_class = data.draw(configs(binder))
     binding = bound(binder, config, model_class)
     kind: ModelType = binder.model_types[config.model_type]
-    assert binding.base == describe(binder, config)
+    assert binding.base == describe(binder, config_fields(binder, config))
     assert binding.prefix == kind.prefix_of(model_class)
     held = kind.partial.get(model_class, [stack.name for stack in binding.base.stacks])
     assert {slot.stack for module in binding.modules.values() for slot in module.slots} <= set(held)

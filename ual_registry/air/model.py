@@ -152,6 +152,11 @@ class RowSlice:
     stride: int
     count: int
 
+    @classmethod
+    def whole(cls, rows: int) -> RowSlice:
+        """Return the slice of a module that is not fused: all of its rows, in one block."""
+        return cls(offset=0, block=rows, stride=rows, count=1)
+
     @property
     def rows(self) -> int:
         """How many rows the slice holds."""

@@ -85,7 +85,8 @@ def apply_binder(
     chosen = next(name for name in named if name is not None and fields.kind.prefix_of(name, edition) is not None)
     prefix = fields.kind.prefix_of(chosen, edition)
     assert prefix is not None  # chosen is a class that has one
-    return _bind(binder, fields, _Place(prefix, edition), fields.kind.partial.get(chosen))
+    base = describe(binder, fields)
+    return _bind(binder, fields, base, _Place(prefix, edition), fields.kind.partial.get(chosen))
 
 
 def _known_edition(binder: Binder, model_type: str, edition: str | None) -> str | None:
@@ -108,8 +109,10 @@ class _Place:
     edition: str | None
 
 
-def _bind(binder: Binder, fields: ConfigFields, place: _Place, stacks: tuple[str, ...] | None = None) -> Binding:
-    base, prefix, edition = describe(binder, fields.config), place.prefix, place.edition
+def _bind(
+    binder: Binder, fields: ConfigFields, base: BaseModel, place: _Place, stacks: tuple[str, ...] | None = None
+) -> Binding:
+    prefix, edition = place.prefix, place.edition
     modules: dict[str, TargetModule] = {}
     for layout in binder.stacks:
         stack = base.stack(layout.name)
@@ -132,9 +135,7 @@ def _form(path: str, prefix: str) -> re.Pattern[str]:
 
 
 def _exists(module: Module | OuterModule, fields: ConfigFields, edition: str | None) -> bool:
-    if module.edition not in (None, edition):
-        return False
-    return fields.satisfies_all(module.when) and not (module.unless and fields.satisfies_all(module.unless))
+    return module.edition in (None, edition) and fields.holds(module)
 
 
 def _block_modules(
@@ -142,11 +143,9 @@ def _block_modules(
 ) -> Iterator[TargetModule]:
     for module in layout.modules:
         if _exists(module, fields, place.edition):
-            holds, lacks = fields.layer_test(module.layers), fields.layer_test(module.unless_layers)
-            for layer in range(stack.num_layers):
-                if holds(layer) and not (module.unless_layers and lacks(layer)):
-                    before = place.prefix + layout.path.replace("{layer}", str(layer))
-                    yield from _targets(module, stack, base, layer, before)
+            for layer in fields.blocks(module, stack.num_layers):
+                before = place.prefix + layout.path.replace("{layer}", str(layer))
+                yield from _targets(module, stack, base, layer, before)
 
 
 def _targets(module: Module, stack: Stack, base: BaseModel, layer: int, before: str) -> Iterator[TargetModule]:
@@ -187,9 +186,9 @@ def bind_paths(config: BaseConfig, paths: Iterable[str]) -> Binding:
 
 def _best(binder: Binder, fields: ConfigFields, wanted: list[str]) -> Binding:
     """Return the binding under which the most paths are modules, the likeliest where several are equal."""
-    bindings = []
+    base, bindings = describe(binder, fields), []
     for place in _places(binder, fields):
-        bindings.append(_bind(binder, fields, place))
+        bindings.append(_bind(binder, fields, base, place))
         if all(path in bindings[-1].modules for path in wanted):
             return bindings[-1]  # none can have more
     return max(bindings, key=lambda binding: sum(path in binding.modules for path in wanted))

@@ -48,12 +48,13 @@ def describe_base(config: BaseConfig, *, id: str | None = None, revision: str | 
         UnknownArchitectureError: No binder knows the model type.
         BinderDataError: The config lacks a dimension.
     """
-    return describe(binder_for(config.model_type), config, id=id, revision=revision)
+    binder = binder_for(config.model_type)
+    return describe(binder, config_fields(binder, config), id=id, revision=revision)
 
 
-def describe(binder: Binder, config: BaseConfig, *, id: str | None = None, revision: str | None = None) -> BaseModel:
-    """Describe a base model by a given binder; see ``describe_base``."""
-    fields = config_fields(binder, config)
+def describe(binder: Binder, fields: ConfigFields, *, id: str | None = None, revision: str | None = None) -> BaseModel:
+    """Describe a base model whose config was read as a given binder does; see ``describe_base``."""
+    config = fields.config
     return BaseModel(
         id=id or config.label,
         revision=revision,

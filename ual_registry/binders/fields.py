@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ual_registry.air.canonical import canonical_bytes
 from ual_registry.binders.base import BaseConfig
-from ual_registry.binders.model import Condition, LayerCondition, ModelType, Way
+from ual_registry.binders.model import Condition, LayerCondition, ModelType, Module, OuterModule, Way
 from ual_registry.errors import BinderDataError
 
 __all__ = ["ConfigFields"]
@@ -87,6 +87,21 @@ class ConfigFields:
             for path, values in known.items()
             if not _is_one_of(self.value(path), values)
         ]
+
+    def holds(self, item: Module | OuterModule) -> bool:
+        """Tell whether a model with this config holds a module, of whatever edition and in whichever block."""
+        return self.satisfies_all(item.when) and not (item.unless and self.satisfies_all(item.unless))
+
+    def blocks(self, module: Module, num_layers: int) -> Iterator[int]:
+        """Yield the blocks of a model with this config in which a module stands that it holds.
+
+        Raises:
+            BinderDataError: The config cannot answer one of the module's conditions.
+        """
+        holds, lacks = self.layer_test(module.layers), self.layer_test(module.unless_layers)
+        for layer in range(num_layers):
+            if holds(layer) and not (module.unless_layers and lacks(layer)):
+                yield layer
 
     def layer_test(self, conditions: tuple[LayerCondition, ...]) -> Callable[[int], bool]:
         """Return what tells of a block's index whether it satisfies every condition."""

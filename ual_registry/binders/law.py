@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ual_registry.air.roles import ROLES
 from ual_registry.binders.bind import Binding
-from ual_registry.binders.slots import Slot, TargetModule
+from ual_registry.binders.slots import TargetModule
 
 __all__ = ["law_faults"]
 
@@ -35,16 +35,9 @@ def _module_faults(module: TargetModule) -> Iterator[str]:
             yield f"{module.path}: {slot.role} cannot stand {'in' if slot.layer is not None else 'outside'} a block"
     for expert in dict.fromkeys(slot.expert for slot in module.slots):
         own = [slot for slot in module.slots if slot.expert == expert]
-        rows = sorted(row for slot in own for row in _rows(slot))
+        runs = [run for slot in own for run in slot.all_rows.runs()]
+        rows = sorted(row for start, count in runs for row in range(start, start + count))
         if rows != list(range(sum(slot.out_features for slot in own))):
             yield f"{module.path}: the rows of {', '.join(slot.role for slot in own)} do not tile it"
         if len({slot.in_features for slot in own}) > 1:
             yield f"{module.path}: {', '.join(slot.role for slot in own)} read different widths"
-
-
-def _rows(slot: Slot) -> Iterator[int]:
-    if slot.rows is None:
-        yield from range(slot.out_features)
-        return
-    for start, count in slot.rows.runs():
-        yield from range(start, start + count)

@@ -35,6 +35,11 @@ class Slot:
     out_features: int
     rows: RowSlice | None = None
 
+    @property
+    def all_rows(self) -> RowSlice:
+        """Its rows in its module, whether or not the module is fused."""
+        return self.rows or RowSlice.whole(self.out_features)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetModule:
@@ -51,6 +56,16 @@ class TargetModule:
     slots: tuple[Slot, ...]
     is_conv1d: bool = False
     parameter: str | None = None
+
+    @property
+    def matrix(self) -> tuple[Slot, ...]:
+        """The slots of one matrix: all of them, or those of the first expert where there is one for each."""
+        return tuple(slot for slot in self.slots if slot.expert == self.slots[0].expert)
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Features out and in of one matrix."""
+        return sum(slot.out_features for slot in self.matrix), self.slots[0].in_features
 
 
 def module_slots(module: Module, stack: Stack, base: BaseModel, layer: int, expert: int | None) -> Iterator[Slot]:

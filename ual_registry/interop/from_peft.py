@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.header import open_header
-from ual_registry.air.model import BaseModel, Entry, Extra, Manifest, Origin, RowSlice
+from ual_registry.air.model import BaseModel, Entry, Extra, Manifest, Origin
 from ual_registry.air.names import TensorName, extra_name
 from ual_registry.air.roles import ROLES, Axis
 from ual_registry.air.tensor import FileSource, Tensor
@@ -154,14 +154,14 @@ def _expert_entries(
 ) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
     """Yield the entries of a parameter that holds every expert: one for each expert and role."""
     every = binding.modules[module.path].slots
-    slots = [slot for slot in every if slot.expert == every[0].expert]
+    slots = binding.modules[module.path].matrix
     experts = len(every) // len(slots)
     check_factors(module, config, experts=experts)
     if len(module.tensors) > 2:
         raise misfit(module, "holds a magnitude or a bias, which PEFT has only for modules")
     is_flipped = factors_are_flipped(binding.base.model_type)
-    _check_shapes(module, tuple(slots), is_flipped=is_flipped)
-    rows = [slot.rows or RowSlice(offset=0, block=slot.out_features, stride=1, count=1) for slot in slots]
+    _check_shapes(module, slots, is_flipped=is_flipped)
+    rows = [slot.all_rows for slot in slots]
     lora_A, lora_B = module.tensors["lora_A"], module.tensors["lora_B"]
     scaling = config.scaling(module.path)
     taken = unstack_experts(lora_A, lora_B, rows, experts=experts, is_flipped=is_flipped)

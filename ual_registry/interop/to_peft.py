@@ -132,7 +132,7 @@ def _stacked(adapter: Adapter, path: str, entries: list[Entry], experts: list[tu
         own = [held.get((expert, slot.role)) for slot in slots]
         lora_A = next((adapter.tensors[entry.lora_A] for entry in own if entry is not None), zero_a)
         parts = tuple(
-            RolePart(_whole_rows(slot), adapter.tensors[entry.lora_B] if entry else _zeros(slot, like_b))
+            RolePart(slot.all_rows, adapter.tensors[entry.lora_B] if entry else _zeros(slot, like_b))
             for slot, entry in zip(slots, own, strict=True)
         )
         factors.append(ExpertFactors(lora_A, parts))
@@ -144,10 +144,6 @@ def _stacked(adapter: Adapter, path: str, entries: list[Entry], experts: list[tu
     return {"lora_A": lora_A, "lora_B": lora_B}
 
 
-def _whole_rows(slot: Slot) -> RowSlice:
-    return slot.rows or RowSlice(offset=0, block=slot.out_features, stride=slot.out_features, count=1)
-
-
 def _fused(adapter: Adapter, path: str, entries: list[Entry], factor: str) -> Tensor:
     """Put the rows of a fused module together again."""
     parts = [(_rows(entry), adapter.tensors[entry.tensor_names()[factor]]) for entry in entries]
@@ -157,7 +153,7 @@ def _fused(adapter: Adapter, path: str, entries: list[Entry], factor: str) -> Te
     if missing and factor == "magnitude":
         message = f"{path}: no entry of {missing[0].role}, whose magnitude is a row norm of the base model's weight"
         raise _refusal(message, "fused-factors", module=path)
-    parts += [(_slot_rows(slot), _zeros(slot, parts[0][1])) for slot in missing]
+    parts += [(slot.all_rows, _zeros(slot, parts[0][1])) for slot in missing]
     try:
         return join_rows(parts)
     except ValueError as error:
@@ -165,12 +161,7 @@ def _fused(adapter: Adapter, path: str, entries: list[Entry], factor: str) -> Te
 
 
 def _rows(entry: Entry) -> RowSlice:
-    return entry.slice or RowSlice(offset=0, block=entry.out_features, stride=entry.out_features, count=1)
-
-
-def _slot_rows(slot: Slot) -> RowSlice:
-    assert slot.rows is not None  # fused_slots gives every slot its rows
-    return slot.rows
+    return entry.slice or RowSlice.whole(entry.out_features)
 
 
 def _zeros(slot: Slot, like: Tensor) -> Tensor:

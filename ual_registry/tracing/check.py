@@ -116,8 +116,7 @@ def _module_faults(binding: Binding, matrices: Mapping[str, Matrix]) -> Iterator
 
 def _shape(module: TargetModule, matrix: Matrix) -> tuple[int, ...]:
     """Return the shape that the binder and the config give the stored weight."""
-    first = [slot for slot in module.slots if slot.expert == module.slots[0].expert]
-    shape = (sum(slot.out_features for slot in first), first[0].in_features)
+    shape = module.matrix_shape
     stored = shape[::-1] if module.is_conv1d or matrix.kind == "embedding" else shape
     return (len({slot.expert for slot in module.slots}), *stored) if module.parameter else stored
 
@@ -159,8 +158,7 @@ def _roles(binding: Binding) -> dict[str, Any]:
     """Return what each module holds in words: its roles, with the form of their rows where there are several."""
     found = {}
     for path, module in binding.modules.items():
-        first = [slot for slot in module.slots if slot.expert == module.slots[0].expert]
-        words = [f"{slot.role} in {_rows_text(slot.rows)}" if slot.rows else slot.role for slot in first]
+        words = [f"{slot.role} in {_rows_text(slot.rows)}" if slot.rows else slot.role for slot in module.matrix]
         found[path] = ", ".join(words)
     return found
 

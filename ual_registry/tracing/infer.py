@@ -165,9 +165,7 @@ def _check(document: Mapping[str, Any], base: BaseConfig, builder: Builder, matr
         raise refusal(f"what was seen makes no binder: {error.message}", **dict[str, Any](error.context)) from error
     for path, module in binding.modules.items():
         matrix = matrices.get(path)
-        slots = [slot for slot in module.slots if slot.expert in {None, module.slots[0].expert}]
-        out = sum(slot.out_features for slot in slots)
-        expected = (out, slots[0].in_features)
+        expected = module.matrix_shape
         if matrix is None or set(matrix.shape[-2:]) != set(expected):
             actual = None if matrix is None else matrix.shape
             message = f"{path}: the inferred binder says {expected}, the model of {base.label} has {actual}"

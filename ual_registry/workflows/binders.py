@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ual_registry.air.model import BaseModel
 from ual_registry.binders.base import BaseConfig
-from ual_registry.binders.describe import describe
+from ual_registry.binders.describe import config_fields, describe
 from ual_registry.binders.fields import ConfigFields
 from ual_registry.binders.load import binder_for, find_binder, load_binder, load_binders
 from ual_registry.binders.model import Binder, ModelType, Module, OuterModule
@@ -79,16 +79,15 @@ class ShownBinder:
 
     def holds(self, item: Module | OuterModule) -> bool:
         """Tell whether a model with this config holds a module of any edition, in whichever block."""
-        fields = ConfigFields(self.config, self.kind)
-        return fields.satisfies_all(item.when) and not (item.unless and fields.satisfies_all(item.unless))
+        return self._fields.holds(item)
 
     def blocks(self, module: Module, num_layers: int) -> tuple[int, ...]:
         """Return the blocks of a model with this config in which a module stands."""
-        fields = ConfigFields(self.config, self.kind)
-        holds, lacks = fields.layer_test(module.layers), fields.layer_test(module.unless_layers)
-        return tuple(
-            layer for layer in range(num_layers) if holds(layer) and not (module.unless_layers and lacks(layer))
-        )
+        return tuple(self._fields.blocks(module, num_layers))
+
+    @property
+    def _fields(self) -> ConfigFields:
+        return ConfigFields(self.config, self.kind)
 
 
 def list_binders() -> tuple[BinderSummary, ...]:
@@ -142,5 +141,5 @@ def _of_file(path: Path) -> ShownBinder:
         binder = load_binder(path)
         return _of_type(binder, next(iter(binder.model_types)))
     binder = binder_for(config.model_type)
-    base = describe(binder, config)
+    base = describe(binder, config_fields(binder, config))
     return ShownBinder(binder=binder, model_type=config.model_type, config=config, base=base)
