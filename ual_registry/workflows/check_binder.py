@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.binders.describe import config_fields
-from ual_registry.errors import MissingExtraError
 from ual_registry.workflows.binder_files import read_config, read_document
+from ual_registry.workflows.extras import need_transformers
 
 if TYPE_CHECKING:
     from ual_registry.tracing.check import BinderCheck
@@ -59,11 +57,7 @@ def check_binder(path: str | Path, base: str | Path | None = None) -> BinderRepo
     given = None if base is None else read_config(Path(base))
     if given is not None:
         config_fields(binder, given)  # says whether it is for this config, before anything is loaded
-    for package, extra in (("torch", "torch"), ("transformers", "demo")):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(extra, needed_for="the check of a binder")
-    # Waiting threads must not spin: on shared cores that makes every step many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    need_transformers("the check of a binder")
     from ual_registry.tracing.check import check, default_config  # noqa: PLC0415  # loads torch and transformers
 
     configs = [given] if given is not None else [default_config(name) for name in binder.model_types]

@@ -7,7 +7,6 @@ rank 64.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +18,7 @@ from ual_registry.air.model import Entry
 from ual_registry.air.read import verify
 from ual_registry.air.tensor import Tensor
 from ual_registry.digest import Digest
-from ual_registry.errors import MissingExtraError
+from ual_registry.workflows.extras import has_torch, need_torch
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 
@@ -234,10 +233,9 @@ def _judged(entry: Entry, difference: float | None, tolerance: float) -> EntryCo
 def _may_compute(updates: bool | None) -> bool:
     if updates is False:
         return False
-    has_torch = importlib.util.find_spec("torch") is not None
-    if updates and not has_torch:
-        raise MissingExtraError("torch", needed_for="comparing updates")
-    return has_torch
+    if updates:
+        need_torch("comparing updates")
+    return has_torch()
 
 
 def _computed(one: Adapter, entry: Entry, two: Adapter, other: Entry) -> EntryComparison:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.binders.base import BaseConfig
-from ual_registry.errors import MissingExtraError
 from ual_registry.storage import atomic_file, check_target
 from ual_registry.workflows.binder_files import read_config
+from ual_registry.workflows.extras import need_transformers
 
 if TYPE_CHECKING:
     from ual_registry.tracing.infer import InferredBinder
@@ -48,11 +46,7 @@ def infer_binder(base: str | Path, target: str | Path | None = None, *, force: b
 
 def _inferrer() -> Callable[[BaseConfig], InferredBinder]:
     """Return ``infer``, which brings torch and transformers along."""
-    for package, extra in (("torch", "torch"), ("transformers", "demo")):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(extra, needed_for="inference of a binder")
-    # Waiting threads must not spin: on shared cores that makes every step many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    need_transformers("inference of a binder")
     from ual_registry.tracing.infer import infer  # noqa: PLC0415  # loads torch and transformers
 
     return infer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +11,8 @@ from ual_registry.air.read import read, verify
 from ual_registry.air.write import file_digest
 from ual_registry.binders.base import load_base
 from ual_registry.digest import Digest
-from ual_registry.errors import MissingExtraError
 from ual_registry.transfers.plan import RotaryPolicy, TransferPlan, make_plan
+from ual_registry.workflows.extras import need_torch
 from ual_registry.workflows.references import locate
 
 if TYPE_CHECKING:
@@ -92,10 +90,7 @@ def transfer(
 
 def _runner() -> Callable[..., TransferResult]:
     """Return ``run_transfer``, which brings torch along."""
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("torch", needed_for="transfer")
-    # Waiting threads must not spin: on shared cores that makes every step many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    need_torch("transfer")
     from ual_registry.transfers.run import run_transfer  # noqa: PLC0415  # loads torch
 
     return run_transfer

@@ -20,7 +20,6 @@ from ual_registry.air.read import read
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.write import write
 from ual_registry.digest import Digest
-from ual_registry.workflows import diff as workflow
 from ual_registry.workflows.diff import diff
 
 UP_A, UP_B = "layers.0.mlp_up.lora_A", "layers.0.mlp_up.lora_B"
@@ -239,7 +238,7 @@ NOTE = (
 
 def test_without_torch_only_digests_are_compared_and_it_is_said(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
     other("new.air", tensors={UP_B: floats(6, 2, start=6)})
-    monkeypatch.setattr(workflow.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     result = ual("diff", "small.air", "new.air")
     assert (result.code, result.err) == (
         1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 from pathlib import Path
@@ -17,7 +18,6 @@ from ual_registry.cli.output import jsonable, print_error_document, size_text, w
 from ual_registry.errors import UALError
 from ual_registry.registry.fields import FIELDS
 from ual_registry.workflows import store
-from ual_registry.workflows import transfer as transfer_workflow
 
 FOLDER_HINT = "a PEFT folder becomes an AIR file by 'ual convert {} FILE.air --base BASE'"
 BASE_HINT = (
@@ -225,7 +225,7 @@ def test_wrong_usage_is_code_2(ual: Ual, command: str) -> None:
 
 
 def test_without_torch_the_extra_is_named(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer_workflow.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert ual("transfer", "small.air", "--to", "base", "-o", "out.air") == Result(
         10,
         "",

@@ -1,0 +1,41 @@
+"""The door to what only an extra installs, the same for every workflow that goes through it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+from ual_registry.errors import MissingExtraError
+
+__all__ = ["has_torch", "need_torch", "need_transformers"]
+
+
+def has_torch() -> bool:
+    """Tell whether torch is installed; it is not loaded."""
+    return _is_installed("torch")
+
+
+def need_torch(needed_for: str) -> None:
+    """Make sure of torch before it is loaded.
+
+    Args:
+        needed_for: What cannot be done without it.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    if not has_torch():
+        raise MissingExtraError("torch", needed_for=needed_for)
+    # Waiting threads must not spin: on shared cores that makes every step many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def need_transformers(needed_for: str) -> None:
+    """Make sure of torch and transformers before they are loaded; see ``need_torch``."""
+    need_torch(needed_for)
+    if not _is_installed("transformers"):
+        raise MissingExtraError("demo", needed_for=needed_for)
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
