@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime
 import getpass
-import json
 import os
 from typing import Any
 
@@ -14,7 +11,9 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from ual_registry.errors import RegistryError
+from ual_registry.registry.cursor import pack, unpack
 from ual_registry.registry.describe import shortened
+from ual_registry.registry.moments import utc
 from ual_registry.registry.queries import find_digest, find_revision
 from ual_registry.registry.records import LogEntry
 from ual_registry.registry.reference import Reference, quoted
@@ -75,7 +74,7 @@ def read_log(session: Session, reference: Reference | None, *, limit: int, after
     if after is not None:
         statement = statement.where(AuditRow.id < _position(after))
     rows = session.scalars(statement).all()
-    rest = _cursor(rows[limit - 1].id) if len(rows) > limit else None
+    rest = pack({"log": rows[limit - 1].id}) if len(rows) > limit else None
     return Page(items=tuple(_entry(row) for row in rows[:limit]), next=rest)
 
 
@@ -97,9 +96,8 @@ def _about(session: Session, reference: Reference) -> list[ColumnElement[bool]]:
 
 
 def _entry(row: AuditRow) -> LogEntry:
-    at = row.at if row.at.tzinfo else row.at.replace(tzinfo=datetime.UTC)  # SQLite keeps no time zone
     return LogEntry(
-        at=at.astimezone(datetime.UTC),
+        at=utc(row.at),
         actor=row.actor,
         action=row.action,
         name=row.adapter_name,
@@ -108,16 +106,9 @@ def _entry(row: AuditRow) -> LogEntry:
     )
 
 
-def _cursor(position: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps({"log": position}).encode()).decode()
-
-
 def _position(cursor: str) -> int:
-    try:
-        found = json.loads(base64.b64decode(cursor.encode(), altchars=b"-_", validate=True))
-        position = found["log"]
-    except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
-        position = None
+    found = unpack(cursor)
+    position = found.get("log") if isinstance(found, dict) else None
     if not isinstance(position, int) or isinstance(position, bool) or not 0 <= position < 2**63:
         raise RegistryError(
             f"cursor {quoted(cursor)}: none that 'ual log' printed",

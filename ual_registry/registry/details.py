@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from ual_registry.registry.moments import utc
 from ual_registry.registry.tables import (
     AdapterRow,
     AliasRow,
@@ -268,4 +269,4 @@ def _utc(moment: datetime.datetime | str) -> datetime.datetime:
     """SQLite keeps a text without a time zone; ours is always UTC."""
     if isinstance(moment, str):
         moment = datetime.datetime.fromisoformat(moment)
-    return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
+    return utc(moment)

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ual_registry.registry.moments import utc
 from ual_registry.registry.tables import (
     AdapterRow,
     AliasRow,
@@ -27,7 +28,7 @@ from ual_registry.registry.tables import (
     TagRow,
 )
 
-__all__ = ["EXPORT_VERSION", "TOMBSTONE_FIELDS", "registry_document", "utc"]
+__all__ = ["EXPORT_VERSION", "TOMBSTONE_FIELDS", "registry_document"]
 
 Document = dict[str, Any]
 
@@ -84,11 +85,6 @@ def _parts(values: Sequence[str] | None) -> Iterator[Sequence[str] | None]:
     rest = iter(values)
     while part := list(islice(rest, _CHUNK)):
         yield part
-
-
-def utc(moment: datetime.datetime) -> datetime.datetime:
-    """SQLite keeps no time zone; ours is always UTC."""
-    return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
 
 
 def _time(moment: datetime.datetime) -> str:

@@ -21,6 +21,7 @@ from ual_registry.registry.fsck_records import differences
 from ual_registry.registry.fsck_rows import broken_rows
 from ual_registry.registry.grace import moment_before
 from ual_registry.registry.maintenance import live_digests
+from ual_registry.registry.moments import utc
 from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.repair import SecondStore, repair
 from ual_registry.registry.session import Database
@@ -172,7 +173,12 @@ class _Check:
                 statement.where(alive, ArtifactRow.digest > after).order_by(ArtifactRow.digest).limit(_PAGE)
             )
             return [
-                _Listed(digest=Digest.parse(digest), size_bytes=size, listed_bytes=listed, verified_at=_utc(verified))
+                _Listed(
+                    digest=Digest.parse(digest),
+                    size_bytes=size,
+                    listed_bytes=listed,
+                    verified_at=verified and utc(verified),
+                )
                 for digest, size, listed, verified in rows
             ]
 
@@ -253,8 +259,3 @@ class _Check:
 
 def _of(kind: str, message: str, digest: str) -> Fault:
     return Fault(kind=kind, message=message, digest=digest)
-
-
-def _utc(moment: datetime.datetime | None) -> datetime.datetime | None:
-    """SQLite keeps no time zone; ours is always UTC."""
-    return moment.replace(tzinfo=datetime.UTC) if moment is not None and moment.tzinfo is None else moment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session
 from ual_registry.errors import RegistryNotFoundError
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.commands import insert_absent
+from ual_registry.registry.moments import utc
 from ual_registry.registry.records import Attestation, HubLink
 from ual_registry.registry.reference import check_text
 from ual_registry.registry.tables import ArtifactRow, AttestationRow, HubLinkRow
@@ -53,7 +53,7 @@ def hub_links(session: Session, digest: str) -> tuple[HubLink, ...]:
             commit=row.commit,
             path=row.path,
             direction=row.direction,
-            at=_utc(row.at),
+            at=utc(row.at),
         )
         for row in session.scalars(statement)
     )
@@ -100,7 +100,7 @@ def attestations(session: Session, digest: str) -> tuple[Attestation, ...]:
             signer=row.signer,
             statement_digest=row.statement_digest,
             envelope=row.envelope,
-            added_at=_utc(row.added_at),
+            added_at=utc(row.added_at),
         )
         for row in session.scalars(statement.order_by(AttestationRow.id))
     )
@@ -111,8 +111,3 @@ def _artifact(session: Session, digest: str) -> int:
     if found is None:
         raise RegistryNotFoundError(f"{digest}: no such artifact in this registry", context={"digest": digest})
     return found
-
-
-def _utc(moment: datetime.datetime) -> datetime.datetime:
-    """SQLite keeps no time zone; ours is always UTC."""
-    return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)

@@ -6,10 +6,7 @@ checked like everything that comes from outside.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from ual_registry.digest import Digest
 from ual_registry.errors import RegistryError
+from ual_registry.registry.cursor import pack, unpack
 from ual_registry.registry.reference import quoted
 from ual_registry.registry.tables import ArtifactRow, RevisionRow
 from ual_registry.registry.tree import Order
@@ -110,7 +108,7 @@ def write_cursor(order: Order, question: object, key: Sequence[Any]) -> str:
     """
     values = [value.isoformat() if isinstance(value, datetime.datetime) else value for value in key]
     document = {"order": _name(order), "of": _mark(question), "key": values}
-    return base64.urlsafe_b64encode(json.dumps(document, separators=(",", ":")).encode()).decode().rstrip("=")
+    return pack(document)
 
 
 def read_cursor(cursor: str, order: Order, question: object) -> Key:
@@ -119,12 +117,11 @@ def read_cursor(cursor: str, order: Order, question: object) -> Key:
     Raises:
         RegistryError: It is none of this question and this order.
     """
+    document = unpack(cursor)
     try:
-        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        document = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         is_ours = (document["order"], document["of"]) == (_name(order), _mark(question))
         key = _key(document["key"], sorting(order)) if is_ours else None
-    except (binascii.Error, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         key = None
     if key is None:
         raise RegistryError(
