@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ual_registry.air.model import BaseModel, RowSlice, Stack
+from ual_registry.air.names import entry_place
 from ual_registry.air.roles import ROLES, Axis, axis_size
 from ual_registry.binders.model import Module
 from ual_registry.errors import BinderDataError
@@ -39,6 +40,10 @@ class Slot:
     def all_rows(self) -> RowSlice:
         """Its rows in its module, whether or not the module is fused."""
         return self.rows or RowSlice.whole(self.out_features)
+
+    def tensor_name(self, factor: str) -> str:
+        """Return the name of the tensor that holds one of its factors (spec: tensors)."""
+        return entry_place(self.stack, self.layer, self.role, self.expert) + factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import Entry, Manifest
-from ual_registry.air.names import TensorName
 from ual_registry.air.tensor import Tensor
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import Binding, bind
@@ -110,9 +109,9 @@ def _moved(adapter: Adapter, group: Sequence[_Move]) -> Iterator[tuple[Entry, di
     starts, start = {}, 0
     for name, tensor in tensors.items():
         starts[name], start = start, start + tensor.shape[0]
-    shared = _name(group[0].slot, "lora_A")
+    shared = group[0].slot.tensor_name("lora_A")
     for move in group:
-        names = {factor: _name(move.slot, factor) for factor in move.entry.tensor_names()} | {"lora_A": shared}
+        names = {factor: move.slot.tensor_name(factor) for factor in move.entry.tensor_names()} | {"lora_A": shared}
         parts = {names[factor]: adapter.tensors[name] for factor, name in move.entry.tensor_names().items()}
         lora_B, before = parts[names["lora_B"]], starts[move.entry.lora_A]
         after = start - before - move.entry.rank
@@ -158,10 +157,6 @@ def _check_alike(entries: Sequence[Entry], path: str, what: str, values: Sequenc
         label = entries[0].label
         text = f"{path}: would hold {len(entries)} entries, from {label} on, whose {what} differs: {', '.join(found)}"
         raise _refusal(text, label)
-
-
-def _name(slot: Slot, factor: str) -> str:
-    return str(TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, expert=slot.expert, factor=factor))
 
 
 def _refusal(message: str, what: str) -> ForeignFormatError:

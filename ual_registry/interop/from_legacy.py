@@ -17,7 +17,6 @@ from typing import Any
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.canonical import freeze
 from ual_registry.air.model import Entry, Manifest, Method, Statement
-from ual_registry.air.names import TensorName
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.binders.base import BaseConfig
@@ -238,8 +237,8 @@ def _entry(
 ) -> tuple[Entry, dict[str, Tensor]]:
     """Make an entry of one slot, which takes its ``lora_A`` from the second."""
     slot, shared = slots
-    name_a = str(TensorName(layer=slot.layer, role=shared.role, factor="lora_A"))
-    name_b = str(TensorName(layer=slot.layer, role=slot.role, factor="lora_B"))
+    name_a = shared.tensor_name("lora_A")
+    name_b = slot.tensor_name("lora_B")
     entry = Entry(
         layer=slot.layer,
         role=slot.role,

@@ -13,7 +13,7 @@ from pathlib import Path
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.header import open_header
 from ual_registry.air.model import BaseModel, Entry, Extra, Manifest, Origin
-from ual_registry.air.names import TensorName, extra_name
+from ual_registry.air.names import extra_name
 from ual_registry.air.roles import ROLES, Axis
 from ual_registry.air.tensor import FileSource, Tensor
 from ual_registry.air.versions import AIR_VERSION
@@ -138,12 +138,12 @@ def _entries(module: ModuleFactors, config: PeftConfig, binding: Binding) -> Ite
         return
     check_factors(module, config, is_embedding=slots[0].role == "token_embedding")
     _check_shapes(module, slots)
-    shared = _name(slots[0], "lora_A")
+    shared = slots[0].tensor_name("lora_A")
     for slot in slots:
         parts: dict[str, Tensor] = {shared: module.tensors["lora_A"]}
         names = {"lora_A": shared}
         for factor in module.tensors.keys() - {"lora_A"}:
-            names[factor] = _name(slot, factor)
+            names[factor] = slot.tensor_name(factor)
             whole = module.tensors[factor]
             parts[names[factor]] = whole if slot.rows is None else whole.take_rows(slot.rows)
         yield _entry(slot, module, names, config.scaling(module.path)), parts
@@ -167,9 +167,9 @@ def _expert_entries(
     taken = unstack_experts(lora_A, lora_B, rows, experts=experts, is_flipped=is_flipped)
     for expert, own in enumerate(taken):
         filled = every[expert * len(slots) : (expert + 1) * len(slots)]
-        name_a = _name(filled[0], "lora_A")
+        name_a = filled[0].tensor_name("lora_A")
         for slot, part in zip(filled, own.parts, strict=True):
-            name_b = _name(slot, "lora_B")
+            name_b = slot.tensor_name("lora_B")
             factors = replace(module, tensors={"lora_A": own.lora_A, "lora_B": part.lora_B})
             names = {"lora_A": name_a, "lora_B": name_b}
             yield _entry(slot, factors, names, scaling), {name_a: own.lora_A, name_b: part.lora_B}
@@ -193,11 +193,6 @@ def _entry(slot: Slot, module: ModuleFactors, names: Mapping[str, str], scaling:
         source=module.path,
         slice=slot.rows,
     )
-
-
-def _name(slot: Slot, factor: str) -> str:
-    name = TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, expert=slot.expert, factor=factor)
-    return str(name)
 
 
 def _check_shapes(module: ModuleFactors, slots: tuple[Slot, ...], *, is_flipped: bool = False) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ual_registry.air.model import BaseModel, Entry, Manifest
-from ual_registry.air.names import TensorName
 from ual_registry.air.roles import ROLES, Axis
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import Binding, bind
@@ -155,8 +154,7 @@ def _refuse_what_cannot_be_projected(manifest: Manifest) -> None:
 
 def slot_label(slot: Slot) -> str:
     """Return a slot's place in words, as an entry's label."""
-    name = TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, expert=slot.expert, factor="lora_B")
-    return str(name).rpartition(".")[0]
+    return slot.tensor_name("lora_B").rpartition(".")[0]
 
 
 class _Planner:

@@ -12,7 +12,6 @@ import torch
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import Entry, Lineage, Manifest, Method, Parent
-from ual_registry.air.names import TensorName
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.binders.slots import Slot, TargetModule
@@ -167,9 +166,9 @@ def _is_untouched(items: list[_Fitted]) -> bool:
 def _store_untouched(
     adapter: Adapter, module: TargetModule, items: list[_Fitted]
 ) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
-    shared = _name(items[0].slot, "lora_A")
+    shared = items[0].slot.tensor_name("lora_A")
     for item in items:
-        source, name = item.entry, _name(item.slot, "lora_B")
+        source, name = item.entry, item.slot.tensor_name("lora_B")
         parts = {shared: _copied(adapter.tensors[source.lora_A]), name: _copied(adapter.tensors[source.lora_B])}
         yield _entry(item.slot, module, {"lora_A": shared, "lora_B": name}, source.rank, source.scaling), parts
 
@@ -182,19 +181,15 @@ def _copied(tensor: Tensor) -> Tensor:
 def _store_folded(module: TargetModule, items: list[_Fitted]) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
     """Store updates with their scaling folded in; in a fused module each reads its own rows of ``lora_A``."""
     lora_A = torch.cat([item.factors.lora_A for item in items])
-    shared = _name(items[0].slot, "lora_A")
+    shared = items[0].slot.tensor_name("lora_A")
     start = 0
     for item in items:
-        own, name = item.factors.lora_B, _name(item.slot, "lora_B")
+        own, name = item.factors.lora_B, item.slot.tensor_name("lora_B")
         lora_B = own.new_zeros(own.shape[0], lora_A.shape[0])
         lora_B[:, start : start + own.shape[1]] = own
         start += own.shape[1]
         parts = {shared: _stored(lora_A, item.dtype, shared), name: _stored(lora_B, item.dtype, name)}
         yield _entry(item.slot, module, {"lora_A": shared, "lora_B": name}, lora_A.shape[0], 1.0), parts
-
-
-def _name(slot: Slot, factor: str) -> str:
-    return str(TensorName(stack=slot.stack, layer=slot.layer, role=slot.role, expert=slot.expert, factor=factor))
 
 
 def _stored(tensor: torch.Tensor, dtype: str, name: str) -> Tensor:
