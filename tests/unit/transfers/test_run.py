@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import struct
 from collections.abc import Callable
@@ -31,7 +32,6 @@ from ual_registry.projection.methods import METHODS
 from ual_registry.tensors import entry_factors, from_torch, to_torch
 from ual_registry.transfers.plan import make_plan
 from ual_registry.transfers.run import run_transfer
-from ual_registry.workflows import transfer as workflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what PEFT remarks while tiny models are made
 
@@ -484,7 +484,7 @@ def test_a_method_that_is_none_is_refused(air_file: Path, tmp_path: Path) -> Non
 
 def test_without_torch_the_extra_is_named(air_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(json.dumps(llama_target().document))
-    monkeypatch.setattr(workflow.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError) as caught:
         ual.transfer(air_file, tmp_path / "config.json")
     assert caught.value.message == "transfer needs the extra 'torch', which is not installed"
