@@ -33,9 +33,10 @@ __all__ = ["AddOrder", "add_file", "add_files"]
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 1 << 26
+"""How much becomes visible at once where many files are added: a commit waits for the disk as long as a small file."""
+
 _FILES_AHEAD = 16
 _THREADS = 2
-"""How much becomes visible at once where many files are added: a commit waits for the disk as long as a small file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

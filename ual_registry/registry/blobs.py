@@ -39,12 +39,12 @@ class StagedBlob:
         scan: What was found in the tensors, where they were looked at.
     """
 
-    def __init__(self, path: Path, stream: BinaryIO, place: Path) -> None:
+    def __init__(self, path: Path, stream: BinaryIO, place_of: Callable[[Digest], Path]) -> None:
         self.path = path
         self.digest = Digest.of_bytes(b"")
         self.size_bytes = 0
         self.scan: TensorScan | None = None
-        self._place = place
+        self._place_of = place_of
         self._stream = stream
 
     def keep(self) -> Hold:
@@ -56,7 +56,7 @@ class StagedBlob:
         Raises:
             StorageError: The file system refuses.
         """
-        place = self._place / self.digest.hex[:2] / self.digest.hex
+        place = self._place_of(self.digest)
         try:
             make_durable_folder(place.parent)
             self.path.replace(place)
@@ -151,7 +151,7 @@ class BlobStore:
     @contextlib.contextmanager
     def _staged(self) -> Iterator[StagedBlob]:
         with new_file(self.staging) as (path, stream):
-            yield StagedBlob(path, stream, self.root / "sha256")
+            yield StagedBlob(path, stream, self.place)
 
     @staticmethod
     def _fill(staged: StagedBlob, copy: Callable[[BinaryIO], None]) -> None:
