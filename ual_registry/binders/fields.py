@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import math
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ual_registry.air.canonical import canonical_bytes
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.model import Condition, LayerCondition, ModelType, Module, OuterModule, Way
+from ual_registry.binders.ways import evaluate, is_one_of, item_at, json_number
 from ual_registry.errors import BinderDataError
 
 __all__ = ["ConfigFields"]
@@ -59,33 +56,19 @@ class ConfigFields:
 
     def find_number(self, ways: tuple[Way, ...]) -> float | None:
         """Return the first number above 0 that one of ``ways`` yields; ``None`` where none does."""
-        values = (self._way(way) for way in ways)
+        values = (evaluate(way, self.value) for way in ways)
         return next((value for value in values if value is not None and value > 0), None)
-
-    def _way(self, way: Way) -> float | None:
-        if isinstance(way, str):
-            return _number(self.value(way))
-        if not isinstance(way, Mapping):
-            return _number(way)
-        kind, (left, right) = next(iter(way.items()))
-        if kind == "item":
-            items = self.value(left)
-            return _number(_item(items, int(right)))
-        if kind == "when":
-            return self._way(right) if _is_one_of(self.value(left["field"]), left["values"]) else None
-        first, second = self._way(left), self._way(right)
-        return None if first is None or second is None else _number(_OPERATORS[kind](first, second))
 
     def satisfies_all(self, conditions: Iterable[Condition]) -> bool:
         """Tell whether the config satisfies every condition; equality is that of JSON, absent is ``null``."""
-        return all(_is_one_of(self.value(item.field), item.values) for item in conditions)
+        return all(is_one_of(self.value(item.field), item.values) for item in conditions)
 
     def unknown_values(self, known: Mapping[str, tuple[Any, ...]]) -> list[str]:
         """Return a sentence for each field whose value is none of the ``known`` ones."""
         return [
             f"{path} is {self.value(path)!r} (known: {', '.join(map(repr, values))})"
             for path, values in known.items()
-            if not _is_one_of(self.value(path), values)
+            if not is_one_of(self.value(path), values)
         ]
 
     def holds(self, item: Module | OuterModule) -> bool:
@@ -117,7 +100,7 @@ class ConfigFields:
             return lambda layer: layer not in outside
         if "item_of" in condition:
             items, values = self.value(condition["item_of"]), condition["values"]
-            return lambda layer: _is_one_of(_item(items, layer), values)
+            return lambda layer: is_one_of(item_at(items, layer), values)
         if "every" in condition:
             step = self._whole(condition["every"], "every")
             return lambda layer: (layer + condition.get("shift", 0)) % step == 0
@@ -129,7 +112,7 @@ class ConfigFields:
         value = self.value(path)
         if value is None:
             return frozenset()
-        indices: list[Any] = [_number(item) for item in value] if isinstance(value, (list, tuple)) else [None]
+        indices: list[Any] = [json_number(item) for item in value] if isinstance(value, (list, tuple)) else [None]
         whole = [index for index in indices if isinstance(index, int)]
         if len(whole) < len(indices):
             raise BinderDataError(f"config of {self.config.label}: {path} is no list of block indices")
@@ -143,7 +126,7 @@ class ConfigFields:
 
     def _bound(self, way: Way | None, *, default: int | None) -> float | None:
         """Return a bound of block indices, which may be 0 or absent."""
-        value = None if way is None else self._way(way)
+        value = None if way is None else evaluate(way, self.value)
         return default if value is None else value
 
 
@@ -152,40 +135,3 @@ def _look_up(document: Any, path: str) -> Any:
     for part in path.split("."):
         value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
     return value
-
-
-def _number(value: Any) -> float | None:
-    """Return a JSON number, a whole one as ``int``; ``None`` for anything else and for what is no number."""
-    if isinstance(value, float):
-        return None if math.isnan(value) else int(value) if value.is_integer() else value
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _double(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _operate(function: Callable[[float, float], float], left: float, right: float) -> float:
-    """Operate exactly on integers, and on doubles otherwise."""
-    if not (isinstance(left, int) and isinstance(right, int)):
-        left, right = _double(left), _double(right)
-    return function(left, right)
-
-
-def _item(items: Any, layer: int) -> Any:
-    return items[layer] if isinstance(items, (list, tuple)) and layer < len(items) else None
-
-
-def _is_one_of(value: Any, values: Iterable[Any]) -> bool:
-    found = canonical_bytes(value)
-    return any(found == canonical_bytes(other) for other in values)
-
-
-_OPERATORS: dict[str, Callable[[float, float], float | None]] = {
-    "quotient": lambda left, right: _double(left) / _double(right) if right else None,
-    "product": functools.partial(_operate, operator.mul),
-    "sum": functools.partial(_operate, operator.add),
-}

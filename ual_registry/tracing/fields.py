@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ual_registry.binders import ways
 from ual_registry.binders.model import Way
 
 __all__ = ["candidates", "evaluate", "fields_of", "flatten", "is_number", "look_up", "replaced"]
@@ -49,16 +50,7 @@ def is_number(value: Any) -> bool:
 
 def evaluate(way: Way, values: Mapping[str, Any]) -> float | None:
     """Return what a way yields on flattened values."""
-    if isinstance(way, str):
-        found = values.get(way)
-        return found if is_number(found) else None
-    if not isinstance(way, Mapping):
-        return float(way)
-    operator, (left, right) = next(iter(way.items()))
-    first, second = evaluate(left, values), evaluate(right, values)
-    if first is None or second is None or (operator == "quotient" and not second):
-        return None
-    return {"quotient": first / second if second else 0, "product": first * second, "sum": first + second}[operator]
+    return ways.evaluate(way, values.get)
 
 
 def fields_of(way: Way) -> Iterator[str]:
