@@ -17,7 +17,7 @@ LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registr
 TORCH := ual_registry/tensors.py
 EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c
 
-.PHONY: help demo test check tests format bench bench-registry fuzz fuzz-guided faults clean
+.PHONY: help demo test check tests format hub bench bench-registry fuzz fuzz-guided faults clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ tests: .venv/.dev ## Run the tests and hold their coverage to its limits
 format: .venv/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+hub: .venv/.demo ## Run a Hub on this machine, to try push and pull without an account (Ctrl+C ends it)
+	$(BIN)/python -m tests.hub_server
 
 bench: .venv/.dev ## Measure every figure of the README beside its peer
 	$(BIN)/python -m benchmarks
