@@ -23,8 +23,9 @@ from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.commands import add_artifact, add_blob, add_revision
 from ual_registry.registry.describe import Description, describe
 from ual_registry.registry.files import Hold
+from ual_registry.registry.links import check_place, record_hub_link
 from ual_registry.registry.marks import change_tags, edit_adapter, move_alias
-from ual_registry.registry.records import AddOutcome, AddResult
+from ual_registry.registry.records import AddOutcome, AddResult, HubPlace
 from ual_registry.registry.reference import Reference, check_alias, check_name, check_tag, check_text
 from ual_registry.registry.session import Database
 from ual_registry.registry.transaction import transact
@@ -49,6 +50,7 @@ class AddOrder:
         tags: Tags to set on the revision; the value is empty where there is none.
         owner: Who answers for the adapter; ``None`` leaves it as it is.
         description: What the adapter is for; ``None`` leaves it as it is.
+        pulled_from: Where on the Hub the file came from, where it did.
     """
 
     name: str | None
@@ -56,6 +58,7 @@ class AddOrder:
     tags: Mapping[str, str] = field(default_factory=dict)
     owner: str | None = None
     description: str | None = None
+    pulled_from: HubPlace | None = None
 
     def check(self) -> None:
         """Check every name and text.
@@ -71,6 +74,8 @@ class AddOrder:
             check_tag(key, value)
         check_text("owner", self.owner)
         check_text("description", self.description)
+        if self.pulled_from is not None:
+            check_place(self.pulled_from)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +184,8 @@ def _write_rows(session: Session, blobs: BlobStore, stored: _Stored) -> AddResul
         edit_adapter(session, name, owner=order.owner, description=order.description)
     if order.tags and not added.is_new:
         change_tags(session, target, order.tags)
+    if order.pulled_from is not None:
+        record_hub_link(session, description.digest, order.pulled_from, direction="pull", name=name)
     moves = tuple(move_alias(session, name, alias, target) for alias in order.aliases)
     return AddResult(name=name, number=added.number, digest=description.digest, is_new=added.is_new, moves=moves)
 

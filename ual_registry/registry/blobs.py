@@ -19,7 +19,15 @@ from ual_registry.air.scan import TensorScan
 from ual_registry.air.validate import Inspection
 from ual_registry.digest import CHUNK_BYTES, Digest
 from ual_registry.errors import DigestMismatchError, RegistryNotFoundError, StorageError
-from ual_registry.registry.files import Hold, entries, flush_folder, make_durable_folder, new_file
+from ual_registry.registry.files import (
+    Hold,
+    entries,
+    flush_folder,
+    make_durable_folder,
+    new_file,
+    new_folder,
+    sweep_folders,
+)
 from ual_registry.registry.intake import take_in
 from ual_registry.storage import atomic_file
 
@@ -109,6 +117,19 @@ class BlobStore:
                 is_blob = _HEX.fullmatch(path.name) and path.name.startswith(folder.name)
                 if not is_blob or path.is_symlink() or not path.is_file():
                     yield path
+
+    @contextlib.contextmanager
+    def private_folder(self) -> Iterator[Path]:
+        """Make a folder in staging for what is being fetched; it is gone after the block with everything in it.
+
+        Those that interrupted commands left are deleted first.
+
+        Raises:
+            StorageError: The store cannot be written.
+        """
+        with new_folder(self.staging) as folder:
+            sweep_folders(folder)
+            yield folder
 
     @contextlib.contextmanager
     def stage(self, source: Path) -> Iterator[StagedBlob]:

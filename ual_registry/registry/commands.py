@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import CursorResult, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -67,9 +67,11 @@ class Added:
     is_new: bool
 
 
-def insert_absent(session: Session, table: type[Table], row: Mapping[str, Any]) -> None:
-    """Insert a row where none with its key is there, also when two processes do so at once."""
-    session.execute(_insertion(session, table).on_conflict_do_nothing(), row)
+def insert_absent(session: Session, table: type[Table], row: Mapping[str, Any]) -> bool:
+    """Insert a row where none with its key is there, also when two processes do so at once; tell whether it was."""
+    statement = _insertion(session, table).on_conflict_do_nothing()
+    counted = {"preserve_rowcount": True}  # otherwise PostgreSQL's is not told
+    return bool(cast("CursorResult[Any]", session.execute(statement, row, execution_options=counted)).rowcount)
 
 
 def _insertion(session: Session, table: type[Table]) -> postgresql.Insert | sqlite.Insert:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,19 @@ from typing import BinaryIO
 
 from ual_registry.errors import StorageError
 
-__all__ = ["Hold", "entries", "flush_folder", "lock_unused", "make_durable_folder", "make_folder", "new_file"]
+__all__ = [
+    "Hold",
+    "entries",
+    "flush_folder",
+    "lock_unused",
+    "make_durable_folder",
+    "make_folder",
+    "new_file",
+    "new_folder",
+    "remove",
+    "size_of",
+    "sweep_folders",
+]
 
 
 class Hold:
@@ -86,16 +99,94 @@ def _locked_file(folder: Path) -> tuple[Path, BinaryIO]:
             stream = path.open("xb")
         except OSError as error:
             raise StorageError.of("write", path, error) from error
-        if _lock(stream.fileno()) and _is_at(path, stream):
+        if _lock(stream.fileno()) and _is_at(path, stream.fileno()):
             return path, stream
         stream.close()
         with contextlib.suppress(OSError):
             path.unlink()
 
 
-def _is_at(path: Path, stream: BinaryIO) -> bool:
+@contextlib.contextmanager
+def new_folder(parent: Path) -> Iterator[Path]:
+    """Make a new folder, locked and under a random name; it is gone after the block with everything in it.
+
+    Raises:
+        StorageError: The file system refuses.
+    """
+    make_folder(parent)
+    path, descriptor = _locked_folder(parent)
     try:
-        return path.stat().st_ino == os.fstat(stream.fileno()).st_ino
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """Make a folder and lock it; one that a collection of garbage found in between is given up for another."""
+    while True:
+        path = parent / secrets.token_hex(12)
+        try:
+            path.mkdir(mode=0o700)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # it was collected already
+        except OSError as error:
+            raise StorageError.of("write", path, error) from error
+        if _lock(descriptor) and _is_at(path, descriptor):
+            return path, descriptor
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def sweep_folders(own: Path) -> None:
+    """Delete the folders that interrupted commands left beside one's own; where locks do not work, none is touched.
+
+    Raises:
+        StorageError: The file system refuses.
+    """
+    with lock_unused(own, folders=True) as state:
+        if state is not None:
+            return  # one's own lock keeps nobody out here, so that of others would not either
+    for path in entries(own.parent):
+        if path != own and path.is_dir() and not path.is_symlink():
+            with lock_unused(path, folders=True) as state:
+                if state is not None:
+                    remove(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with everything in it; one that is gone already is no mistake.
+
+    Raises:
+        StorageError: The file system refuses.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError.of("delete", path, error) from error
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of everything in a folder; what is gone meanwhile counts nothing."""
+    found = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    size = 0
+    for item in found:
+        with contextlib.suppress(OSError):
+            state = item.lstat()
+            size += state.st_size if stat.S_ISREG(state.st_mode) else 0
+    return size
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
     except FileNotFoundError:
         return False
 
@@ -110,11 +201,12 @@ def _lock(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def lock_unused(path: Path) -> Iterator[os.stat_result | None]:
+def lock_unused(path: Path, *, folders: bool = False) -> Iterator[os.stat_result | None]:
     """Lock a file that nobody is about to refer to, for the time of the block.
 
     Args:
         path: A blob or a staged file.
+        folders: Whether a folder will do, too.
 
     Yields:
         Its state; ``None`` where it is gone, no regular file, or held by somebody.
@@ -131,7 +223,8 @@ def lock_unused(path: Path) -> Iterator[os.stat_result | None]:
         return
     try:
         state = os.fstat(descriptor)
-        yield state if stat.S_ISREG(state.st_mode) and _lock(descriptor) else None
+        is_ours = stat.S_ISREG(state.st_mode) or (folders and stat.S_ISDIR(state.st_mode))
+        yield state if is_ours and _lock(descriptor) else None
     finally:
         os.close(descriptor)
 

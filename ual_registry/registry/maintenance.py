@@ -22,7 +22,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import StorageError
 from ual_registry.registry.audit import write_log
 from ual_registry.registry.blobs import BlobStore
-from ual_registry.registry.files import lock_unused
+from ual_registry.registry.files import lock_unused, remove, size_of
 from ual_registry.registry.grace import DEFAULT_GRACE, moment_before
 from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.session import Database
@@ -219,12 +219,13 @@ class _Collection:
     def staged(self) -> Iterator[Garbage]:
         """Yield what interrupted commands left in staging."""
         for path in self._blobs.walk_staging():
-            with lock_unused(path) as state:
+            with lock_unused(path, folders=True) as state:
                 if state is None or not self._is_old(state):
                     continue
+                size = size_of(path)
                 if self._apply:
-                    _unlink(path)
-                yield Garbage(kind="staged", path=str(path), size_bytes=state.st_size)
+                    remove(path)
+                yield Garbage(kind="staged", path=str(path), size_bytes=size)
 
 
 def _blob(digest: Digest, place: Path, state: os.stat_result) -> Garbage:
@@ -244,10 +245,3 @@ def _remove(place: Path, staging: Path, state: os.stat_result) -> bool:
     except OSError as error:
         raise StorageError.of("delete", place, error) from error
     return True
-
-
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError.of("delete", path, error) from error

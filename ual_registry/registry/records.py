@@ -15,6 +15,7 @@ __all__ = [
     "AliasMove",
     "Attestation",
     "HubLink",
+    "HubPlace",
     "LogEntry",
     "TagChange",
     "YankResult",
@@ -140,6 +141,21 @@ class LogEntry:
     name: str
     digest: str | None
     detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubPlace:
+    """A file of a Hub repository at one commit.
+
+    Attributes:
+        repository: Hub repository.
+        commit: Commit of the repository.
+        path: File in the repository.
+    """
+
+    repository: str
+    commit: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from ual_registry.registry.audit import read_log
 from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.care import RegistryCare
 from ual_registry.registry.lineage import LineageOrder, check_known, lineage
+from ual_registry.registry.linking import RegistryLinks
 from ual_registry.registry.marks import AliasOrder
 from ual_registry.registry.pages import check_limit, list_page, revisions_page, search_page
 from ual_registry.registry.place import place_of
@@ -22,6 +23,7 @@ from ual_registry.registry.records import (
     AddOutcome,
     AddResult,
     AliasMove,
+    HubPlace,
     LogEntry,
     TagChange,
     YankResult,
@@ -38,7 +40,7 @@ DEFAULT_LIMIT = 100
 """How many hits a search returns at most, unless told."""
 
 
-class Registry(RegistryCare):
+class Registry(RegistryCare, RegistryLinks):
     """Adapters, their revisions, aliases and lineage.
 
     Args:
@@ -81,6 +83,7 @@ class Registry(RegistryCare):
         tags: Mapping[str, str] | None = None,
         owner: str | None = None,
         description: str | None = None,
+        pulled_from: HubPlace | None = None,
     ) -> AddResult:
         """Add a file as the next revision of an adapter.
 
@@ -95,13 +98,21 @@ class Registry(RegistryCare):
             tags: Tags to set on the revision; the value is empty where there is none.
             owner: Who answers for the adapter; ``None`` leaves it as it is.
             description: What the adapter is for; ``None`` leaves it as it is.
+            pulled_from: Where on the Hub it came from; linked in the same transaction.
 
         Raises:
             FormatError: The file is not legal AIR.
             RegistryError: A name is not allowed, or other processes were in the way.
             StorageError: The file cannot be read, or the store cannot be written.
         """
-        order = AddOrder(name=name, aliases=aliases, tags=tags or {}, owner=owner, description=description)
+        order = AddOrder(
+            name=name,
+            aliases=aliases,
+            tags=tags or {},
+            owner=owner,
+            description=description,
+            pulled_from=pulled_from,
+        )
         return add_file(self.database, self.blobs, Path(path), order)
 
     def add_many(self, jobs: Iterable[tuple[str | Path, AddOrder]]) -> Iterator[AddOutcome]:

@@ -19,6 +19,7 @@ from ual_registry.errors import DigestMismatchError, QueryError, RegistryConflic
 from ual_registry.registry import importing, links
 from ual_registry.registry.exchange import DOCUMENT_TYPE, ExportReport
 from ual_registry.registry.importing import ImportedAdapter, ImportReport
+from ual_registry.registry.records import HubPlace
 from ual_registry.registry.registry import Registry
 from ual_registry.registry.tables import Table
 
@@ -54,8 +55,8 @@ def full(registry: Registry, files: Files) -> Registry:
     registry.add(files.make(), name="medical")
     registry.yank("medical@4", why="hidden and here")
     with registry.database.session(writes=True) as session:
-        link = {"repository": "team/medical", "commit": "c" * 40, "path": "medical.air", "direction": "push"}
-        links.record_hub_link(session, first.digest, **link)
+        place = HubPlace(repository="team/medical", commit="c" * 40, path="medical.air")
+        links.record_hub_link(session, first.digest, place, direction="push")
         links.record_attestation(
             session,
             third.digest,
