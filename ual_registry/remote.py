@@ -2,18 +2,20 @@
 
 Only what a user typed is ever opened. At most ``MAX_REQUESTS`` requests are made, redirections included; a server is
 believed only where its answers fit what was asked. Whatever goes wrong becomes a ``StorageError``.
+Proxies are those of the environment (``HTTPS_PROXY``, ``HTTP_PROXY``, ``NO_PROXY``), as ``urllib.request`` reads them.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import unquote, urljoin, urlsplit
 
-from ual_registry.errors import StorageError
+from ual_registry.errors import StorageError, UALError
 
-__all__ = ["FIRST_BYTES", "MAX_REQUESTS", "TIMEOUT_S", "RemoteSource", "is_url"]
+__all__ = ["FIRST_BYTES", "MAX_REQUESTS", "TIMEOUT_S", "Gate", "RemoteSource", "is_url"]
 
 MAX_REQUESTS = 3
 """Requests for one file, redirections included."""
@@ -26,6 +28,7 @@ TIMEOUT_S = 10.0
 
 _BYTES_PER_S = 100_000  # how slow a server may be with larger ones
 _CHUNK_BYTES = 64 * 1024
+Explain = Callable[[StorageError, int | None, dict[str, str]], UALError]
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})\Z")
@@ -40,32 +43,57 @@ def is_url(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
+class Gate(Protocol):
+    """What every request passes."""
+
+    def before(self, url: str) -> None:
+        """Wait until a request may be sent to ``url``."""
+
+    def after(self, url: str, status: int, headers: Mapping[str, str]) -> None:
+        """Take in the answer from ``url``, names of headers in lower case."""
+
+
 class RemoteSource:
     """A file on a web server; its first bytes are read when it is opened.
 
     Args:
         url: ``https://``, or ``http://`` of this machine.
         timeout_s: How long to wait, in seconds; see ``TIMEOUT_S``.
+        first_bytes: How many bytes the first request asks for.
+        headers: What to send along to the origin of ``url``; never sent to another, nor after one.
+        explain: Makes another error of one of ours, of the status and of the headers of the answer where there is one.
+        gate: Holds requests back; whatever it raises goes through.
 
     Raises:
-        StorageError: The address may not be opened, or the server does not answer as it must.
+        StorageError: The address may not be opened, or the server does not answer as it must; or what ``explain`` made.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        first_bytes: int = FIRST_BYTES,
+        headers: Mapping[str, str] | None = None,
+        explain: Explain | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         import urllib3  # noqa: PLC0415  # only where a user named a server
 
         self.url = url
         self.request_count = 0
         self._place = url
         self._timeout_s = timeout_s
-        self._pool = urllib3.PoolManager(
-            retries=False, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s), num_pools=MAX_REQUESTS
-        )
+        self._headers = dict(headers or {})
+        self._explain = explain
+        self._gate = gate
+        self._answer: tuple[int | None, dict[str, str]] = (None, {})
+        self._pools: dict[str, Any] = {}
         self._faults = (urllib3.exceptions.HTTPError, OSError, ValueError)
         self._version: tuple[int, str | None] | None = None
         try:
-            self._first = self._fetch(0, FIRST_BYTES)
-        except StorageError:
+            self._first = self._fetch(0, first_bytes)
+        except BaseException:
             self.close()
             raise
 
@@ -76,7 +104,8 @@ class RemoteSource:
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.clear()
+        for pool in self._pools.values():
+            pool.clear()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``offset``.
@@ -111,22 +140,54 @@ class RemoteSource:
             if self.request_count == MAX_REQUESTS:
                 raise self._fault("remote-redirect", f"more than {MAX_REQUESTS} requests, redirections included")
             self.request_count += 1
-            response = self._pool.request(
-                "GET",
-                self._place,
-                headers={"Range": wanted, "Accept-Encoding": "identity", "User-Agent": "ual-registry"},
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
-            if response.status not in _REDIRECTS or "location" not in response.headers:
+            self._answer = (None, {})
+            response = self._ask(wanted)
+            told = {name.lower(): text for name, text in response.headers.items()}
+            if self._gate is not None:
+                self._gate.after(self._place, response.status, told)
+            if response.status not in _REDIRECTS or "location" not in told:
+                self._answer = (response.status, told)
                 return response
             response.close()
-            self._place = urljoin(self._place, response.headers["location"])
+            self._move(urljoin(self._place, told["location"]))
+
+    def _ask(self, wanted: str) -> Any:
+        if self._gate is not None:
+            self._gate.before(self._place)
+        headers = {"User-Agent": "ual-registry", **self._headers, "Range": wanted, "Accept-Encoding": "identity"}
+        return self._pool().request(
+            "GET", self._place, headers=headers, redirect=False, preload_content=False, decode_content=False
+        )
+
+    def _move(self, place: str) -> None:
+        """Go to where a redirection leads; what was sent along to the first origin is forgotten beyond it."""
+        if _origin(place) != _origin(self._place):
+            self._headers = {}
+        self._place = place
+
+    def _pool(self) -> Any:
+        """Return the connections to the place, by the proxy that the environment names for it."""
+        import urllib3  # noqa: PLC0415  # only where a user named a server
+
+        proxy = _proxy(self._place)
+        if proxy not in self._pools:
+            limits: dict[str, Any] = {
+                "retries": False,
+                "timeout": urllib3.Timeout(connect=self._timeout_s, read=self._timeout_s),
+                "num_pools": MAX_REQUESTS,
+            }
+            if proxy:
+                parts = urlsplit(proxy)
+                user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
+                headers = urllib3.make_headers(proxy_basic_auth=user)
+                self._pools[proxy] = urllib3.ProxyManager(proxy, proxy_headers=headers, **limits)
+            else:
+                self._pools[proxy] = urllib3.PoolManager(**limits)
+        return self._pools[proxy]
 
     def _check_place(self) -> None:
         parts = urlsplit(self._place)
-        moved = "" if self._place == self.url else f"leads to {self._place}: "
+        moved = "" if self._place == self.url else f"leads to {_unsigned(self._place)}: "
         if parts.username is not None or parts.password is not None:
             raise self._fault("remote-url", f"{moved}a password may not stand in an address")
         if parts.scheme == "https" and parts.hostname:
@@ -177,8 +238,31 @@ class RemoteSource:
             )
         return bytes(data)
 
-    def _fault(self, code: str, message: str, *, hint: str | None = None) -> StorageError:
-        return StorageError(f"cannot read {self.url}: {message}", context={"url": self.url}, code=code, hint=hint)
+    def _fault(self, code: str, message: str, *, hint: str | None = None) -> UALError:
+        error = StorageError(f"cannot read {self.url}: {message}", context={"url": self.url}, code=code, hint=hint)
+        return self._explain(error, *self._answer) if self._explain else error
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _unsigned(url: str) -> str:
+    """Leave out what may be a signature: a server's address may be shown, but not the right to use it."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
+
+
+def _proxy(url: str) -> str:
+    """Return the proxy that the environment names for an address; empty where there is none."""
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415  # brings http.client along
+
+    parts = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return ""
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _reason(error: Exception) -> str:
@@ -191,6 +275,7 @@ def _reason(error: Exception) -> str:
 
 
 _REASONS = {
+    "Proxy": "the proxy does not answer",
     "NameResolution": "no such host",
     "NewConnection": "no connection",
     "Timeout": "no answer in time",

@@ -102,6 +102,7 @@ def point_client_at(site: HubSite, transport: str, home: Path, monkeypatch: pyte
         "HF_HUB_DISABLE_XET": "1" if transport == "lfs" else "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "XDG_CACHE_HOME": str(home.parent / "cache"),  # of ours, beside the client's home
         "HF_XET_CLIENT_RETRY_BASE_DELAY": "10ms",
         "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "3",
         "NO_PROXY": "127.0.0.1",

@@ -12,9 +12,10 @@ from ual_registry.digest import Digest
 from ual_registry.errors import BinderDataError, FormatError, StorageError
 from ual_registry.storage import read_file
 
-__all__ = ["BaseConfig", "load_base"]
+__all__ = ["MAX_CONFIG_BYTES", "BaseConfig", "load_base", "parse_base"]
 
-_MAX_CONFIG_BYTES = 16 << 20
+MAX_CONFIG_BYTES = 16 << 20
+"""What is read of a ``config.json``; it has a few kilobytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +68,29 @@ def load_base(path: Path) -> BaseConfig:
         raise StorageError(
             f"cannot read {path}: no such file or folder",
             context={"path": str(path)},
-            hint="a base model is given as a local model folder or its config.json; for a model on the Hub, "
-            "download its config.json first",
+            hint="a base model is given as a model folder, its config.json, or OWNER/NAME on the Hub",
         )
     file = path / "config.json" if path.is_dir() else path
-    data = read_file(file, limit_bytes=_MAX_CONFIG_BYTES)
+    data = read_file(file, limit_bytes=MAX_CONFIG_BYTES)
+    folder = path if path.is_dir() else file.resolve().parent
+    return parse_base(data, label=folder.resolve().name or "base", what=str(file))
+
+
+def parse_base(data: bytes, *, label: str, what: str) -> BaseConfig:
+    """Parse the config of a base model.
+
+    Args:
+        data: The bytes of its ``config.json``.
+        label: What to call the model where nothing better is known.
+        what: What the bytes are, for errors.
+
+    Raises:
+        BinderDataError: They are no JSON object.
+    """
     try:
-        document = parse_json(data, what=str(file))
+        document = parse_json(data, what=what)
     except FormatError as error:
         raise BinderDataError(error.message) from error
     if not isinstance(document, dict):
-        raise BinderDataError(f"{file}: expected a JSON object")
-    folder = path if path.is_dir() else file.resolve().parent
-    return BaseConfig(label=folder.resolve().name or "base", document=document, digest=Digest.of_bytes(data))
+        raise BinderDataError(f"{what}: expected a JSON object")
+    return BaseConfig(label=label, document=document, digest=Digest.of_bytes(data))

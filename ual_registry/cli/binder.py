@@ -42,8 +42,8 @@ def list_command(output: Output) -> None:
 def show_command(name: str, output: Output) -> None:
     """Draw one block of an architecture and list its modules.
 
-    ARCH is an architecture, a model type, a binder document, or a base model (a folder or its config.json), whose
-    dimensions are then shown too.
+    ARCH is an architecture, a model type, a binder document, or a base model on disk or on the
+    Hub, whose dimensions are then shown too.
     """
     shown = show_binder(name)
     output.result(_shown_document(shown), lambda: binder_text(shown, with_gguf=output.is_verbose))
@@ -72,7 +72,11 @@ def infer_command(base: str, target: str | None, force: bool, output: Output) ->
 
 @binder_command.command("check")
 @click.argument("path", metavar="FILE")
-@click.option("--base", metavar="BASE", help="Model folder or config.json to check on; by default each type's own.")
+@click.option(
+    "--base",
+    metavar="BASE",
+    help="Base model to check on: folder, config.json or OWNER/NAME; by default each type's own.",
+)
 @common_options
 def check_command(path: str, base: str | None, output: Output) -> int:
     """Check a binder document against the real model: its classes, its modules, and what they compute.

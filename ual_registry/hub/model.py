@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["HubFile", "Snapshot"]
+__all__ = ["HubFile", "ListedModel", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,5 +45,24 @@ class Snapshot:
     files: Mapping[str, HubFile]
     tags: tuple[str, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
+    is_private: bool = False
+    gated: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """A repository in a list of the Hub; only what a list tells.
+
+    Attributes:
+        repository: Its id, ``owner/name``.
+        tags: Its tags, those that the Hub derives too.
+        commit: The tip of its main branch, where the list says it.
+        is_private: Whether others cannot see it.
+        gated: ``auto`` or ``manual`` where access must be asked for, else ``None``.
+    """
+
+    repository: str
+    tags: tuple[str, ...] = ()
+    commit: str | None = None
     is_private: bool = False
     gated: str | None = None

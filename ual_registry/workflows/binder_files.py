@@ -8,8 +8,9 @@ from ual_registry.binders.base import BaseConfig, load_base
 from ual_registry.binders.load import load_binder
 from ual_registry.binders.model import Binder
 from ual_registry.errors import BinderDataError, StorageError
+from ual_registry.workflows.bases import address_of, find_base
 
-__all__ = ["is_document", "read_config", "read_document", "read_either"]
+__all__ = ["is_document", "read_base", "read_config", "read_document", "read_either"]
 
 _WRITES = "`ual binder infer BASE -o FILE` writes a binder document"
 
@@ -59,6 +60,19 @@ def read_config(path: Path) -> BaseConfig:
             hint=f"`ual binder show {path}` shows it, `ual binder check {path}` checks it",
         )
     return found
+
+
+def read_base(base: str | Path) -> BaseConfig:
+    """Read the config of a base model, which may be on the Hub.
+
+    Raises:
+        StorageError: There is no such file, or none of this name in the folder.
+        HubError: The Hub has it not, or does not give it.
+        BinderDataError: It is no config.
+    """
+    if address_of(base) is None:
+        return read_config(Path(base))
+    return find_base(base).config
 
 
 def read_document(path: Path) -> Binder:

@@ -12,7 +12,8 @@ from ual_registry.binders.fields import ConfigFields
 from ual_registry.binders.load import binder_for, find_binder, load_binder, load_binders
 from ual_registry.binders.model import Binder, ModelType, Module, OuterModule
 from ual_registry.digest import Digest
-from ual_registry.workflows.binder_files import is_document, read_either
+from ual_registry.workflows.bases import address_of
+from ual_registry.workflows.binder_files import is_document, read_base, read_either
 
 __all__ = ["BinderSummary", "ShownBinder", "list_binders", "show_binder"]
 
@@ -116,13 +117,16 @@ def show_binder(name: str) -> ShownBinder:
 
     Args:
         name: Its architecture, one of its model types, the path of a binder document, or a base model: a folder with
-            a ``config.json``, or the config itself.
+            a ``config.json``, the config itself, or a repository of the Hub.
 
     Raises:
         UnknownArchitectureError: There is none.
         BinderDataError: The document or the config is wrong.
         StorageError: A file cannot be read.
+        HubError: The base model is on the Hub, and cannot be read there.
     """
+    if address_of(name) is not None:
+        return _of_config(read_base(name))
     path = Path(name)
     if path.suffix == ".json" or path.exists() or len(path.parts) > 1:
         return _of_file(path)
@@ -140,6 +144,10 @@ def _of_file(path: Path) -> ShownBinder:
     if is_document(config):
         binder = load_binder(path)
         return _of_type(binder, next(iter(binder.model_types)))
+    return _of_config(config)
+
+
+def _of_config(config: BaseConfig) -> ShownBinder:
     binder = binder_for(config.model_type)
     base = describe(binder, config_fields(binder, config))
     return ShownBinder(binder=binder, model_type=config.model_type, config=config, base=base)

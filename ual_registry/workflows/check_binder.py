@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.binders.describe import config_fields
-from ual_registry.workflows.binder_files import read_config, read_document
+from ual_registry.workflows.binder_files import read_base, read_document
 from ual_registry.workflows.extras import need_transformers
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def check_binder(path: str | Path, base: str | Path | None = None) -> BinderRepo
 
     Args:
         path: The document.
-        base: A model folder or a ``config.json`` to check it on; by default the config that transformers gives each
-            of its model types.
+        base: A model folder, a ``config.json`` or a repository of the Hub to check it on; by default the config that
+            transformers gives each of its model types.
 
     Raises:
         BinderDataError: The document is not legal.
@@ -54,7 +54,7 @@ def check_binder(path: str | Path, base: str | Path | None = None) -> BinderRepo
         StorageError: A file cannot be read.
     """
     binder = read_document(Path(path))
-    given = None if base is None else read_config(Path(base))
+    given = None if base is None else read_base(base)
     if given is not None:
         config_fields(binder, given)  # says whether it is for this config, before anything is loaded
     need_transformers("the check of a binder")

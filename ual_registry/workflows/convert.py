@@ -11,7 +11,8 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import Manifest
 from ual_registry.air.read import verify
 from ual_registry.air.write import write_sealed
-from ual_registry.binders.base import BaseConfig, load_base
+from ual_registry.binders.base import BaseConfig
+from ual_registry.distillation.seeds import read_seeds, with_seeds
 from ual_registry.errors import BinderError, ForeignFormatError
 from ual_registry.interop import from_peft as peft_reader
 from ual_registry.interop.editions import to_edition
@@ -21,6 +22,7 @@ from ual_registry.interop.legacy import LegacyForm, legacy_form, pair_refusal
 from ual_registry.interop.peft_config import CONFIG_FILE, WEIGHTS_FILE, require_files
 from ual_registry.interop.to_peft import to_peft
 from ual_registry.storage import check_target
+from ual_registry.workflows.bases import NamedBase, find_base
 from ual_registry.workflows.reading import read_adapter
 
 __all__ = [
@@ -73,6 +75,7 @@ class Labels:
         description: What it does.
         domain: The field that it serves.
         license: SPDX expression.
+        seed_prompts: A JSON file of inputs of the kind that the adapter is made for; see ``distillation.seeds``.
     """
 
     base_id: str | None = None
@@ -81,6 +84,7 @@ class Labels:
     description: str | None = None
     domain: str | None = None
     license: str | None = None
+    seed_prompts: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,18 +117,20 @@ def from_peft(
 
     Args:
         folder: What ``save_pretrained`` wrote.
-        base: The base model: its folder, or its ``config.json``.
-        base_id: Label of the base model; by default the one in the adapter's configuration.
-        base_revision: Commit of the base model; by default the one in the adapter's configuration.
+        base: The base model: its folder, its ``config.json``, or its repository on the Hub.
+        base_id: Label of the base model; by default its repository, or the one in the adapter's configuration.
+        base_revision: Commit of the base model; by default the one that was read, or the one in the configuration.
 
     Raises:
         ForeignFormatError: The folder is no PEFT LoRA adapter, or holds what AIR cannot carry.
         ContainerError: The tensor file is broken.
         BinderError: The base model is unknown, or is not the one that the adapter fits.
         StorageError: A file cannot be read.
+        HubError: The base model is on the Hub, and cannot be read there.
     """
-    config = load_base(Path(base))
-    return peft_reader.from_peft(folder, config, base_id=base_id, base_revision=base_revision)
+    found = find_base(base)
+    name, commit = found.labels(base_id, base_revision)
+    return peft_reader.from_peft(folder, found.config, base_id=name, base_revision=commit)
 
 
 def convert_to_air(
@@ -140,7 +146,7 @@ def convert_to_air(
     Args:
         source: What ``save_pretrained`` wrote, or the file.
         target: The file to write.
-        base: The base model: its folder, or its ``config.json``.
+        base: The base model: its folder, its ``config.json``, or its repository on the Hub, which becomes its label.
         labels: What to add to the manifest.
         force: Whether to replace what stands at ``target``.
 
@@ -153,9 +159,11 @@ def convert_to_air(
     is_legacy = origin.is_file() and _is_readable_legacy(origin)
     if not is_legacy:
         require_files(origin)
-    config = _base(origin, base)
+    found = _base(origin, base)
     check_target(file, force=force)
-    opened, losses = (_from_legacy if is_legacy else _from_peft)(origin, config, labels)
+    name, commit = found.labels(labels.base_id, labels.base_revision)
+    labels = replace(labels, base_id=name, base_revision=commit)
+    opened, losses = (_from_legacy if is_legacy else _from_peft)(origin, found.config, labels)
     with opened as adapter:
         manifest = write_sealed(_labelled(adapter, labels), file)
     left_behind = () if is_legacy else _others(origin, (CONFIG_FILE, WEIGHTS_FILE))
@@ -181,14 +189,14 @@ def _is_readable_legacy(file: Path) -> bool:
     return True
 
 
-def _base(source: Path, base: str | Path | None) -> BaseConfig:
+def _base(source: Path, base: str | Path | None) -> NamedBase:
     if base is None:
         raise BinderError(
             f"{source}: which base model was it trained on?",
             code="no-base",
-            hint="pass --base with the base model's folder or its config.json; its dimensions are needed",
+            hint="pass --base: a model folder, its config.json, or OWNER/NAME on the Hub; its dimensions are needed",
         )
-    return load_base(Path(base))
+    return find_base(base)
 
 
 def _from_peft(folder: Path, config: BaseConfig, labels: Labels) -> tuple[Adapter, tuple[str, ...]]:
@@ -208,7 +216,10 @@ def _labelled(adapter: Adapter, labels: Labels) -> Adapter:
         "license": labels.license,
     }
     present = {field: value for field, value in given.items() if value is not None}
-    return replace(adapter, manifest=replace(adapter.manifest, **present))  # type: ignore[arg-type]  # all are text
+    manifest = replace(adapter.manifest, **present)  # type: ignore[arg-type]  # all are text
+    if labels.seed_prompts is not None:
+        manifest = with_seeds(manifest, read_seeds(labels.seed_prompts))
+    return replace(adapter, manifest=manifest)
 
 
 def _others(folder: Path, own: tuple[str, ...]) -> tuple[str, ...]:
@@ -229,14 +240,14 @@ def convert_to_peft(
         source: The file.
         target: The folder to write.
         edition: Whose names the modules are to have; by default they keep theirs.
-        base: The base model where an edition is given: its folder, or its ``config.json``.
+        base: The base model where an edition is given: its folder, its ``config.json``, or its repository on the Hub.
         force: Whether to replace what stands at ``target``.
 
     Raises:
         BinderError: An edition is given without a base model, or see ``interop.editions.to_edition``.
         UALError: As ``air.read.read``, ``air.read.verify`` and ``interop.to_peft.to_peft``.
     """
-    config = None if edition is None else _base(Path(source), base)
+    config = None if edition is None else _base(Path(source), base).config
 
     def write_to(adapter: Adapter, folder: Path) -> None:
         to_peft(adapter if config is None else to_edition(adapter, config, edition), folder)

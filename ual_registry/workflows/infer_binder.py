@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ual_registry.binders.base import BaseConfig
 from ual_registry.storage import atomic_file, check_target
-from ual_registry.workflows.binder_files import read_config
+from ual_registry.workflows.binder_files import read_base
 from ual_registry.workflows.extras import need_transformers
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def infer_binder(base: str | Path, target: str | Path | None = None, *, force: b
     """Infer a binder from what the model of a config computes; no weights are needed and no remote code is run.
 
     Args:
-        base: The folder of a base model, or its ``config.json``.
+        base: The folder of a base model, its ``config.json``, or its repository on the Hub.
         target: File to write the document to.
         force: Whether to replace what stands there.
 
@@ -34,7 +34,7 @@ def infer_binder(base: str | Path, target: str | Path | None = None, *, force: b
         UninferableArchitectureError: The model cannot be run in small, or its modules' roles contradict one another.
         UALError: The config cannot be read, or the document cannot be written.
     """
-    config = read_config(Path(base))
+    config = read_base(base)
     if target is not None:
         check_target(Path(target), force=force)
     found = _inferrer()(config)

@@ -218,10 +218,7 @@ def test_a_missing_base_model_is_told_with_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         load_base(tmp_path / "none")
     assert caught.value.message == f"cannot read {tmp_path / 'none'}: no such file or folder"
-    assert caught.value.hint == (
-        "a base model is given as a local model folder or its config.json; for a model on the Hub, "
-        "download its config.json first"
-    )
+    assert caught.value.hint == "a base model is given as a model folder, its config.json, or OWNER/NAME on the Hub"
 
 
 def test_a_folder_without_a_config_is_a_storage_error(tmp_path: Path) -> None:

@@ -527,10 +527,9 @@ def test_what_could_not_be_checked_is_no_success(ual: Ual, monkeypatch: pytest.M
 
 GIVE = "give a binder document, a base model's folder, or its config.json"
 BASE = "give the folder of a base model, in which its config.json is, or that file"
-HUB = (
-    "a base model is given as a local model folder or its config.json; for a model on the Hub, "
-    "download its config.json first"
-)
+HUB = "a base model is given as a model folder, its config.json, or OWNER/NAME on the Hub"
+OFFLINE = "offline mode is on (nor is there a file or folder org/model)"
+UNSET = "unset HF_HUB_OFFLINE; what was pulled is in the registry"
 WRITES = "`ual binder infer BASE -o FILE` writes a binder document"
 NEITHER = "card.json: neither a binder document (no binder_version) nor a base model's config (no model_type)"
 NO_CONFIG = "cannot read empty: no config.json in this folder"
@@ -560,7 +559,7 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
     "show typo.json": (4, "binder-data", f"{ROLE}candidates", None),
     "check typo.json": (4, "binder-data", f"{ROLE}candidates", None),
     "show none.json": (11, "storage", "cannot read none.json: no such file or folder", HUB),
-    "show org/model": (11, "storage", "cannot read org/model: no such file or folder", HUB),
+    "show org/model": (9, "hub-offline", f"cannot read hf:org/model: {OFFLINE}", UNSET),
     "infer none -o out.json": (11, "storage", "cannot read none: no such file or folder", HUB),
     "check none.json": (11, "storage", "cannot read none.json: no such file", WRITES),
     "check llama": (11, "storage", "cannot read llama: no such file", WRITES),
