@@ -51,6 +51,7 @@ class AddOrder:
         owner: Who answers for the adapter; ``None`` leaves it as it is.
         description: What the adapter is for; ``None`` leaves it as it is.
         pulled_from: Where on the Hub the file came from, where it did.
+        is_moved: Whether the file lies in a ``private_folder`` of the store and may be moved instead of copied.
     """
 
     name: str | None
@@ -59,6 +60,7 @@ class AddOrder:
     owner: str | None = None
     description: str | None = None
     pulled_from: HubPlace | None = None
+    is_moved: bool = False
 
     def check(self) -> None:
         """Check every name and text.
@@ -156,7 +158,7 @@ def _store(blobs: BlobStore, path: Path, order: AddOrder) -> _Stored:
     assert manifest is not None  # what ``open_legal`` promises
     try:
         name = order.name or _own_name(path, manifest)
-        with blobs.take_in(found) as staged:
+        with blobs.adopt(found, path) if order.is_moved else blobs.take_in(found) as staged:
             assert staged.scan is not None  # what ``take_in`` promises
             refuse_first(scanned_problems(manifest, staged.scan), path)
             description = describe(manifest, found.tensors(), digest=str(staged.digest), size_bytes=staged.size_bytes)

@@ -26,9 +26,10 @@ from ual_registry.registry.files import (
     make_durable_folder,
     new_file,
     new_folder,
+    own_file,
     sweep_folders,
 )
-from ual_registry.registry.intake import take_in
+from ual_registry.registry.intake import Intake, take_in
 from ual_registry.storage import atomic_file
 
 __all__ = ["BlobStore", "StagedBlob"]
@@ -54,6 +55,10 @@ class StagedBlob:
         self.scan: TensorScan | None = None
         self._place_of = place_of
         self._stream = stream
+
+    def note(self, intake: Intake) -> None:
+        """Note what was found in the bytes."""
+        self.digest, self.size_bytes, self.scan = intake.digest, intake.size_bytes, intake.scan
 
     def keep(self) -> Hold:
         """Move the bytes to the place that their digest names, over what is there already.
@@ -161,12 +166,23 @@ class BlobStore:
             StorageError: The file cannot be read, or changed meanwhile, or the store cannot be written.
         """
         with self._staged() as staged:
+            self._fill(staged, lambda out: staged.note(take_in(found, out)))
+            yield staged
 
-            def copy(out: BinaryIO) -> None:
-                intake = take_in(found, out)
-                staged.digest, staged.size_bytes, staged.scan = intake.digest, intake.size_bytes, intake.scan
+    @contextlib.contextmanager
+    def adopt(self, found: Inspection, path: Path) -> Iterator[StagedBlob]:
+        """Take a legal file of a ``private_folder`` as it lies there, without a copy; it is gone after the block.
 
-            self._fill(staged, copy)
+        Args:
+            found: The open file, its header checked.
+            path: The same file, which nobody else writes to.
+
+        Raises:
+            StorageError: The file cannot be read or flushed, or changed meanwhile.
+        """
+        with own_file(path) as (place, stream):
+            staged = StagedBlob(place, stream, self.place)
+            self._fill(staged, lambda _: staged.note(take_in(found, None)))
             yield staged
 
     @contextlib.contextmanager

@@ -25,6 +25,7 @@ __all__ = [
     "make_folder",
     "new_file",
     "new_folder",
+    "own_file",
     "remove",
     "size_of",
     "sweep_folders",
@@ -89,6 +90,27 @@ def new_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
             stream.close()
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+@contextlib.contextmanager
+def own_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open and lock a file in a folder of one's own; it is gone after the block unless it was renamed.
+
+    Raises:
+        StorageError: The file system refuses, or somebody else holds the file.
+    """
+    try:
+        stream = path.open("r+b")
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
+    with stream:
+        if not _lock(stream.fileno()):
+            raise StorageError(f"cannot take {path}: another process holds it", context={"path": str(path)})
+        try:
+            yield path, stream
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _locked_file(folder: Path) -> tuple[Path, BinaryIO]:

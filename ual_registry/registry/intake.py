@@ -61,12 +61,12 @@ class _Block:
     pieces: tuple[_Piece, ...]
 
 
-def take_in(found: Inspection, out: BinaryIO) -> Intake:
+def take_in(found: Inspection, out: BinaryIO | None) -> Intake:
     """Copy a legal file to ``out``, and digest file and tensors on the way.
 
     Args:
         found: The open file, its header checked and without faults.
-        out: Where its bytes go.
+        out: Where its bytes go; ``None`` for a file that stays where it is.
 
     Raises:
         StorageError: The file cannot be read, or was changed since its header was checked.
@@ -80,12 +80,13 @@ def take_in(found: Inspection, out: BinaryIO) -> Intake:
         start = source.read(0, header.data_start)
         if start[-len(header.raw) :] != header.raw:
             raise _changed(found)
-        out.write(start)
+        write = out.write if out is not None else len
+        write(start)
         state.update(start)
         for block in _blocks(header):
             data = source.read(block.offset, block.length)
             state.update(data)
-            out.write(data)
+            write(data)
             tensors.update(data, block.pieces)
         return Intake(digest=state.digest(), size_bytes=source.size_bytes, scan=tensors.scan())
     finally:
