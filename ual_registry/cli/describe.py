@@ -6,12 +6,13 @@ stack is too deep for the width of a page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ual_registry.air.codec import encode
 from ual_registry.air.model import BaseModel, Manifest, Statement
 from ual_registry.cli.output import size_text, table
+from ual_registry.cli.report_card import results_lines
 from ual_registry.workflows.show import Description, RoleSummary
 
 __all__ = ["description_document", "description_text", "layer_strip", "layers_text"]
@@ -33,11 +34,17 @@ def description_document(description: Description) -> dict[str, Any]:
     }
 
 
-def description_text(description: Description) -> str:
-    """Return the text for people."""
+def description_text(description: Description, *, place: Sequence[str] = ()) -> str:
+    """Return the text for people.
+
+    Args:
+        description: The adapter.
+        place: Lines that say where it is, where that is no file.
+    """
     manifest = description.manifest
     lines = [
         f"{description.reference}  AIR {manifest.air_version} {manifest.kind}, {size_text(description.size_bytes)}",
+        *place,
         f"digest     {description.digest}",
         *_labels(manifest),
         f"base       {_base_text(manifest.base_model)}",
@@ -171,5 +178,7 @@ def _statement_lines(statement: Statement) -> Iterator[str]:
     for key, value in statement.byproducts.items():
         if isinstance(value, (int, float, str)):
             yield f"  {key} {value}"
+        elif key == "results":
+            yield from results_lines(statement)
         elif isinstance(value, tuple):
             yield from (f"  {key}: {item}" for item in value)

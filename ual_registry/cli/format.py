@@ -5,15 +5,33 @@ from __future__ import annotations
 import click
 
 from ual_registry.cli.output import Output, common_options, size_text
+from ual_registry.hub.address import is_hub
 
 __all__ = ["convert_command", "show_command"]
 
 
-@click.command("show")
+@click.command(
+    "show",
+    epilog="\b\nExamples:\n"
+    "  ual show medical@production\n"
+    "  ual show hf:example/medical@v1\n"
+    "  ual show hf:example/many:german/adapter.air",
+)
 @click.argument("ref")
 @common_options
 def show_command(ref: str, output: Output) -> None:
-    """Describe an adapter: base, roles, ranks, layers, lineage, provenance."""
+    """Describe an adapter: base, roles, ranks, layers, lineage, provenance.
+
+    REF may also be hf:OWNER/NAME[@REVISION][:PATH]: what a repository of the Hub holds, read by at most three small
+    requests. Where it holds several adapters, they are listed.
+    """
+    if is_hub(ref):
+        from ual_registry.cli.look import hub_document, hub_text  # noqa: PLC0415  # only where the Hub is named
+        from ual_registry.workflows.show_hub import show_hub  # noqa: PLC0415  # as above
+
+        found = show_hub(ref)
+        output.result(hub_document(found), lambda: hub_text(found))
+        return
     from ual_registry.cli.describe import description_document, description_text  # noqa: PLC0415  # not for validate
     from ual_registry.workflows.show import show  # noqa: PLC0415  # as above
 
@@ -37,15 +55,21 @@ def show_command(ref: str, output: Output) -> None:
     type=click.Choice(["air", "peft", "folder"]),
     help="Format to write; by default AIR from a folder and PEFT from a file.",
 )
-@click.option("--base", help="Base model of the adapter: its folder, or its config.json.")
-@click.option("--base-id", help="Hub id of the base model, as a label; by default from the adapter's configuration.")
-@click.option("--base-revision", help="Commit of the base model; by default from the adapter's configuration.")
+@click.option("--base", help="Base model of the adapter: its folder, its config.json, or OWNER/NAME on the Hub.")
+@click.option("--base-id", help="Hub id of the base model, as a label; by default as --base or the configuration says.")
+@click.option("--base-revision", help="Commit of the base model; by default as --base or the configuration says.")
 @click.option("--name", help="Label to write into the manifest.")
 @click.option("--description", help="What the adapter does, to write into the manifest.")
 @click.option(
     "--domain", help="The field that it serves, to write into the manifest; 'ual search domain:...' finds it."
 )
 @click.option("--license", "license_", help="SPDX expression to write into the manifest.")
+@click.option(
+    "--seed-prompts",
+    metavar="FILE",
+    help="JSON file of up to five inputs of the kind that the adapter is made for, to write into the manifest; a "
+    "distillation starts from them.",
+)
 @click.option(
     "--edition",
     metavar="NAME",

@@ -12,9 +12,10 @@ import click
 from ual_registry.air.policy import REQUIREMENTS, Policy
 from ual_registry.air.problem import Problem, ValidationReport
 from ual_registry.cli.output import Output, common_options, print_document, print_result, size_text, visible
-from ual_registry.errors import FormatError, StorageError
+from ual_registry.errors import FormatError, HubError, StorageError
+from ual_registry.hub.address import is_hub
 from ual_registry.remote import is_url
-from ual_registry.reports.verdict import counts_text, is_unreadable, passes
+from ual_registry.reports.verdict import counts_text, is_refused, is_unreadable, passes
 from ual_registry.workflows.validate import find_files, validate_many
 
 __all__ = ["validate_command"]
@@ -33,7 +34,7 @@ def _split(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
     "  ual validate adapters/ --jobs 8\n"
     "  ual validate '*.air' --require license,pinned-base\n"
     "  git diff --name-only -z main -- '*.air' | ual validate - --format sarif\n"
-    "  ual validate https://example.org/medical.air",
+    "  ual validate https://example.org/medical.air hf:example/medical",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--format", "form", type=click.Choice(["text", "json", "junit", "sarif"]), help="By default text.")
@@ -56,10 +57,12 @@ def validate_command(
 ) -> int:
     """Check AIR files; report everything that is wrong with them.
 
-    PATH is a file, a folder (its *.air files, at any depth), a pattern, '-' (a list of paths on standard input), or
-    https://... (of which only the header is read).
+    PATH is a file, a folder (its *.air files, at any depth), a pattern, '-' (a list of paths on standard input),
+    https://..., or hf:OWNER/NAME[@REVISION][:PATH] (the *.air files of a repository on the Hub). Of files on a server
+    or on the Hub only the header is read.
 
-    Exit code 0 where every file is legal, 3 where one is not, 11 where one cannot be read.
+    Exit code 0 where every file is legal, 3 where one is not, 9 where the Hub does not give one, 11 where one cannot
+    be read.
     """
     if output.as_json and form not in (None, "json"):
         raise click.UsageError(f"--json and --format {form} contradict one another")
@@ -68,8 +71,13 @@ def validate_command(
     reports = validate_many(files, headers_only=headers_only, policy=policy, jobs=jobs)
     _print(reports, "json" if output.as_json else form or "text", _Style(output, policy.strict, headers_only))
     failed = [report for report in reports if not passes(report, strict=policy.strict)]
-    is_storage = any(is_unreadable(report) for report in failed)
-    return (StorageError.exit_code if is_storage else FormatError.exit_code) if failed else 0
+    return _exit_code(failed) if failed else 0
+
+
+def _exit_code(failed: Sequence[ValidationReport]) -> int:
+    if any(is_unreadable(report) for report in failed):
+        return StorageError.exit_code
+    return HubError.exit_code if any(is_refused(report) for report in failed) else FormatError.exit_code
 
 
 def _policy(path: str | None, require: tuple[str, ...], strict: bool) -> Policy:
@@ -137,7 +145,7 @@ def _verdict(report: ValidationReport, style: _Style, paint: Painter) -> str:
         content = f"{kind} for {facts['architecture']}, {facts['entries']} entries"
     else:
         content = f"{kind}, {facts['domains']} domains"
-    end = "; header only" if style.headers_only or is_url(report.path) else ""
+    end = "; header only" if style.headers_only or is_url(report.path) or is_hub(report.path) else ""
     size = size_text(facts["size_bytes"])
     return f"{paint('ok', 'green')} ({visible(content)}, {facts['tensors']} tensors, {size}{end})"
 

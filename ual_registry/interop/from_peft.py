@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.header import open_header
+from ual_registry.air.header import Header, open_header
 from ual_registry.air.model import BaseModel, Entry, Extra, Manifest, Origin
 from ual_registry.air.names import extra_name
 from ual_registry.air.roles import ROLES, Axis
-from ual_registry.air.tensor import FileSource, Tensor
+from ual_registry.air.tensor import FileSource, MemorySource, Tensor
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import Binding, bind_paths
@@ -35,7 +35,7 @@ from ual_registry.interop.peft_factors import (
 )
 from ual_registry.interop.peft_parameters import factors_are_flipped
 
-__all__ = ["from_peft"]
+__all__ = ["from_peft", "from_peft_header"]
 
 
 def from_peft(
@@ -62,30 +62,52 @@ def from_peft(
         BinderError: The base model is unknown, or is not the one that the adapter fits.
         StorageError: A file cannot be read.
     """
-    files = _open(Path(folder))
+    source, files = _open(Path(folder))
     try:
-        model = describe_base(
-            base,
-            id=base_id or files.config.base_id,
-            revision=base_revision or files.config.revision,
-        )
-        return _adapter(files, base, model)
+        return _described(files, base, base_id, base_revision)
     except UALError:
-        files.source.close()
+        source.close()
         raise
+
+
+def from_peft_header(
+    config: PeftConfig,
+    header: Header,
+    base: BaseConfig,
+    *,
+    base_id: str | None = None,
+    base_revision: str | None = None,
+) -> Adapter:
+    """Describe a PEFT adapter of whose tensor file only the header is at hand.
+
+    Args:
+        config: Its configuration.
+        header: The header of its tensor file.
+        base: The base model that the adapter was trained on.
+        base_id: Its label; by default the one in the adapter's configuration.
+        base_revision: Its commit; by default the one in the adapter's configuration.
+
+    Returns:
+        The adapter; its tensors have a dtype and a shape, and no bytes.
+
+    Raises:
+        ForeignFormatError: It is no LoRA adapter, or holds what AIR cannot carry.
+        BinderError: The base model is unknown, or is not the one that the adapter fits.
+    """
+    files = _PeftFiles(config, header.metadata, header.tensors(MemorySource(b"")))
+    return _described(files, base, base_id, base_revision)
 
 
 @dataclass(frozen=True, slots=True)
 class _PeftFiles:
-    """A PEFT folder, opened: its configuration and the tensors that it stores."""
+    """A PEFT adapter, opened: its configuration and the tensors that it stores."""
 
     config: PeftConfig
-    source: FileSource
     metadata: Mapping[str, str]
     tensors: Mapping[str, Tensor]
 
 
-def _open(folder: Path) -> _PeftFiles:
+def _open(folder: Path) -> tuple[FileSource, _PeftFiles]:
     require_files(folder)
     config = load_config(folder)
     source = FileSource(folder / WEIGHTS_FILE)
@@ -95,7 +117,12 @@ def _open(folder: Path) -> _PeftFiles:
         source.close()
         message = f"{source.path}: {error.message}"
         raise ContainerError(message, code=error.problem_code, hint=error.hint, context=error.context) from error
-    return _PeftFiles(config, source, header.metadata, header.tensors(source))
+    return source, _PeftFiles(config, header.metadata, header.tensors(source))
+
+
+def _described(files: _PeftFiles, base: BaseConfig, base_id: str | None, base_revision: str | None) -> Adapter:
+    model = describe_base(base, id=base_id or files.config.base_id, revision=base_revision or files.config.revision)
+    return _adapter(files, base, model)
 
 
 def _adapter(files: _PeftFiles, base: BaseConfig, model: BaseModel) -> Adapter:

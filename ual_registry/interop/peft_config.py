@@ -18,7 +18,16 @@ from ual_registry.errors import ForeignFormatError, FormatError, StorageError
 from ual_registry.interop.patterns import match_pattern, refuse_costly_patterns
 from ual_registry.storage import read_file
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "PeftConfig", "check_config", "load_config", "require_files"]
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "PeftConfig",
+    "check_config",
+    "load_config",
+    "parse_config",
+    "parse_document",
+    "require_files",
+]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -204,13 +213,31 @@ def load_config(folder: Path) -> PeftConfig:
     Raises:
         ForeignFormatError: It is no LoRA configuration, or says something that AIR cannot carry.
     """
+    return parse_config(read_file(folder / CONFIG_FILE, limit_bytes=_MAX_CONFIG_BYTES))
+
+
+def parse_config(data: bytes) -> PeftConfig:
+    """Parse and check the bytes of a configuration.
+
+    Raises:
+        ForeignFormatError: It is no LoRA configuration, or says something that AIR cannot carry.
+    """
+    return check_config(parse_document(data))
+
+
+def parse_document(data: bytes) -> Mapping[str, Any]:
+    """Parse the bytes of a configuration, of whatever kind it is.
+
+    Raises:
+        ForeignFormatError: It is no JSON object.
+    """
     try:
-        document = parse_json(read_file(folder / CONFIG_FILE, limit_bytes=_MAX_CONFIG_BYTES), what=CONFIG_FILE)
+        document = parse_json(data, what=CONFIG_FILE)
     except FormatError as error:
         raise ForeignFormatError(error.message, code="peft-config") from error
     if not isinstance(document, dict):
         raise _refusal("expected a JSON object")
-    return check_config(document)
+    return document
 
 
 def check_config(document: Mapping[str, Any]) -> PeftConfig:

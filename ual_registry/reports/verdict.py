@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ual_registry.air.problem import Problem, ValidationReport
 
-__all__ = ["counts_text", "is_fault", "is_unreadable", "passes"]
+__all__ = ["counts_text", "is_fault", "is_refused", "is_unreadable", "passes"]
 
 
 def is_fault(problem: Problem, *, strict: bool) -> bool:
@@ -20,6 +20,11 @@ def passes(report: ValidationReport, *, strict: bool) -> bool:
 def is_unreadable(report: ValidationReport) -> bool:
     """Tell whether nothing is known of a file, because it could not be read."""
     return any(problem.branch == "storage" for problem in report.problems)
+
+
+def is_refused(report: ValidationReport) -> bool:
+    """Tell whether nothing is known of a file, because the Hub did not give it."""
+    return any(problem.branch == "hub" for problem in report.problems)
 
 
 def counts_text(report: ValidationReport) -> str:

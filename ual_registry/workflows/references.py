@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ual_registry.errors import ForeignFormatError, RegistryError
+from ual_registry.errors import ForeignFormatError, HubError, RegistryError, StorageError
+from ual_registry.hub.address import is_hub, is_repository
 from ual_registry.interop.folder import is_unpacked
 
-__all__ = ["locate"]
+__all__ = ["locate", "refuse_hub"]
 
 
 def locate(reference: str) -> Path:
@@ -19,11 +20,20 @@ def locate(reference: str) -> Path:
     Raises:
         RegistryError: It names nothing in the registry.
         ForeignFormatError: It is a folder.
+        HubError: It is on the Hub.
+        StorageError: There is no such file, and it may be meant as a repository of the Hub.
     """
+    refuse_hub(reference)
     path = Path(reference)
     if reference.endswith(".air") or "/" in reference or "\\" in reference:
         if path.is_dir():
             raise _is_folder(reference)
+        if is_repository(reference) and path.suffix != ".air" and not path.exists():
+            raise StorageError(
+                f"cannot read {reference}: No such file or directory",
+                context={"path": reference},
+                hint=f"check the path; what is on the Hub is written hf:{reference}",
+            )
         return path
     # The registry brings a database library along, which a path does not need.
     from ual_registry.registry.registry import Registry  # noqa: PLC0415
@@ -41,6 +51,20 @@ def locate(reference: str) -> Path:
 
 
 _NAMES_NOTHING = ("not-found", "name")
+
+
+def refuse_hub(reference: str) -> None:
+    """Refuse an address of the Hub where a file or a name in the registry is needed.
+
+    Raises:
+        HubError: It is one.
+    """
+    if is_hub(reference):
+        raise HubError(
+            f"{reference}: is on the Hub, expected an AIR file or the name of a registered adapter",
+            code="hub-reference",
+            hint=f"'ual pull {reference.removeprefix('hf:')}' brings it into the registry",
+        )
 
 
 def _is_folder(reference: str) -> ForeignFormatError:

@@ -10,7 +10,7 @@ from ual_registry.digest import Digest
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 
-__all__ = ["Description", "RoleSummary", "show"]
+__all__ = ["Description", "RoleSummary", "role_summaries", "show"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +73,13 @@ def show(reference: str) -> Description:
             digest=str(Digest.of_file(path)),
             size_bytes=path.stat().st_size,
             parameter_count=adapter.parameter_count,
-            roles=_roles(adapter.manifest),
+            roles=role_summaries(adapter.manifest),
             manifest=adapter.manifest,
         )
 
 
-def _roles(manifest: Manifest) -> tuple[RoleSummary, ...]:
+def role_summaries(manifest: Manifest) -> tuple[RoleSummary, ...]:
+    """Return what an adapter touches, in the order of the role table."""
     groups: dict[tuple[str | None, str], list[Entry]] = {}
     for entry in manifest.entries:
         groups.setdefault((entry.stack, entry.role), []).append(entry)

@@ -22,6 +22,7 @@ from ual_registry.registry.records import (
 from ual_registry.registry.registry import DEFAULT_LIMIT, Registry
 from ual_registry.registry.views import AdapterRecord, LineageGraph, Page, RevisionRecord
 from ual_registry.storage import check_target
+from ual_registry.workflows.references import refuse_hub
 
 __all__ = [
     "add",
@@ -53,8 +54,10 @@ def add(
 
     Raises:
         ForeignFormatError: ``path`` is a folder.
+        HubError: It is an address of the Hub.
         UALError: As ``Registry.add``.
     """
+    refuse_hub(str(path))
     if Path(path).is_dir():
         raise _is_folder(path)
     return Registry.open().add(path, name=name, aliases=aliases, tags=tags, owner=owner, description=description)
@@ -101,8 +104,10 @@ def get(reference: str, target: str | Path, *, force: bool = False) -> Digest:
 
     Raises:
         StorageError: Something stands at ``target`` and ``force`` is off, or the file system refuses.
+        HubError: The reference is an address of the Hub.
         UALError: As ``Registry.get``.
     """
+    refuse_hub(reference)
     check_target(Path(target), force=force)
     return Registry.open().get(reference, target)
 

@@ -18,6 +18,7 @@ from ual_registry.air.scan import THREADS
 from ual_registry.air.tensor import FileSource
 from ual_registry.air.validate import validate_source
 from ual_registry.errors import StorageError
+from ual_registry.hub.address import is_hub
 from ual_registry.interop.folder import MARKER_FILE
 from ual_registry.interop.legacy import legacy_hint
 from ual_registry.interop.peft_config import CONFIG_FILE
@@ -33,13 +34,18 @@ def validate(path: str | Path, *, headers_only: bool = False, policy: Policy | N
     """Check one file and report everything that is wrong with it.
 
     Args:
-        path: The file, or the address of one on a server (``https://``), of which only the header is read.
+        path: The file, or the address of one on a server (``https://``) or on the Hub (``hf:``), of which only the
+            header is read.
         headers_only: Whether to leave the tensors unread, and with them their digest and their numbers.
         policy: What is asked of it beyond being legal.
 
     Returns:
-        The report; ``ok`` tells whether the file is legal. A file that cannot be read is a problem of the report.
+        The report; ``ok`` tells whether the file is legal. A file that cannot be read is a problem of the report, and
+        so is a repository of the Hub that holds several.
     """
+    if _is_on_hub(path):
+        reports = _validate_hub(str(path), policy)
+        return reports[0] if len(reports) == 1 else _several(str(path), reports)
     return _validate(path, headers_only=headers_only, policy=policy, threads=THREADS)
 
 
@@ -49,7 +55,7 @@ def validate_many(
     """Check many files, over processes where that pays.
 
     Args:
-        paths: The files; see ``validate``.
+        paths: The files; see ``validate``. A repository of the Hub means every AIR file in it.
         headers_only: Whether to leave the tensors unread.
         policy: What is asked of every file beyond being legal.
         jobs: How many processes; by default as many as there are cores.
@@ -60,6 +66,43 @@ def validate_many(
     Raises:
         StorageError: A process was ended from outside (code ``worker-ended``).
     """
+    near = [path for path in paths if not _is_on_hub(path)]
+    found = _validate_near(near, headers_only=headers_only, policy=policy, jobs=jobs)
+    return found if len(near) == len(paths) else _with_hub(paths, found, policy)
+
+
+def _with_hub(
+    paths: Sequence[str | Path], near: Sequence[ValidationReport], policy: Policy | None
+) -> list[ValidationReport]:
+    """Put the reports on files of the Hub between the others."""
+    checked = iter(near)
+    reports: list[ValidationReport] = []
+    for path in paths:
+        reports += _validate_hub(str(path), policy) if _is_on_hub(path) else [next(checked)]
+    return reports
+
+
+def _is_on_hub(path: str | Path) -> bool:
+    """Tell whether a word means a place on the Hub."""
+    return isinstance(path, str) and is_hub(path)
+
+
+def _validate_hub(address: str, policy: Policy | None) -> list[ValidationReport]:
+    from ual_registry.workflows.validate_hub import validate_hub  # noqa: PLC0415  # only where the Hub is named
+
+    return validate_hub(address, policy=policy)
+
+
+def _several(address: str, reports: Sequence[ValidationReport]) -> ValidationReport:
+    message = f"{address}: holds {len(reports)} AIR files, expected one"
+    hint = f"name one, such as {reports[0].path}"
+    problem = Problem(code="several-adapters", place="", message=message, hint=hint, branch="container")
+    return ValidationReport(path=address, problems=(problem,))
+
+
+def _validate_near(
+    paths: Sequence[str | Path], *, headers_only: bool, policy: Policy | None, jobs: int | None
+) -> list[ValidationReport]:
     jobs = min(jobs or _cores(), len(paths))
     task = functools.partial(_validate, headers_only=headers_only, policy=policy)
     if jobs < 2 or len(paths) < _MANY_FILES:
@@ -161,11 +204,18 @@ def find_files(words: Iterable[str], *, standard_input: BinaryIO) -> list[str]:
 def _listed(data: bytes) -> Iterator[str]:
     for line in data.split(b"\0") if b"\0" in data else data.splitlines():
         if path := os.fsdecode(line):
-            yield from _inside(f"./{path}" if is_url(path) else path)
+            yield from _inside(f"./{path}" if _is_far(path) else path)
+
+
+def _is_far(word: str) -> bool:
+    return is_url(word) or is_hub(word)
 
 
 def _matching(word: str) -> Iterator[str]:
-    if not is_url(word) and not os.path.lexists(word):
+    if _is_far(word):
+        yield word
+        return
+    if not os.path.lexists(word):
         import glob  # noqa: PLC0415  # only for what is no file
 
         matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  # keeps the path as it was typed

@@ -240,3 +240,8 @@ def test_an_unpacked_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "air-folder.json").touch()
     (problem,) = validate(tmp_path).problems
     assert problem.hint == f"this is an unpacked adapter: 'ual convert {tmp_path} FILE.air' first"
+
+
+def test_addresses_on_the_hub_are_no_patterns_and_lists_name_files_alone() -> None:
+    assert found("hf:org/name@v1:a*.air") == ["hf:org/name@v1:a*.air"]
+    assert found("-", listed=b"hf:org/name\n") == ["./hf:org/name"]
