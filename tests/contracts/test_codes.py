@@ -27,6 +27,8 @@ def _codes(path: Path) -> Iterator[str]:
         given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
         if name == "_fault":  # a helper of more than one module; the code comes first
             given.append(node.args[0])
+        if name == "_check_ref" and path.name == "target.py":
+            given.append(node.args[2])
         if name == "_refusal" and path.name == "to_peft.py":
             given.append(node.args[1])
         yield from (item.value for item in given if isinstance(item, ast.Constant) and isinstance(item.value, str))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.hub_server.fixtures import HubEnvironment
 from ual_registry.air.canonical import canonical_bytes, parse_json
 from ual_registry.air.header import check_air_layout, read_header
 from ual_registry.air.names import TensorName
@@ -45,7 +46,8 @@ def _steps(block: str) -> list[tuple[str, str]]:
 
 def _environment(home: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(_ROOT), "UAL_HOME": str(home / "registry"), "COLUMNS": "200"}
+    folders = {"UAL_HOME": str(home / "registry"), "XDG_CACHE_HOME": str(home / "cache")}
+    return {**os.environ, **folders, "PATH": path, "PYTHONPATH": str(_ROOT), "COLUMNS": "200"}
 
 
 def _matches(expected: str, got: str) -> bool:
@@ -54,8 +56,11 @@ def _matches(expected: str, got: str) -> bool:
     return re.fullmatch(pattern, got) is not None
 
 
+@pytest.mark.parametrize("hub_transport", ["lfs"], indirect=True)
 @pytest.mark.parametrize("page", [page for page in _PAGES if _blocks(page, "console")], ids=lambda page: page.name)
-def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+def test_every_command_of_a_page_prints_what_the_page_shows(
+    page: Path, tmp_path: Path, hub_env: HubEnvironment
+) -> None:
     steps = [step for block in _blocks(page, "console") for step in _steps(block)]
     for command, expected in steps:
         done = subprocess.run(

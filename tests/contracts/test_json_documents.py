@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from examples.tiny_adapter import make_tiny_models
+from tests.hub_server.fixtures import HubEnvironment
 from ual_registry.air.schema import schema_names, schema_problems
 from ual_registry.cli.main import COMMANDS, run
 
@@ -54,14 +56,33 @@ WALK = (
 )
 
 
+HUB_WALK = (
+    ("show-hub", "show hf:tester/air", 0),
+    ("show-hub", "show hf:tester/pair", 0),
+    ("show-hub", "show hf:tester/both", 0),
+    ("validate", "validate hf:tester/air hf:tester/pair hf:tester/none", 9),
+    ("search-hub", "search --hub rank>=8", 0),
+    ("push", "push tour/t.air team/pushed", 0),
+    ("push", "push tour/t.air team/pushed --dry-run", 0),
+    ("pull", "pull tester/air --name t", 0),
+    ("mirror", "mirror hf:team --into mirrored", 0),
+    ("error", "show hf:tester/none", 9),
+)
+"""The same with a Hub."""
+
+WEIGHTS_NEEDED = {"evaluate"}
+"""Their documents are checked where there are base models with weights: tests/unit/evaluation/test_command.py."""
+
 IMPLEMENTATION = f"{sys.executable} -m ual_registry conformance --serve"
 
 
-def documents(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str, Any]]:
+def documents(
+    capsys: pytest.CaptureFixture[str], walk: Sequence[tuple[str, str, int]] = WALK
+) -> list[tuple[str, str, Any]]:
     """Walk through the commands and return (schema, command, document) of each."""
     make_tiny_models(Path("tour"))
     found = []
-    for schema, command, code in WALK:
+    for schema, command, code in walk:
         words = [IMPLEMENTATION if word == "UAL" else word for word in command.split()]
         assert (command, run([*words, "--json"])) == (command, code)
         found.append((schema, command, json.loads(capsys.readouterr().out)))
@@ -78,8 +99,28 @@ def test_every_document_follows_its_schema(
         assert (command, [str(problem) for problem in problems]) == (command, [])
 
 
+@pytest.mark.parametrize("hub_transport", ["lfs"], indirect=True)
+def test_every_document_about_the_hub_follows_its_schema(
+    hub_env: HubEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UAL_HOME", str(tmp_path / "registry"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_tiny_models(Path("tour"))
+    assert run(["convert", "tour/adapter", "tour/t.air", "--base", "tour/base", "--name", "t"]) == 0
+    air, card = {"adapter.air": Path("tour/t.air")}, {"README.md": "---\ntags: [air, peft]\n---\n"}
+    pair = {file.name: file for file in Path("tour/adapter").iterdir()}
+    hub_env.site.put("tester/air", {**air, **card}, private=True, gated="manual")
+    hub_env.site.put("tester/pair", {**pair, "README.md": "---\ntags: [peft]\n---\n"})
+    hub_env.site.put("tester/both", {f"{name}/adapter.air": Path("tour/t.air") for name in "ab"})
+    capsys.readouterr()
+    for schema, command, document in documents(capsys, HUB_WALK):
+        problems = list(schema_problems(f"1.0/cli/{schema}.json", document, root="document"))
+        assert (command, [str(problem) for problem in problems]) == (command, [])
+
+
 def test_every_command_has_its_schema() -> None:
     commands = {name for group in COMMANDS.values() for name in group}
     schemas = {Path(name).stem for name in schema_names() if name.startswith("1.0/cli/")}
-    assert schemas == commands | {"error", "transfer-plan"}
-    assert schemas == {schema for schema, _, _ in WALK}
+    assert schemas == commands | {"error", "search-hub", "show-hub", "transfer-plan"}
+    assert schemas == {schema for schema, _, _ in (*WALK, *HUB_WALK)} | WEIGHTS_NEEDED
