@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ual_registry.air.model import Manifest
+from ual_registry.hub.address import is_commit
 
 __all__ = ["hub_base", "hub_languages", "hub_license", "metadata_values"]
 
@@ -45,7 +46,6 @@ _PIPELINES = {
 """The Hub's name of a task by PEFT's task type; a sequence to sequence model has no single one."""
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9](?:[\w.-]*\w)?/)?[A-Za-z0-9_](?:[\w.-]*\w)?", re.ASCII)
-_COMMIT = re.compile("[0-9a-f]{40}")
 _MAX_HUB_ID = 96
 _MAX_LICENSE = 64
 
@@ -83,7 +83,7 @@ def hub_base(id: str, revision: str | None = None) -> str | None:
     ('meta/llama', None, 'gpt2', None)
     """
     is_id = len(id) <= _MAX_HUB_ID and _HUB_ID.fullmatch(id) and not {"--", ".."} & {id[i : i + 2] for i in range(96)}
-    is_certain = "/" in id or _COMMIT.fullmatch(revision or "")
+    is_certain = "/" in id or is_commit(revision)
     return id if is_id and is_certain and not id.endswith(".git") else None
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ual_registry.hub.address import is_path
+from ual_registry.hub.address import is_commit, is_path
 from ual_registry.hub.model import HubFile, ListedModel, Snapshot
 
 __all__ = ["listed", "snapshot_of"]
 
-_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -20,7 +19,7 @@ def snapshot_of(info: Any) -> Snapshot:
     Raises:
         ValueError: A part of it has not the form that it must have.
     """
-    if not isinstance(info.sha, str) or not _COMMIT.match(info.sha):
+    if not isinstance(info.sha, str) or not is_commit(info.sha):
         raise ValueError("no commit")
     files = [_file(sibling) for sibling in info.siblings or ()]
     card = info.card_data.to_dict() if info.card_data is not None and hasattr(info.card_data, "to_dict") else {}
@@ -56,7 +55,7 @@ def listed(info: Any) -> ListedModel:
     return ListedModel(
         repository=info.id,
         tags=_tags(info),
-        commit=info.sha if isinstance(info.sha, str) and _COMMIT.match(info.sha) else None,
+        commit=info.sha if isinstance(info.sha, str) and is_commit(info.sha) else None,
         is_private=bool(info.private),
         gated=info.gated if isinstance(info.gated, str) else None,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ual_registry.errors import HubAccessError, HubConflictError, HubError, HubNotFoundError
+from ual_registry.hub.address import is_commit
 from ual_registry.hub.model import Snapshot
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ __all__ = [
     "check_private",
     "check_tags",
     "check_token",
-    "is_commit",
     "look",
     "prepare",
     "set_tags",
@@ -33,7 +33,6 @@ __all__ = [
 MAIN = "main"
 """The branch that every repository has."""
 
-_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _REF = re.compile(r"(?!-)[A-Za-z0-9._/+=%@!#,-]{1,200}\Z")
 _REF_REFUSED = re.compile(r"\.\.|//|@\{|^[./]|/\.|[./]$|\.lock(/|$)")
 
@@ -56,11 +55,6 @@ class Target:
     snapshot: Snapshot | None
     has_branch: bool
     tags: Mapping[str, str] = field(default_factory=dict)
-
-
-def is_commit(revision: str | None) -> bool:
-    """Tell whether a revision is the name of a commit, which means the same for ever."""
-    return revision is not None and _COMMIT.match(revision) is not None
 
 
 def check_branch(branch: str) -> str:

@@ -5,14 +5,13 @@ Of a repository only ``config.json`` is read, at one commit, which becomes the r
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.binders.base import MAX_CONFIG_BYTES, BaseConfig, load_base, parse_base
 from ual_registry.errors import BinderDataError, HubError, HubNotFoundError
-from ual_registry.hub.address import PREFIX, HubAddress, is_hub, is_repository
+from ual_registry.hub.address import PREFIX, HubAddress, is_commit, is_hub, is_repository
 
 if TYPE_CHECKING:
     from ual_registry.hub.client import Hub
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["NamedBase", "address_of", "find_base", "hub_base", "own_base"]
 
 _CONFIG = "config.json"
-_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +142,7 @@ def hub_base(hub: Hub, repository: str, revision: str | None = None, *, cache: C
     from ual_registry.hub.config_cache import ConfigCache  # noqa: PLC0415  # a path does not need it
 
     cache = cache or ConfigCache()
-    if revision is not None and _COMMIT.match(revision):
+    if revision is not None and is_commit(revision):
         data = cache.get(hub.endpoint, repository, revision)
         if data is not None:
             return _named(data, repository, revision)

@@ -10,14 +10,13 @@ from dataclasses import replace
 
 from ual_registry.digest import Digest
 from ual_registry.errors import HubError, HubUnavailableError
-from ual_registry.hub.address import HubAddress
+from ual_registry.hub.address import HubAddress, is_commit
 from ual_registry.hub.choice import is_air
 from ual_registry.hub.client import Hub
 from ual_registry.hub.model import Snapshot
 from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.records import HubPlace
 from ual_registry.registry.registry import Registry
-from ual_registry.workflows.pull_fetch import is_commit
 from ual_registry.workflows.pull_known import find_known, keep, local_base
 from ual_registry.workflows.pull_model import Pulled, PullOptions, PullResult
 from ual_registry.workflows.pull_names import adapter_name

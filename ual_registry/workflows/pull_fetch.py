@@ -6,7 +6,6 @@ commit gives the same bytes everywhere.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from ual_registry.air.model import Lineage, Parent, Statement
 from ual_registry.air.write import write_sealed
 from ual_registry.digest import Digest
 from ual_registry.errors import BinderError, HubAccessError, StorageError
+from ual_registry.hub.address import is_commit
 from ual_registry.hub.choice import CONFIG_FILE, RepositoryAdapter
 from ual_registry.hub.client import Hub
 from ual_registry.hub.download import download
@@ -27,14 +27,7 @@ from ual_registry.interop.peft_config import PeftConfig, parse_config
 from ual_registry.workflows.bases import NamedBase, address_of, find_base, own_base
 from ual_registry.workflows.hub_look import read_config
 
-__all__ = ["Fetched", "PullBase", "fetch", "is_commit"]
-
-_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-
-
-def is_commit(revision: str | None) -> bool:
-    """Tell whether a revision is a commit, which means the same for ever."""
-    return revision is not None and _COMMIT.match(revision) is not None
+__all__ = ["Fetched", "PullBase", "fetch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,10 @@ from ual_registry.air.read import open_legal
 from ual_registry.air.validate import scanned_problems
 from ual_registry.digest import Digest
 from ual_registry.errors import DigestMismatchError, ForeignFormatError, HubError, StorageError
-from ual_registry.hub.address import is_hub, is_repository
+from ual_registry.hub.address import is_commit, is_hub, is_repository
 from ual_registry.hub.changes import Content
 from ual_registry.hub.choice import AIR_FILE, CONFIG_FILE, WEIGHTS_FILE
 from ual_registry.hub.picture import draw_picture
-from ual_registry.hub.target import is_commit
 from ual_registry.interop.to_peft import to_peft
 from ual_registry.registry.files import new_folder, sweep_folders
 from ual_registry.registry.intake import take_in
