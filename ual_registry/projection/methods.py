@@ -1,44 +1,79 @@
 """The projection methods in one explicit table, and what is measured of every projection.
 
 A method fits one update to another shape. What it loses is measured the same way for all: the result is carried back
-to the source's shape by the method's own way back, and compared with the source.
+to the source's shape by the method's own way back, and compared with the source. Methods differ in what they need
+besides the update; those that need more than shapes are given it in a context.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from ual_registry.projection.aligned import fit_aligned
+from ual_registry.projection.contexts import ActivationContext, MapContext, MapKind, ResidualContext, WeightContext
+from ual_registry.projection.copying import copy_within_lineage
 from ual_registry.projection.factors import Factors, effective_rank, inner, norm, singular_factors
 from ual_registry.projection.interpolate import interpolate
+from ual_registry.projection.maps import Direction, LinearMap, procrustes, ridge
+from ual_registry.projection.method_kinds import ContextMethod, EffectMethod, Given, Method, Needs
+from ual_registry.projection.moments import PairMoments
+from ual_registry.projection.residual import reduced_rank_ridge
+from ual_registry.projection.subspace import subspace
 from ual_registry.projection.svd import svd
 from ual_registry.projection.truncate import truncate
 
-__all__ = ["METHODS", "Method", "Projection", "project"]
+__all__ = [
+    "ACTIVATIONS",
+    "COPY",
+    "METHODS",
+    "RESIDUAL",
+    "SHAPE_METHODS",
+    "SUBSPACE",
+    "VOCAB",
+    "Projection",
+    "project",
+    "project_with",
+]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """One named algorithm.
-
-    Attributes:
-        name: What users type.
-        fit: (factors, in_features, out_features) to new factors.
-        lift: The same, for the way back on which the loss is measured.
-        reference: Where it comes from.
-        summary: One line for people.
-    """
-
-    name: str
-    fit: Callable[[Factors, int, int], Factors]
-    lift: Callable[[Factors, int, int], Factors]
-    reference: str
-    summary: str
+def _copy(factors: Factors, context: WeightContext) -> Factors:
+    return copy_within_lineage(factors, context.source_weight, context.target_weight)
 
 
-METHODS: dict[str, Method] = {
+def _subspace(factors: Factors, context: WeightContext) -> Factors:
+    return subspace(factors, context.source_weight, context.target_weight, context.k)
+
+
+def _vocab(factors: Factors, context: MapContext) -> Factors:
+    return fit_aligned(factors, context.read, context.write, norm=context.norm)
+
+
+def _activations(factors: Factors, context: ActivationContext) -> Factors:
+    read = _fitted_map(context.inputs, context, Direction.Y_TO_X)
+    write = _fitted_map(context.outputs, context, Direction.X_TO_Y)
+    return fit_aligned(factors, read, write, norm=context.norm, inputs=context.inputs, outputs=context.outputs)
+
+
+def _fitted_map(moments: PairMoments, context: ActivationContext, direction: Direction) -> LinearMap:
+    if context.kind is MapKind.PROCRUSTES:
+        return procrustes(moments, direction=direction, whitening=context.whitening, centred=context.centred)
+    return ridge(
+        moments,
+        penalty=context.penalty,
+        direction=direction,
+        centred=context.centred,
+        per_feature=context.per_feature,
+    )
+
+
+def _residual(context: ResidualContext) -> Factors:
+    moments = context.moments
+    return reduced_rank_ridge(moments.xx, moments.xd, context.penalty, context.rank, per_feature=context.per_feature)
+
+
+SHAPE_METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method(
@@ -63,6 +98,59 @@ METHODS: dict[str, Method] = {
             summary="resample features linearly, norm restored (control-grade)",
         ),
     )
+}
+"""The methods that need two configs and nothing more, by name."""
+
+COPY: ContextMethod[WeightContext] = ContextMethod(
+    name="copy",
+    needs=Needs.WEIGHTS,
+    fit=_copy,
+    reference="PortLLM, ICLR 2025 (arXiv 2410.10870)",
+    summary="copy unchanged, where shapes are equal and the base weights are of one lineage",
+)
+
+SUBSPACE: ContextMethod[WeightContext] = ContextMethod(
+    name="subspace",
+    needs=Needs.WEIGHTS,
+    fit=_subspace,
+    reference="Cross-LoRA (arXiv 2508.05232), read as factors, signs fixed",
+    summary="pair the leading singular vectors of both base weights by rank",
+)
+
+VOCAB: ContextMethod[MapContext] = ContextMethod(
+    name="vocab",
+    needs=Needs.WEIGHTS,
+    fit=_vocab,
+    reference="LoRASuite, NeurIPS 2025 (arXiv 2505.13515), with separate read and write maps",
+    summary="align both base models on the tokens they share",
+)
+
+ACTIVATIONS: ContextMethod[ActivationContext] = ContextMethod(
+    name="activations",
+    needs=Needs.ACTIVATIONS,
+    fit=_activations,
+    reference="Theseus, ICML 2026 (arXiv 2602.12952); ridge in place of its orthogonal maps",
+    summary="align every module's inputs and outputs on the same text",
+)
+
+RESIDUAL = EffectMethod(
+    name="residual",
+    needs=Needs.RESIDUAL,
+    fit=_residual,
+    reference="reduced-rank ridge (Mukherjee and Zhu, 2011) of the effect on the residual stream; docs/transfer.md",
+    summary="fit what the whole adapter does to the residual stream, layer by layer",
+)
+
+METHODS: dict[
+    str,
+    Method | ContextMethod[WeightContext] | ContextMethod[MapContext] | ContextMethod[ActivationContext] | EffectMethod,
+] = {
+    **SHAPE_METHODS,
+    COPY.name: COPY,
+    SUBSPACE.name: SUBSPACE,
+    VOCAB.name: VOCAB,
+    ACTIVATIONS.name: ACTIVATIONS,
+    RESIDUAL.name: RESIDUAL,
 }
 """Every method by name."""
 
@@ -90,20 +178,42 @@ def project(factors: Factors, method: str, in_features: int, out_features: int) 
 
     Args:
         factors: The update, scaling folded in; float32 or float64.
-        method: A key of ``METHODS``.
+        method: A key of ``SHAPE_METHODS``.
         in_features: Columns of the result.
         out_features: Rows of the result.
 
     Returns:
         The result and its measures; all of them 0 for the zero update.
     """
-    chosen = METHODS[method]
+    chosen = SHAPE_METHODS[method]
     fitted = chosen.fit(factors, in_features, out_features)
-    before, after = norm(factors), norm(fitted)
+    return _measured(factors, fitted, chosen.lift(fitted, factors.in_features, factors.out_features))
+
+
+def project_with(factors: Factors, method: ContextMethod[Given], context: Given) -> Projection:
+    """Fit an update with the help of a context and measure what is left of it.
+
+    Args:
+        factors: The update, scaling folded in; any floating dtype.
+        method: The method.
+        context: What it needs, for the module that the update leaves and the one that it enters.
+
+    Returns:
+        The result, in float64 unless it is a copy, and its measures; all of them 0 for the zero update.
+
+    Raises:
+        TransferError: As the method says.
+    """
+    fitted = method.fit(factors, context)
+    return _measured(factors, fitted, method.fit(fitted, context.reversed()))
+
+
+def _measured(source: Factors, fitted: Factors, lifted: Factors) -> Projection:
+    before, after = norm(source), norm(fitted)
     values = singular_factors(fitted).values
     return Projection(
         factors=fitted,
-        energy_kept=_squared_cosine(factors, chosen.lift(fitted, factors.in_features, factors.out_features)),
+        energy_kept=_squared_cosine(source, lifted),
         norm_ratio=after / before if before > 0 else 0.0,
         effective_rank=effective_rank(values.to(torch.float64)),
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.reference import projection as reference
 from ual_registry.projection.factors import Factors, balance, effective_rank, inner, norm, singular_factors
 from ual_registry.projection.interpolate import interpolate, resample_features
-from ual_registry.projection.methods import METHODS, Projection, project
+from ual_registry.projection.methods import SHAPE_METHODS, Projection, project
 from ual_registry.projection.svd import svd, width_scale
 from ual_registry.projection.truncate import resize_features, truncate
 
@@ -177,12 +177,12 @@ SHAPES = [(20, 30), (12, 9), (40, 50), (40, 9), (12, 50), (1, 1)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SHAPE_METHODS)
 def test_a_fitted_update_is_that_of_the_dense_reference(
     factors: Factors, dtype: torch.dtype, method: str, shape: tuple[int, int]
 ) -> None:
     own = cast(factors, dtype)
-    fitted = METHODS[method].fit(own, *shape)
+    fitted = SHAPE_METHODS[method].fit(own, *shape)
     matrix = dense(own)
     expected = reference.fit(method, matrix, own.rank, *shape)
 
@@ -209,7 +209,7 @@ def test_svd_is_truncate_times_a_number(factors: Factors, shape: tuple[int, int]
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SHAPE_METHODS)
 def test_what_is_measured_is_what_the_dense_reference_measures(factors: Factors, method: str) -> None:
     for shape in SHAPES:
         found = project(factors, method, *shape)
@@ -279,7 +279,7 @@ def test_resampling_is_that_of_the_reference(widths: tuple[int, int]) -> None:
 
 
 def test_the_zero_update_stays_zero_and_measures_zero() -> None:
-    for method in METHODS:
+    for method in SHAPE_METHODS:
         found = project(FACTORS["zero"], method, 12, 9)
         assert dense(found.factors).tolist() == np.zeros((9, 12)).tolist()
         assert (found.energy_kept, found.norm_ratio, found.effective_rank) == (0.0, 0.0, 0.0)
@@ -295,7 +295,7 @@ def test_an_update_that_is_cut_away_whole_measures_zero() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-90, 1e-30, 1e30, 1e90])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SHAPE_METHODS)
 def test_measures_do_not_depend_on_the_size_of_the_update(method: str, scale: float) -> None:
     """Down to where squares leave the range of doubles, both ways."""
     one, other = project(FACTORS["plain"], method, 12, 9), project(FACTORS["plain"].scaled(scale), method, 12, 9)
@@ -305,7 +305,7 @@ def test_measures_do_not_depend_on_the_size_of_the_update(method: str, scale: fl
 
 
 def test_every_method_says_what_it_is() -> None:
-    assert {name: (method.name, method.reference, method.summary) for name, method in METHODS.items()} == {
+    assert {name: (method.name, method.reference, method.summary) for name, method in SHAPE_METHODS.items()} == {
         "svd": (
             "svd",
             "original system, 'SVD projection'",
@@ -325,7 +325,7 @@ LAWS = settings(max_examples=30)
 
 
 @LAWS
-@given(st.integers(1, 6), SIZES, SIZES, st.integers(0, 99), st.sampled_from(sorted(METHODS)))
+@given(st.integers(1, 6), SIZES, SIZES, st.integers(0, 99), st.sampled_from(sorted(SHAPE_METHODS)))
 def test_the_same_shape_at_full_rank_is_the_identity(rank: int, ins: int, outs: int, seed: int, method: str) -> None:
     factors = random_factors(rank, ins, outs, seed=seed)
     found = project(factors, method, ins, outs)
@@ -338,13 +338,15 @@ NUMBERS = st.floats(1e-6, 1e6) | st.floats(-1e6, -1e-6)
 
 
 @LAWS
-@given(st.integers(1, 6), st.tuples(SIZES, SIZES), st.tuples(SIZES, SIZES), NUMBERS, st.sampled_from(sorted(METHODS)))
+@given(
+    st.integers(1, 6), st.tuples(SIZES, SIZES), st.tuples(SIZES, SIZES), NUMBERS, st.sampled_from(sorted(SHAPE_METHODS))
+)
 def test_a_number_moved_between_the_factors_changes_nothing(
     rank: int, source: tuple[int, int], shape: tuple[int, int], number: float, method: str
 ) -> None:
     factors = random_factors(rank, *source)
     moved = Factors(factors.lora_A * number, factors.lora_B / number)
-    found, other = (METHODS[method].fit(item, *shape) for item in (factors, moved))
+    found, other = (SHAPE_METHODS[method].fit(item, *shape) for item in (factors, moved))
     raw = reference.norm(reference.resample_axes(dense(factors), *shape))
     amplified = norm(factors) / raw if method == "interpolate" else width_scale(factors, *shape)
     # Multiplying and dividing by the number rounds once each.
