@@ -45,8 +45,14 @@ COMMANDS: dict[str, dict[str, str]] = {
         "import": "ual_registry.cli.maintenance",
         "db": "ual_registry.cli.database",
     },
+    "Hub": {
+        "push": "ual_registry.cli.push",
+        "pull": "ual_registry.cli.pull",
+        "mirror": "ual_registry.cli.mirror",
+    },
     "Transfer": {
         "transfer": "ual_registry.cli.transfer",
+        "evaluate": "ual_registry.cli.evaluate",
     },
 }
 """Every command by group, with the module that holds it under ``<name>_command``."""
@@ -81,8 +87,9 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """The registry and portable format for LoRA adapters.
 
-    REF is a path to an AIR file, a registered NAME (its newest revision), NAME@3, NAME@ALIAS or sha256:...
-    BASE is a local model folder or its config.json.
+    REF is a path to an AIR file, a registered NAME (its newest revision), NAME@3, NAME@ALIAS or sha256:...;
+    for show and validate also hf:OWNER/NAME[@REVISION][:PATH] on the Hub.
+    BASE is a model folder, its config.json, or OWNER/NAME[@REVISION] on the Hub.
     """
 
 

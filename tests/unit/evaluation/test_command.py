@@ -1,0 +1,211 @@
+"""``ual evaluate`` from the command line: what it prints, what it keeps, and what it refuses before any work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.evaluation.conftest import Scene, label_lines, write_jsonl
+from ual_registry.air.read import read
+from ual_registry.air.schema import schema_problems
+from ual_registry.cli.main import run
+from ual_registry.digest import Digest
+from ual_registry.registry.registry import Registry
+
+
+@pytest.fixture
+def place(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the adapters, the base, data, and a registry of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UAL_HOME", str(tmp_path / "registry"))
+    (tmp_path / "base").symlink_to(scene.base)
+    for name in ("native", "wrong", "weak"):
+        shutil.copy(scene.path(name), tmp_path / f"{name}.air")
+    write_jsonl(tmp_path / "test.jsonl", label_lines(range(12)))
+    write_jsonl(tmp_path / "dev.jsonl", label_lines(range(12, 18)))
+    write_jsonl(tmp_path / "generic.jsonl", [{"text": "the dark"}, {"text": "light of the thing1"}])
+    return tmp_path
+
+
+EVERYTHING = (
+    "evaluate weak.air --on base --data test.jsonl --baselines native=native.air --baselines wrong-task=wrong.air "
+    "--source-base base --source native.air --dev dev.jsonl --dose --generic generic.jsonl"
+)
+
+
+def ual(command: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = run(command.split())
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_document_follows_its_schema(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    for command in (
+        f"{EVERYTHING} --plot arms.svg -o judged.air --json",
+        "evaluate weak.air --on base --data test.jsonl --json",
+    ):
+        code, out, err = ual(command, capsys)
+        assert (code, err) == (0, "")
+        assert list(schema_problems("1.0/cli/evaluate.json", json.loads(out), root="document")) == []
+
+
+def test_the_document_says_what_was_measured_and_where_it_is_kept(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = ual(f"{EVERYTHING} -o judged.air --json", capsys)
+    document = json.loads(out)
+    metrics = document.pop("metrics")
+    assert [own["metric"] for own in metrics] == ["gold_nll", "accuracy"]
+    assert [arm["arm"] for arm in metrics[0]["arms"]][:2] == ["base", "adapter"]
+    assert [own["metric"] for own in document.pop("source")] == ["gold_nll", "accuracy"]
+    dose, effects, notes = (document.pop(key) for key in ("dose", "side_effects", "notes"))
+    assert dose["data_digest"] == str(Digest.of_file(place / "dev.jsonl"))
+    assert effects["documents"] == 2
+    assert all(note.startswith("accuracy: no recovered gain, no headroom: ") for note in notes)
+    for key in ("label", "labels", "dosed_labels"):
+        document.pop(key)
+    assert document == {
+        "digest": str(Digest.of_file(place / "weak.air")),
+        "base": "base",
+        "task": "labels",
+        "items": 12,
+        "data_digest": str(Digest.of_file(place / "test.jsonl")),
+        "prompts": "chat",
+        "seed": 0,
+        "resamples": 10_000,
+        "identity_error": 0.0,
+        "path": "judged.air",
+        "path_digest": str(Digest.of_file(place / "judged.air")),
+        "revision": None,
+        "plot": None,
+    }
+
+
+def test_the_report_card_is_in_the_file_beside_the_same_tensors(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ual(f"{EVERYTHING} -o judged.air -q", capsys)[0] == 0
+    with read(place / "weak.air") as before, read(place / "judged.air") as after:
+        assert after.manifest.tensor_digest == before.manifest.tensor_digest
+        assert after.manifest.provenance[:-1] == before.manifest.provenance
+        statement = after.manifest.provenance[-1]
+    assert statement.type == "evaluation"
+    assert [material["name"] for material in statement.materials] == [
+        "adapter",
+        "native adapter",
+        "wrong-task adapter",
+        "source adapter",
+        "base config",
+        "base weights",
+        "source base config",
+        "source base weights",
+        "test data",
+        "dev data",
+        "generic data",
+    ]
+    assert statement.materials[0]["digest"] == str(Digest.of_file(place / "weak.air"))
+
+
+def test_a_registered_adapter_gets_a_revision_with_its_report_card(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ual("add native.air --name topics", capsys)[0] == 0
+    code, out, err = ual(
+        "evaluate topics --on base --data test.jsonl --baselines native=topics@1 --record --json", capsys
+    )
+    assert (code, err, json.loads(out)["revision"]) == (0, "", "topics@2")
+    (found,) = Registry.open().search("recovered>=0.99").items
+    assert (found.name, found.number) == ("topics", 2)
+    shown = ual("show topics", capsys)[1]
+    table = shown[shown.index("  label works") :].splitlines()
+    assert table[1] == f"  on 12 items of {Digest.of_file(place / 'test.jsonl')}"
+    assert table[2].split() == ["arm", "gold_nll", "R", "accuracy"]
+    assert [line.split()[0] for line in table[3:10]] == [
+        "base",
+        "adapter",
+        "native",
+        "random-1",
+        "random-2",
+        "random-3",
+        "sign-flipped",
+    ]
+
+
+def test_people_read_a_table_the_curve_and_a_verdict(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = ual(f"{EVERYTHING} -v", capsys)
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, "weak.air on base: labels, 12 items, seed 0")
+    assert lines[2].split() == ["arm", "gold_nll", "R", "accuracy", "R"]
+    assert [line.split()[0] for line in lines if line.startswith("random-")] == ["random-1", "random-2", "random-3"]
+    assert any(line.startswith("chosen on dev by gold_nll: ") for line in lines)
+    assert any(line.startswith("generic text (2 documents): ") for line in lines)
+    assert lines[-1].startswith("verdict: ")
+    assert err.splitlines()[0] == "loading base"
+    assert "base: 12 items" in err.splitlines()
+
+
+BASE = "evaluate native.air --on base --data test.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (f"{BASE} --dose", 2, "--dose and --dev need each other: the dose is never chosen on the test items"),
+        (f"{BASE} --dev dev.jsonl", 2, "--dose and --dev need each other: the dose is never chosen on the test items"),
+        (f"{BASE} --source native.air", 2, "--source and --source-base need each other"),
+        (f"{BASE} --baselines best=x.air", 2, "'best=x.air': expected native=REF or wrong-task=REF"),
+        (f"{BASE} --baselines native=a.air --baselines native=b.air", 2, "native is given twice"),
+        (f"{BASE} --plot arms.pdf", 11, "cannot write arms.pdf: a picture is a file that ends in .png or .svg"),
+        (f"{BASE} -o native.air", 11, "cannot write native.air"),
+        (f"{BASE} --record", 8, "cannot record the report card of native.air: it is no name in the registry"),
+        (f"{BASE} --dev test.jsonl --dose", 3, "test.jsonl: is the test file too"),
+        ("evaluate native.air --on base --data none.jsonl", 11, "cannot read none.jsonl"),
+        ("evaluate native.air --on base --data generic.jsonl", 3, "generic.jsonl, line 1: unknown property 'text'"),
+        ("evaluate native.air --on none --data test.jsonl", 11, "cannot read none: no such folder"),
+        ("evaluate none.air --on base --data test.jsonl", 11, "cannot read none.air"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_it_is_tried(
+    place: Path, capsys: pytest.CaptureFixture[str], command: str, code: int, message: str
+) -> None:
+    got, out, err = ual(command, capsys)
+    assert (got, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_another_base_than_the_recorded_one_needs_a_word(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree((place / "base").resolve(), place / "other")
+    config: dict[str, Any] = json.loads((place / "other" / "config.json").read_text())
+    (place / "other" / "config.json").write_text(json.dumps({**config, "note": 1}))
+    command = "evaluate native.air --on other --data test.jsonl"
+    code, _, err = ual(command, capsys)
+    digests = [Digest.of_file(place / name / "config.json") for name in ("other", "base")]
+    expected = f"error [other-base]: other: its config has the digest {digests[0]}, but the adapter was made for base "
+    assert (code, err.splitlines()[0]) == (4, f"{expected}with {digests[1]}")
+    assert ual(f"{command} --any-base", capsys)[0] == 0
+
+
+def test_a_base_without_a_tokenizer_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "bare").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(place / "base" / name, place / "bare" / name)
+    code, _, err = ual("evaluate native.air --on bare --data test.jsonl", capsys)
+    assert (code, err.splitlines()[0][:22]) == (5, "error [no-tokenizer]: ")
+
+
+def test_help_loads_no_framework() -> None:
+    code = (
+        "import sys; from ual_registry.cli.main import run; run(['evaluate', '--help']); "
+        "heavy = {'torch', 'numpy', 'transformers', 'peft', 'matplotlib'} & {*sys.modules}; "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,1 @@
+"""The evaluation of adapters: the same items for every arm, paired intervals, controls, and a report card."""

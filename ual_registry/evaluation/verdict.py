@@ -1,0 +1,67 @@
+"""What the measured arms mean: a verdict for each metric, and what limits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ual_registry.evaluation.recovery import Label, MetricReport, label_of
+from ual_registry.evaluation.report import ADAPTER, RANDOM, SOURCE, WRONG_TASK, Dose, dosed_arm
+
+__all__ = ["Verdict", "judge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The verdict on an adapter.
+
+    Attributes:
+        labels: On the adapter as it is, by metric; ``None`` where nothing can be said.
+        dosed_labels: On the adapter at the dose that dev chose; empty where that is 0 or 1, or none was chosen.
+        notes: What limits the verdict.
+    """
+
+    labels: dict[str, Label | None]
+    dosed_labels: dict[str, Label | None]
+    notes: tuple[str, ...]
+
+
+def judge(metrics: Sequence[MetricReport], source: Sequence[MetricReport], dose: Dose | None) -> Verdict:
+    """Judge the adapter by every metric.
+
+    Args:
+        metrics: The arms on the base model, by metric.
+        source: The arms on the source base; empty where they were not measured.
+        dose: The dose curve, where there is one.
+    """
+    void = {report.metric for report in source if _is_void(report)}
+    is_dosed = dose is not None and dose.chosen not in (0.0, 1.0)
+    return Verdict(
+        labels={report.metric: _label(report, ADAPTER, void) for report in metrics},
+        dosed_labels={report.metric: _label(report, dosed_arm(dose.chosen), void) for report in metrics}
+        if dose is not None and is_dosed
+        else {},
+        notes=tuple(_notes(metrics, source)),
+    )
+
+
+def _is_void(report: MetricReport) -> bool:
+    """Tell whether the source adapter gains nothing, so that there is nothing to carry."""
+    source = report.arm(SOURCE)
+    return source is not None and source.gain.value <= 0
+
+
+def _label(report: MetricReport, arm: str, void: set[str]) -> Label | None:
+    """Judge one arm; of a void transfer only harm can be said."""
+    controls = [own.arm for own in report.arms if own.arm.startswith(f"{RANDOM}-") or own.arm == WRONG_TASK]
+    found = label_of(report, arm, controls)
+    return None if report.metric in void and found is not Label.HARMFUL else found
+
+
+def _notes(metrics: Sequence[MetricReport], source: Sequence[MetricReport]) -> Iterator[str]:
+    for report in metrics:
+        if report.no_recovery_because:
+            yield f"{report.metric}: no recovered gain, {report.no_recovery_because}"
+    for report in source:
+        if _is_void(report):
+            yield f"{report.metric}: the source adapter gains nothing on its own base, so the transfer is void"
