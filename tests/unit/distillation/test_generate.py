@@ -1,0 +1,156 @@
+"""Generation: reproducible, resumable, stopped where it should be, with and without seeds."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ual_registry.distillation.corpus import make_corpus, run_freely
+from ual_registry.distillation.generate import Sampling, generate_texts
+from ual_registry.distillation.prompts import Given, Prefixes
+from ual_registry.distillation.report import Named
+from ual_registry.distillation.seeds import SeedPrompts
+from ual_registry.distillation.texts import Ended, Kept, Rules, Text, TextFile
+from ual_registry.errors import FormatError
+from ual_registry.models.attach import attach
+from ual_registry.models.loaded import LoadedBase
+
+SAMPLING = Sampling(max_tokens=24, batch_size=4, seed=3)
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def generate(source: LoadedBase, file: Path, sampling: Sampling = SAMPLING, **more: Any) -> Kept:
+    settings = {"wanted": 12, "rules": Rules(), "material": {}, "max_generated": 12}
+    return generate_texts(
+        source.model, source.tokenizer, more.pop("prompts", Prefixes()), sampling, file, **settings | more
+    )
+
+
+def test_the_same_settings_give_the_same_texts_and_another_seed_others(source: LoadedBase, tmp_path: Path) -> None:
+    first = generate(source, tmp_path / "one.jsonl")
+    assert generate(source, tmp_path / "two.jsonl") == first
+    other = generate(source, tmp_path / "three.jsonl", Sampling(max_tokens=24, batch_size=4, seed=4))
+    assert other.texts != first.texts
+    assert first.counts["generated"] == 12
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_killed_generation_goes_on_to_the_same_texts(source: LoadedBase, batches: int, tmp_path: Path) -> None:
+    whole = generate(source, tmp_path / "whole.jsonl")
+    seen = []
+
+    def kill(kept: Kept) -> None:
+        seen.append(kept.counts["generated"])
+        if len(seen) == batches:
+            raise KilledError
+
+    file = tmp_path / "texts.jsonl"
+    with pytest.raises(KilledError):
+        generate(source, file, on_batch=kill)
+    file.write_bytes(file.read_bytes() + b'{"batch":')  # a line that was being written
+    assert generate(source, file) == whole
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.unit.distillation.test_generate import generate
+from ual_registry.models.loaded import load_base_model
+generate(load_base_model(sys.argv[1]), Path(sys.argv[2]), on_batch=lambda kept: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_a_killed_process_leaves_what_another_goes_on_with(source: LoadedBase, places: Path, tmp_path: Path) -> None:
+    whole = generate(source, tmp_path / "whole.jsonl")
+    file = tmp_path / "texts.jsonl"
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(places / "source"), str(file)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(file.read_bytes().splitlines()) == 5  # the header and a batch
+    assert generate(source, file) == whole
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_batch_of_which_texts_are_missing_is_generated_again(source: LoadedBase, tmp_path: Path) -> None:
+    whole = generate(source, tmp_path / "whole.jsonl")
+    lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
+    file = tmp_path / "texts.jsonl"
+    file.write_bytes(b"".join(lines[:7]))  # the header, a batch of four, and half a batch
+    assert generate(source, file) == whole
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_texts_of_another_adapter_are_not_gone_on_with(source: LoadedBase, tmp_path: Path) -> None:
+    generate(source, tmp_path / "texts.jsonl", wanted=1)
+    with pytest.raises(FormatError, match="line 1: the texts come from other settings"):
+        generate(source, tmp_path / "texts.jsonl", material={"adapter": "other"})
+
+
+def test_prompts_of_several_lengths_are_answered_as_they_are_alone(source: LoadedBase, tmp_path: Path) -> None:
+    prompts = ("the", "the bread", "a friend likes the")
+    sampling = Sampling(temperature=0, max_tokens=12, batch_size=3)
+    together = generate(source, tmp_path / "all.jsonl", sampling, prompts=Given(prompts))
+    for number, prompt in enumerate(prompts):
+        alone = generate(source, tmp_path / f"{number}.jsonl", sampling, prompts=Given((prompt,)))
+        assert alone.texts[0].completion == together.texts[number].completion
+    assert together.counts["generated"] == 3
+
+
+def test_a_stop_text_ends_a_completion_and_is_left_out(source: LoadedBase, tmp_path: Path) -> None:
+    kept = generate(source, tmp_path / "texts.jsonl", Sampling(max_tokens=24, batch_size=4, seed=3, stop=(" ",)))
+    assert all(" " not in text.completion for text in kept.texts)
+    assert {text.ended for text in kept.texts} == {Ended.STOP}
+    free = generate(source, tmp_path / "free.jsonl", Sampling(max_tokens=3, batch_size=4, seed=3))
+    assert {(text.ended, text.tokens) for text in free.texts} == {(Ended.LENGTH, 3)}
+
+
+def test_enough_texts_end_the_generation(source: LoadedBase, tmp_path: Path) -> None:
+    kept = generate(source, tmp_path / "texts.jsonl", wanted=3, max_generated=100)
+    assert len(kept.texts) == kept.counts["kept"] == 3
+    assert kept.counts["generated"] % 4 == 0
+
+
+def test_free_running_speaks_with_the_adapter(source: LoadedBase, adapter: Named, tmp_path: Path) -> None:
+    sampling = Sampling(temperature=0, max_tokens=24, batch_size=1)
+    kept = run_freely(source, adapter, sampling, tmp_path / "texts.jsonl", wanted=1, rules=Rules())
+    plain = generate(source, tmp_path / "plain.jsonl", sampling, wanted=1)
+    with attach(source.model, adapter.adapter):
+        again = generate(source, tmp_path / "again.jsonl", sampling, wanted=1)
+    assert kept.texts[0].completion == again.texts[0].completion != plain.texts[0].completion
+    assert kept.texts[0].ended is Ended.END
+
+
+def test_seeds_make_inputs_and_the_adapter_answers_them(source: LoadedBase, adapter: Named, tmp_path: Path) -> None:
+    seeds = SeedPrompts(inputs=("the cat", "a friend", "a dog"), template="say {input}:")
+    corpus = make_corpus(source, adapter, seeds, SAMPLING, tmp_path, wanted=5)
+    inputs = [own.completion.strip() for own in TextFile(tmp_path / "inputs.jsonl", _header(tmp_path)).read()]
+    assert corpus.texts
+    assert {text.prompt for text in corpus.texts} <= {f"say {own}:" for own in inputs}
+    assert corpus.input_counts["kept"] == 5 == corpus.counts["generated"]
+    assert make_corpus(source, adapter, seeds, SAMPLING, tmp_path, wanted=5) == corpus
+
+
+def test_without_seeds_source_and_adapter_run_freely(source: LoadedBase, adapter: Named, tmp_path: Path) -> None:
+    corpus = make_corpus(source, adapter, None, SAMPLING, tmp_path, wanted=4)
+    kept = run_freely(source, adapter, SAMPLING, tmp_path / "texts.jsonl", wanted=4, rules=Rules())
+    assert (corpus.texts, corpus.counts, corpus.input_counts) == (kept.texts, kept.counts, {})
+    assert {text.prompt for text in corpus.texts} == {""}
+
+
+def _header(folder: Path) -> Any:
+    return json.loads((folder / "inputs.jsonl").read_text().splitlines()[0])["settings"]
+
+
+def test_a_text_is_named_by_what_it_says() -> None:
+    one = Text(batch=0, prompt="a", completion="b", ended=Ended.END, tokens=1)
+    assert one.digest == Text(batch=5, prompt="a", completion="b", ended=Ended.END, tokens=9).digest
+    assert one.digest != Text(batch=0, prompt="", completion="ab", ended=Ended.END, tokens=1).digest

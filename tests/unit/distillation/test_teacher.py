@@ -1,0 +1,82 @@
+"""The teacher's scores: equal to direct computation, kept and gone on with, and those of something else refused."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.reference.distillation import token_log_probs
+from tests.unit.distillation.material import sentences
+from ual_registry.distillation import teacher
+from ual_registry.distillation.pieces import Cutter
+from ual_registry.distillation.report import Named
+from ual_registry.distillation.scores import excess
+from ual_registry.distillation.teacher import score_texts
+from ual_registry.distillation.texts import Ended, Text
+from ual_registry.errors import FormatError
+from ual_registry.models.attach import attach
+from ual_registry.models.loaded import LoadedBase
+
+TEXTS = [
+    Text(batch=0, prompt=text[:cut], completion=text[cut:], ended=Ended.END, tokens=1)
+    for text, cut in zip(sentences(5, seed=4), itertools.cycle((0, 4)))  # the second has no end
+]
+
+
+def score(source: LoadedBase, adapter: Named, **more: Any) -> Any:
+    return score_texts(source.model, source.tokenizer, adapter.adapter, TEXTS, **{"material": {}} | more)
+
+
+def test_scores_are_those_of_direct_computation(source: LoadedBase, adapter: Named) -> None:
+    found = score(source, adapter)
+    cutter = Cutter(source.tokenizer)
+    for text, own in zip(TEXTS, found, strict=True):
+        pieces = cutter.cut(text.prompt, text.completion)
+        plain = token_log_probs(source.model, pieces.ids)
+        with attach(source.model, adapter.adapter):
+            adapted = token_log_probs(source.model, pieces.ids)
+        difference = [one - other for one, other in zip(adapted, plain, strict=True)][pieces.first - 1 :]
+        # sums over all pieces: the letters of one character are one piece and several tokens
+        assert float(own.adapted.sum()) == pytest.approx(sum(adapted[pieces.first - 1 :]), rel=1e-4)
+        assert float(own.plain.sum()) == pytest.approx(sum(plain[pieces.first - 1 :]), rel=1e-4)
+        assert float(excess(own.adapted, own.plain).sum()) == pytest.approx(sum(difference), rel=1e-4)
+        if len(difference) == len(own.ends):
+            assert excess(own.adapted, own.plain).tolist() == pytest.approx(difference, abs=1e-4)
+        assert own.ends[-1] == len(text.whole)
+
+
+def test_kept_scores_are_read_again_and_missing_shards_made(
+    source: LoadedBase, adapter: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher, "_SHARD_TEXTS", 2)
+    first = score(source, adapter, folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "scores-00000.safetensors",
+        "scores-00001.safetensors",
+        "scores-00002.safetensors",
+        "scores.json",
+    ]
+    (tmp_path / "scores-00001.safetensors").unlink()
+    for again in (score(source, adapter, folder=tmp_path), score(source, adapter)):
+        for one, other in zip(first, again, strict=True):
+            assert one.start == other.start
+            assert torch.equal(one.ends, other.ends)
+            torch.testing.assert_close(one.adapted, other.adapted)
+            torch.testing.assert_close(one.plain, other.plain)
+
+
+def test_scores_of_something_else_are_refused(source: LoadedBase, adapter: Named, tmp_path: Path) -> None:
+    score(source, adapter, folder=tmp_path)
+    with pytest.raises(FormatError) as caught:
+        score(source, adapter, folder=tmp_path, material={"adapter": "other"})
+    index = tmp_path / "scores.json"
+    assert caught.value.message == f"{index}: the scores are those of other texts, models or adapters"
+    shard = tmp_path / "scores-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    with pytest.raises(FormatError) as caught:
+        score(source, adapter, folder=tmp_path)
+    assert (caught.value.message, caught.value.problem_code) == (f"{shard}: is no shard of scores", "teacher-scores")

@@ -1,0 +1,159 @@
+"""What the source says of the generated texts, with its adapter and without: two numbers for each piece of a text.
+
+They are computed once, kept as safetensors in shards, and serve every target and every tokenizer. An interrupted run
+goes on after the last whole shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from ual_registry.air.adapter import Adapter
+from ual_registry.air.canonical import canonical_bytes
+from ual_registry.distillation.chunks import chunk_sums, scored_pieces
+from ual_registry.distillation.likelihoods import Scorer
+from ual_registry.distillation.pieces import Cutter, Pieces
+from ual_registry.distillation.texts import Text, texts_digest
+from ual_registry.errors import FormatError
+from ual_registry.models.attach import attach
+from ual_registry.storage import atomic_file, read_file
+
+__all__ = ["TextScores", "score_texts"]
+
+_FORM = "ual-registry/teacher-scores/1"
+_INDEX = "scores.json"
+_SHARD_TEXTS = 32
+_BATCH_TEXTS = 8
+_MAX_SHARD_BYTES = 1 << 30
+_PARTS = ("ends", "adapted", "plain")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextScores:
+    """What the source says of one text.
+
+    Attributes:
+        start: Character offset at which the first scored piece begins.
+        ends: Character offset at which each scored piece ends, int64, shape (pieces,).
+        adapted: Log-probability of each piece with the adapter, float32, shape (pieces,), in nats.
+        plain: The same without the adapter.
+    """
+
+    start: int
+    ends: torch.Tensor
+    adapted: torch.Tensor
+    plain: torch.Tensor
+
+
+def score_texts(
+    model: Any,
+    tokenizer: Any,
+    adapter: Adapter,
+    texts: Sequence[Text],
+    *,
+    material: Mapping[str, Any],
+    folder: Path | None = None,
+) -> tuple[TextScores, ...]:
+    """Score texts under the source, with its adapter and without.
+
+    Args:
+        model: The source base model.
+        tokenizer: Its fast tokenizer.
+        adapter: The source adapter.
+        texts: The texts.
+        material: What the scores depend on beside texts and tokenizer: digests of model and adapter.
+        folder: Where scores are kept; nowhere where absent.
+
+    Raises:
+        FormatError: The folder holds the scores of other material, or a shard was changed.
+        StorageError: The file system refuses.
+        UALError: The adapter cannot be attached to the model.
+    """
+    cutter = Cutter(tokenizer)
+    if folder is not None:
+        _open(folder, {**material, "texts": str(texts_digest(texts)), "tokenizer": str(cutter.digest)})
+    found: list[TextScores] = []
+    for number, start in enumerate(range(0, len(texts), _SHARD_TEXTS)):
+        shard = texts[start : start + _SHARD_TEXTS]
+        path = None if folder is None else folder / f"scores-{number:05}.safetensors"
+        if path is not None and path.exists():
+            found.extend(_read(path, len(shard)))
+            continue
+        scores = _score(model, adapter, [cutter.cut(text.prompt, text.completion) for text in shard])
+        if path is not None:
+            _write(path, scores)
+        found.extend(scores)
+    return tuple(found)
+
+
+def _score(model: Any, adapter: Adapter, texts: Sequence[Pieces]) -> list[TextScores]:
+    with torch.no_grad():
+        plain = _token_scores(model, texts)
+        with attach(model, adapter):
+            adapted = _token_scores(model, texts)
+    found = []
+    for pieces, own, base in zip(texts, adapted, plain, strict=True):
+        start, scored = scored_pieces(pieces)
+        spans = [(first - pieces.first, after - pieces.first) for first, after, _ in scored]
+        ends = torch.tensor([end for _, _, end in scored], dtype=torch.long)
+        found.append(TextScores(start, ends, chunk_sums(own, spans), chunk_sums(base, spans)))
+    return found
+
+
+def _token_scores(model: Any, texts: Sequence[Pieces]) -> list[torch.Tensor]:
+    """Return the log-probabilities of all scored tokens of each text, on the CPU."""
+    scorer = Scorer(model)
+    found: list[torch.Tensor] = []
+    for start in range(0, len(texts), _BATCH_TEXTS):
+        batch = texts[start : start + _BATCH_TEXTS]
+        wanted = [range(pieces.first, len(pieces.ids)) for pieces in batch]
+        found.extend(scores.cpu() for scores in scorer([pieces.ids for pieces in batch], wanted))
+    return found
+
+
+def _open(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder, or make sure that it holds scores of the same material."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index, data = folder / _INDEX, canonical_bytes({"form": _FORM, **settings})
+    if not index.exists():
+        with atomic_file(index, durable=True) as stream:
+            stream.write(data)
+    elif read_file(index, limit_bytes=1 << 20) != data:
+        raise _refusal(index, "the scores are those of other texts, models or adapters")
+
+
+def _write(path: Path, scores: Sequence[TextScores]) -> None:
+    tensors = {name: torch.cat([getattr(text, name) for text in scores]) for name in _PARTS}
+    tensors["starts"] = torch.tensor([text.start for text in scores], dtype=torch.long)
+    tensors["pieces"] = torch.tensor([len(text.ends) for text in scores], dtype=torch.long)
+    with atomic_file(path, durable=True) as stream:
+        stream.write(save(tensors))
+
+
+def _read(path: Path, texts: int) -> list[TextScores]:
+    try:
+        tensors = load(read_file(path, limit_bytes=_MAX_SHARD_BYTES))
+        counts = tensors["pieces"].tolist()
+        parts = [torch.split(tensors[name], counts) for name in _PARTS]
+        starts = tensors["starts"].tolist()
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise _refusal(path, "is no shard of scores") from error
+    if len(starts) != texts or len(counts) != texts:
+        raise _refusal(path, f"holds the scores of {len(starts)} texts, expected {texts}")
+    return [TextScores(start, *own) for start, *own in zip(starts, *parts, strict=True)]
+
+
+def _refusal(path: Path, problem: str) -> FormatError:
+    return FormatError(
+        f"{path}: {problem}",
+        code="teacher-scores",
+        context={"path": str(path)},
+        hint="remove the folder, or give another",
+    )
