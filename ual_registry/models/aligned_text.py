@@ -14,7 +14,7 @@ from typing import Any
 from ual_registry.digest import Digest
 from ual_registry.errors import TransferError
 
-__all__ = ["AlignedText", "aligned_positions", "passages", "text_digest"]
+__all__ = ["SKIPPED_TOKENS", "AlignedText", "aligned_positions", "passages", "text_digest"]
 
 SKIPPED_TOKENS = 4
 """Tokens at the start of a text, beside the special ones, that are never aligned."""

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ual_registry.air.model import Statement
 from ual_registry.digest import Digest
 from ual_registry.transfers.plan import TransferPlan
 
-__all__ = ["EntryReport", "TransferReport", "projection_statement"]
+__all__ = [
+    "LEFT_OUT_KEY",
+    "MEASURES_KEY",
+    "WARNINGS_KEY",
+    "EntryReport",
+    "TransferReport",
+    "projection_statement",
+]
 
 _DIGITS = 6
+
+MEASURES_KEY = "io.ual-registry.transfer.measures"
+"""Annotation: what else was measured, by the slot of the target."""
+LEFT_OUT_KEY = "io.ual-registry.transfer.left_out"
+"""Annotation: why a planned slot of the target got nothing, by slot."""
+WARNINGS_KEY = "io.ual-registry.transfer.warnings"
+"""Annotation: what to know before the result is trusted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +40,7 @@ class EntryReport:
         energy_kept: Share (0..1) of its squared norm that can be carried back; see ``projection.methods.Projection``.
         norm_ratio: Frobenius norm after over before.
         effective_rank: Effective rank after.
+        measures: What else was measured of it, by name.
     """
 
     source: str
@@ -33,6 +49,7 @@ class EntryReport:
     energy_kept: float
     norm_ratio: float
     effective_rank: float
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +61,20 @@ class TransferReport:
         method: The projection method.
         entries: What became of every entry of the result.
         energy_share: Share (0..1) of the source's squared norm that reached the target.
+        settings: What else was asked for, as JSON values.
+        materials: What else went in, each with a name and a digest.
+        left_out: Slots of the target that were planned and came to nothing, each with the reason.
+        warnings: What to know before the result is trusted.
     """
 
     plan: TransferPlan
     method: str
     entries: tuple[EntryReport, ...]
     energy_share: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    materials: tuple[Mapping[str, str], ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def projection_statement(report: TransferReport, source_digest: Digest, *, builder_version: str) -> Statement:
@@ -66,11 +91,13 @@ def projection_statement(report: TransferReport, source_digest: Digest, *, build
             "layer_map": "proportional",
             "layers": {name or "single": list(layers) for name, layers in plan.layers.items()},
             "rotary": str(plan.rotary),
+            **({"settings": dict(report.settings)} if report.settings else {}),
         },
         materials=(
             {"name": "source adapter", "digest": str(source_digest)},
             {"name": "source base config", "digest": plan.source.config_digest},
             {"name": "target base config", "digest": plan.target.config_digest},
+            *report.materials,
         ),
         byproducts={
             **plan.counts(),
@@ -78,6 +105,7 @@ def projection_statement(report: TransferReport, source_digest: Digest, *, build
             "energy_share": _rounded(report.energy_share),
             "entries": {entry.target: _measures(entry) for entry in report.entries},
         },
+        annotations=_remarks(report),
     )
 
 
@@ -88,6 +116,17 @@ def _measures(entry: EntryReport) -> dict[str, Any]:
         "norm_ratio": _rounded(entry.norm_ratio),
         "effective_rank": _rounded(entry.effective_rank),
     }
+
+
+def _remarks(report: TransferReport) -> dict[str, Any]:
+    """Return what the statement has no fields for, as remarks; only what there is."""
+    measures = {
+        entry.target: {name: _rounded(value) for name, value in entry.measures.items()}
+        for entry in report.entries
+        if entry.measures
+    }
+    named = {MEASURES_KEY: measures, LEFT_OUT_KEY: dict(report.left_out), WARNINGS_KEY: list(report.warnings)}
+    return {key: value for key, value in named.items() if value}
 
 
 def _rounded(value: float) -> float:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read, verify
 from ual_registry.air.write import file_digest
-from ual_registry.binders.base import load_base
 from ual_registry.digest import Digest
 from ual_registry.transfers.plan import RotaryPolicy, TransferPlan, make_plan
+from ual_registry.workflows.bases import find_base
 from ual_registry.workflows.extras import need_torch
 from ual_registry.workflows.references import locate
 
 if TYPE_CHECKING:
-    from ual_registry.transfers.run import TransferResult
+    from ual_registry.transfers.result import TransferResult
 
 __all__ = ["DEFAULT_METHOD", "plan_transfer", "transfer"]
 
@@ -35,20 +35,21 @@ def plan_transfer(
 
     Args:
         source: An adapter, or a reference to one.
-        target: The base model to go to: its folder, or its ``config.json``.
-        target_id: Label of the target; the name of its folder where absent.
-        target_revision: Commit of the target, where known.
+        target: The base model to go to: its folder, its ``config.json``, or its repository on the Hub.
+        target_id: Label of the target; its repository, or the name of its folder, where absent.
+        target_revision: Commit of the target, where known; of a repository on the Hub the one that was read.
         rotary: ``drop`` or ``project`` query and key where rotary position embedding differs.
 
     Raises:
         UALError: The source or the target cannot be read, or nothing has a place in the target.
     """
-    config = load_base(Path(target))
-    labels = {"target_id": target_id, "target_revision": target_revision}
+    found = find_base(target)
+    name, commit = found.labels(target_id, target_revision)
+    labels = {"target_id": name, "target_revision": commit}
     if isinstance(source, Adapter):
-        return make_plan(source.manifest, config, rotary=rotary, **labels)
+        return make_plan(source.manifest, found.config, rotary=rotary, **labels)
     with read(locate(str(source))) as adapter:
-        return make_plan(adapter.manifest, config, rotary=rotary, **labels)
+        return make_plan(adapter.manifest, found.config, rotary=rotary, **labels)
 
 
 def transfer(
@@ -64,10 +65,10 @@ def transfer(
 
     Args:
         source: An adapter, or a reference to one.
-        target: The base model to go to: its folder, or its ``config.json``.
+        target: The base model to go to: its folder, its ``config.json``, or its repository on the Hub.
         method: ``svd``, ``truncate`` or ``interpolate``; all three are control-grade between unrelated bases.
-        target_id: Label of the target; the name of its folder where absent.
-        target_revision: Commit of the target, where known.
+        target_id: Label of the target; its repository, or the name of its folder, where absent.
+        target_revision: Commit of the target, where known; of a repository on the Hub the one that was read.
         rotary: ``drop`` or ``project`` query and key where rotary position embedding differs.
 
     Returns:

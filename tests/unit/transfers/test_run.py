@@ -28,7 +28,7 @@ from ual_registry.air.schema import schema_problems
 from ual_registry.air.tensor import Tensor
 from ual_registry.digest import Digest
 from ual_registry.errors import MissingExtraError, NumericalError, RuleError, TransferError
-from ual_registry.projection.methods import METHODS
+from ual_registry.projection.methods import SHAPE_METHODS
 from ual_registry.tensors import entry_factors, from_torch, to_torch
 from ual_registry.transfers.plan import make_plan
 from ual_registry.transfers.run import run_transfer
@@ -188,7 +188,7 @@ TRANSFERS: dict[str, tuple[str, str, str, dict[str, Any], str, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("how", METHODS)
+@pytest.mark.parametrize("how", SHAPE_METHODS)
 @pytest.mark.parametrize("case", TRANSFERS)
 def test_a_real_target_adds_what_the_dense_reference_says(
     peft_folders: PeftFolders, target: Callable[..., Any], tmp_path: Path, case: str, how: str
@@ -446,7 +446,7 @@ def test_a_norm_that_leaves_float64_is_refused(values: tuple[float, float]) -> N
     assert caught.value.message == "layers.0.attention_value: its norm does not fit float64"
 
 
-@pytest.mark.parametrize("how", METHODS)
+@pytest.mark.parametrize("how", SHAPE_METHODS)
 def test_the_smallest_numbers_are_carried(how: str) -> None:
     tiny = adapter_of("F32", numbers("F32", (1, 4), *[1e-45] * 4), numbers("F32", (4, 1), *[1e-45] * 4))
     (report,) = run(tiny, how, hidden_size=6).report.entries

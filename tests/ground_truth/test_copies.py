@@ -1,0 +1,154 @@
+"""Transfers with a known right answer: the target is the source in other coordinates.
+
+Every copy computes the same logits as its original. A way of transfer that finds the coordinates must recover the
+whole gain of the adapter; one that pairs feature i with feature i must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tests.ground_truth import copies
+from tests.ground_truth.conftest import CALIBRATION, TEST, Native
+from ual_registry.digest import Digest
+from ual_registry.models.loaded import LoadedBase
+from ual_registry.tensors import from_torch, to_torch
+from ual_registry.transfers.module_fit import ActivationOptions, WriteKind
+from ual_registry.transfers.plan import make_plan
+from ual_registry.transfers.run import run_transfer
+from ual_registry.transfers.run_activations import run_activations
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers remarks while tiny models are made
+
+NativeOf = Callable[[str], Native]
+CopyOf = Callable[[Native, Callable[[Any], Any]], LoadedBase]
+SOURCE = Digest.of_bytes(b"source")
+JOINT = ActivationOptions(write=WriteKind.JOINT)
+
+COPIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "hidden basis turned": ("llama", copies.rotated_llama),
+    "neurons permuted": ("llama", copies.neurons_permuted),
+    "heads permuted": ("llama", copies.heads_permuted),
+    "norms folded, heads and neurons stretched": ("llama", copies.rescaled_llama),
+    "all of these": (
+        "llama",
+        copies.chain(copies.rescaled_llama, copies.rotated_llama, copies.neurons_permuted, copies.heads_permuted),
+    ),
+    "depth doubled by idle blocks": (
+        "llama",
+        copies.chain(copies.rotated_llama, copies.neurons_permuted, copies.doubled),
+    ),
+    "GQA to MHA": ("llama", copies.chain(copies.rotated_llama, copies.heads_permuted, copies.many_keys)),
+    "fused modules": ("llama", copies.chain(copies.rotated_llama, copies.neurons_permuted, copies.fused)),
+    "gpt2 turned and permuted": ("gpt2", copies.other_gpt2),
+    "gemma3 signed and permuted": (
+        "gemma3",
+        copies.chain(copies.signed_gemma, copies.neurons_permuted, copies.heads_permuted),
+    ),
+}
+INDEX_COUPLED = ("truncate", "interpolate", "svd")
+PARTS = {"neurons permuted", "heads permuted", "norms folded, heads and neurons stretched"}
+"""Copies that leave the residual stream or more in its place, so that pairing by index keeps a part."""
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_activations_carry_an_adapter_to_a_copy_and_index_coupled_methods_do_not(
+    name: str, native: NativeOf, copy_of: CopyOf
+) -> None:
+    family, copy = COPIES[name]
+    own = native(family)
+    target = copy_of(own, copy)
+    assert logits_apart(own.loaded, target) < 1e-4  # float32 rounding through two blocks; logits are of size 1
+    assert own.before - own.after > 0.5  # a gain worth carrying, in nats per byte
+
+    plan = make_plan(own.adapter.manifest, target.config)
+    assert plan.drop_reasons() == {}  # query and key included
+    result = run_activations(own.adapter, plan, own.loaded, target, CALIBRATION, source_digest=SOURCE, options=JOINT)
+    assert own.recovered(target, result.adapter) == pytest.approx(1.0, abs=0.02)
+
+    for method in INDEX_COUPLED:
+        index_coupled = run_transfer(own.adapter, plan, method=method, source_digest=SOURCE)
+        assert own.recovered(target, index_coupled.adapter) < (0.9 if name in PARTS else 0.2)
+
+
+def logits_apart(one: LoadedBase, other: LoadedBase) -> float:
+    ids = torch.tensor([one.tokenizer(TEST[0])["input_ids"]])
+    with torch.no_grad():
+        return float((one.model(input_ids=ids).logits - other.model(input_ids=ids).logits).abs().max())
+
+
+def test_idle_blocks_get_nothing_that_would_add_to_the_stream(native: NativeOf, copy_of: CopyOf) -> None:
+    own = native("llama")
+    target = copy_of(own, COPIES["depth doubled by idle blocks"][1])
+    plan = make_plan(own.adapter.manifest, target.config)
+    report = run_activations(
+        own.adapter, plan, own.loaded, target, CALIBRATION, source_digest=SOURCE, options=JOINT
+    ).report
+    assert set(report.left_out) == {
+        f"layers.{layer}.{role}" for layer in (1, 3) for role in ("attention_output", "mlp_down")
+    }
+    assert report.plan.drop_reasons() == {}  # every entry has another place
+
+
+def test_an_adapter_of_repeated_key_heads_goes_to_the_one_head_that_they_were(
+    native: NativeOf, copy_of: CopyOf, tmp_path: Any
+) -> None:
+    from dataclasses import replace
+
+    from tests.ground_truth import materials
+    from ual_registry.air.adapter import Adapter
+    from ual_registry.models.loaded import load_base_model
+
+    own = native("llama")
+    wide = load_base_model(materials.save(copies.many_keys(own.model), tmp_path / "wide"))
+    entries, tensors = [], dict(own.adapter.tensors)
+    for entry in own.adapter.entries:
+        if entry.role in {"attention_key", "attention_value"}:
+            repeated = copies.spread(to_torch(tensors[entry.lora_B]), 2, own.model.config)
+            tensors[entry.lora_B] = from_torch(repeated, "F32")
+            entry = replace(entry, out_features=2 * entry.out_features)  # noqa: PLW2901  # the same entry, wider
+        entries.append(entry)
+    manifest = replace(own.adapter.manifest, base_model=wide.base, entries=tuple(entries))
+    target = copy_of(own, copies.chain(copies.rotated_llama, copies.heads_permuted))
+
+    plan = make_plan(manifest, target.config)
+    result = run_activations(
+        Adapter(manifest, tensors), plan, wide, target, CALIBRATION, source_digest=SOURCE, options=JOINT
+    )
+    assert own.recovered(target, result.adapter) == pytest.approx(1.0, abs=0.02)
+
+
+def test_write_maps_fitted_to_outputs_alone_lose_what_wide_modules_write_outside_their_span(
+    native: NativeOf, copy_of: CopyOf
+) -> None:
+    """An MLP's up projection has 48 rows and reads 32 features; the adapter writes into all of the rows."""
+    own = native("llama")
+    target = copy_of(own, copies.rotated_llama)
+    plan = make_plan(own.adapter.manifest, target.config)
+    alone = run_activations(own.adapter, plan, own.loaded, target, CALIBRATION, source_digest=SOURCE)
+    assert 0.5 < own.recovered(target, alone.adapter) < 0.97
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_the_source_itself_gets_the_adapter_unchanged(family: str, native: NativeOf, copy_of: CopyOf) -> None:
+    own = native(family)
+    plan = make_plan(own.adapter.manifest, own.loaded.config)
+    result = run_activations(own.adapter, plan, own.loaded, own.loaded, [], source_digest=SOURCE)
+    assert result.report.warnings == ("the target is the source: every entry is kept as it is",)
+    assert result.report.plan.counts() == {"kept": len(own.adapter.entries), "projected": 0, "dropped": 0}
+    assert {name: tensor.to_bytes() for name, tensor in result.adapter.tensors.items()} == {
+        name: tensor.to_bytes() for name, tensor in own.adapter.tensors.items()
+    }
+    assert own.recovered(own.loaded, result.adapter) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_folded_norms_alone_are_undone_by_the_read_maps(native: NativeOf, copy_of: CopyOf) -> None:
+    own = native("llama")
+    target = copy_of(own, copies.folded_llama)
+    plan = make_plan(own.adapter.manifest, target.config)
+    result = run_activations(own.adapter, plan, own.loaded, target, CALIBRATION, source_digest=SOURCE, options=JOINT)
+    assert own.recovered(target, result.adapter) == pytest.approx(1.0, abs=0.01)

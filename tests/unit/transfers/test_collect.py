@@ -1,0 +1,327 @@
+"""Statistics of two models over one text: against rows taken by hand, kept, cut off, damaged, refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.transfers.bases import TEXTS, gpt2, llama
+from ual_registry.errors import NumericalError, TransferError
+from ual_registry.models.aligned_text import aligned_positions
+from ual_registry.models.loaded import LoadedBase, load_base_model
+from ual_registry.projection.moments import PairMoments
+from ual_registry.transfers import collect as room
+from ual_registry.transfers.collect import CollectOptions, collect
+from ual_registry.transfers.outputs import slot_rows, slot_weight, through_linear
+from ual_registry.transfers.sites import Reader, Side, Site, SitePair
+from ual_registry.transfers.statistics_store import PairStatistics, StatisticsStore
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers remarks while tiny models are made
+
+QUERY = SitePair(Site("model.layers.1.self_attn.q_proj"), Site("transformer.h.2.attn.c_attn"))
+KEY = SitePair(Site("model.layers.1.self_attn.k_proj"), Site("transformer.h.2.attn.c_attn"))
+DOWN = SitePair(Site("model.layers.0.mlp.down_proj"), Site("transformer.h.0.mlp.c_proj"))
+PAIRS = [QUERY, KEY, DOWN]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> tuple[LoadedBase, LoadedBase]:
+    folder = tmp_path_factory.mktemp("bases")
+    return llama(folder), gpt2(folder)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def by_hand(bases: tuple[LoadedBase, LoadedBase], pair: SitePair, texts: list[str]) -> PairMoments:
+    """Run the whole models, look at one module each, and sum up text by text."""
+    sums: PairMoments | None = None
+    for text in texts:
+        aligned = aligned_positions(text, bases[0].tokenizer, bases[1].tokenizer)
+        x = activations(bases[0], pair.source, aligned.source_ids)[aligned.source_positions]
+        y = activations(bases[1], pair.target, aligned.target_ids)[aligned.target_positions]
+        sums = sums or PairMoments(x.shape[1], y.shape[1])
+        sums.update(x, y)
+    assert sums is not None
+    return sums
+
+
+def activations(base: LoadedBase, site: Site, ids: list[int]) -> torch.Tensor:
+    seen: list[torch.Tensor] = []
+    handle = base.module(site.path).register_forward_hook(
+        lambda _, inputs, output: seen.append(inputs[0] if site.side is Side.INPUT else output)
+    )
+    with torch.no_grad():
+        base.model(input_ids=torch.tensor([ids]))
+    handle.remove()
+    return seen[0][0]
+
+
+def assert_same(one: PairMoments, other: PairMoments, **tolerance: float) -> None:
+    states = one.state(), other.state()
+    assert states[0].keys() == states[1].keys()
+    for name in states[0]:
+        torch.testing.assert_close(states[0][name], states[1][name], **tolerance)
+
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+"""Sums in float64 of the same float32 rows, in another order."""
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_moments_are_those_of_rows_taken_by_hand_one_text_in_five_held_out(
+    pair: SitePair, bases: tuple[LoadedBase, LoadedBase]
+) -> None:
+    found = collect(*bases, PAIRS, TEXTS)
+    held = [text for index, text in enumerate(TEXTS) if index % 5 == 4]
+    fit = [text for text in TEXTS if text not in held]
+    assert_same(found.of(pair).fit, by_hand(bases, pair, fit), **CLOSE)
+    assert_same(found.of(pair).held_out, by_hand(bases, pair, held), **CLOSE)
+    assert (found.positions, found.held_out_positions) == (
+        found.of(pair).fit.count,
+        found.of(pair).held_out.count,
+    )
+
+
+def test_modules_that_read_one_tensor_share_their_moments(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    found = collect(*bases, PAIRS, TEXTS)
+    assert found.leaders[QUERY] == found.leaders[KEY]
+    assert sorted(found.moments) == sorted({found.leaders[QUERY], DOWN})
+
+
+def test_outputs_follow_from_inputs_and_weights_role_by_role(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    places = [base.binding.slots() for base in bases]
+    source, target = places[0][None, 1, "attention_key", None], places[1][None, 2, "attention_key", None]
+    outputs = SitePair(Site(source[0].path, Side.OUTPUT), Site(target[0].path, Side.OUTPUT))
+    found = collect(*bases, [KEY, outputs], TEXTS)
+    weights = slot_weight(bases[0], *source), slot_weight(bases[1], *target)
+    computed = through_linear(found.of(KEY), *weights)
+    seen = slot_rows(found.of(outputs), source[1], target[1])
+    for one, other in ((computed.fit, seen.fit), (computed.held_out, seen.held_out)):
+        assert_same(one, other, rtol=1e-4, atol=1e-3)  # the models compute outputs in float32
+
+
+def test_gradients_are_those_of_the_loss_at_the_aligned_positions(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    site = Site("model.layers.0.mlp.up_proj", Side.GRADIENT)
+    ids = bases[0].tokenizer(TEXTS[0])["input_ids"]
+    positions = list(range(5, 60, 3))
+    found = Reader(bases[0]).rows(ids, positions, [site])[site]
+
+    module: Any = bases[0].module(site.path)
+    module.weight.requires_grad_()
+    inputs = activations(bases[0], Site(site.path), ids)
+    logits = bases[0].model(input_ids=torch.tensor([ids])).logits[0, positions]
+    wanted = torch.tensor(ids)[[position + 1 for position in positions]]
+    loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
+    (expected,) = torch.autograd.grad(loss, module.weight)
+    module.weight.requires_grad_(False)
+    every = Reader(bases[0]).rows(ids, list(range(len(ids))), [site])[site]
+    assert found.shape == (len(positions), 48)
+    assert every.shape == (len(ids), 48)
+    whole = _gradient_rows(bases[0], site.path, ids, positions)
+    torch.testing.assert_close(whole.T @ inputs, expected, rtol=1e-3, atol=1e-4)  # float32, summed in another order
+    torch.testing.assert_close(found, whole[positions])
+
+
+def _gradient_rows(base: LoadedBase, path: str, ids: list[int], positions: list[int]) -> torch.Tensor:
+    seen: list[torch.Tensor] = []
+    before = base.model.get_input_embeddings().register_forward_hook(lambda _, __, out: out.requires_grad_())
+    handle = base.module(path).register_forward_hook(lambda _, __, out: out.register_hook(seen.append) and None)
+    logits = base.model(input_ids=torch.tensor([ids])).logits[0, positions]
+    wanted = torch.tensor(ids)[[position + 1 for position in positions]]
+    torch.nn.functional.cross_entropy(logits, wanted, reduction="sum").backward()
+    before.remove()
+    handle.remove()
+    return seen[0][0]
+
+
+def test_long_rows_are_shortened_where_that_is_asked_for(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    ids, site = bases[0].tokenizer(TEXTS[0])["input_ids"], DOWN.source
+    positions = list(range(len(ids)))
+    plain = Reader(bases[0]).rows(ids, positions, [site])[site]
+    clipped = Reader(bases[0], clip=1.5).rows(ids, positions, [site])[site]
+    limit = 1.5 * plain.norm(dim=1).median()
+    scale = (limit / plain.norm(dim=1)).clamp(max=1.0)
+    assert 0 < int((scale < 1).sum()) < len(ids)
+    torch.testing.assert_close(clipped, plain * scale[:, None])
+
+
+class _StopError(Exception):
+    """What cuts a run off."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, passages: int, how: Any) -> None:
+    plain, count = Reader.rows, [0]
+
+    def rows(self: Reader, *given: Any) -> Any:
+        count[0] += 1
+        if count[0] > 2 * passages:  # either model reads each passage
+            how()
+        return plain(self, *given)
+
+    monkeypatch.setattr(Reader, "rows", rows)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def states(found: Any) -> dict[str, bytes]:
+    """Return every number of every pair, to the bit."""
+    return {
+        f"{pair.name}.{part}.{name}": tensor.numpy().tobytes()
+        for pair in PAIRS
+        for part, moments in (("fit", found.of(pair).fit), ("held_out", found.of(pair).held_out))
+        for name, tensor in moments.state().items()
+    }
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bits(
+    bases: tuple[LoadedBase, LoadedBase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_SAVE_ROWS", 100)
+    monkeypatch.setattr(room, "_FLUSH_ROWS", 150)
+    whole = states(collect(*bases, PAIRS, TEXTS, store=StatisticsStore(folder=tmp_path / "whole")))
+    store = StatisticsStore(folder=tmp_path / "killed")
+    child = os.fork()
+    if not child:
+        with monkeypatch.context() as patch:
+            stop_after(patch, 7, die)
+            collect(*bases, PAIRS, TEXTS, store=store)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(list((tmp_path / "killed").glob("*/part-*/progress.json"))) == 1
+
+    with monkeypatch.context() as patch:
+        stop_after(patch, len(TEXTS) - 4, _raise)  # fewer passages than the whole text has
+        assert states(collect(*bases, PAIRS, TEXTS, store=store)) == whole
+    assert list((tmp_path / "killed").glob("*/part-*")) == []
+
+
+def _raise() -> None:
+    raise _StopError
+
+
+def test_kept_statistics_are_used_by_later_runs_without_running_a_model(
+    bases: tuple[LoadedBase, LoadedBase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = StatisticsStore(folder=tmp_path)
+    first = states(collect(*bases, PAIRS, TEXTS, store=store))
+    stop_after(monkeypatch, 0, _raise)
+    assert states(collect(*bases, PAIRS, TEXTS, store=store)) == first
+    other = [SitePair(Site("model.layers.0.mlp.up_proj"), Site("transformer.h.0.mlp.c_fc"))]
+    for changed in ({"pairs": other}, {"texts": TEXTS[1:]}, {"options": CollectOptions(skip=5)}):
+        with pytest.raises(_StopError):
+            collect(*bases, **{"pairs": PAIRS, "texts": TEXTS, "store": store, **changed})
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: data[:100]])
+def test_a_damaged_file_is_not_believed_and_collected_again(
+    damage: Any, bases: tuple[LoadedBase, LoadedBase], tmp_path: Path
+) -> None:
+    store = StatisticsStore(folder=tmp_path)
+    first = states(collect(*bases, PAIRS, TEXTS, store=store))
+    (file,) = tmp_path.glob(f"*/pairs/{DOWN.name}.safetensors")
+    before = file.read_bytes()
+    file.write_bytes(damage(before))
+    found = collect(*bases, PAIRS, TEXTS, store=store)
+    assert file.read_bytes() == before
+    assert states(found) == first
+    file.write_bytes(damage(before))
+    with pytest.raises(TransferError, match=r"^statistics of transformer.h.0.mlp.c_proj: their file was damaged"):
+        found.of(DOWN)
+
+
+def test_damaged_progress_is_not_believed(bases: tuple[LoadedBase, LoadedBase], tmp_path: Path) -> None:
+    shelf = StatisticsStore(folder=tmp_path).shelf({"text": "a"})
+    moments = collect(*bases, [DOWN], TEXTS).of(DOWN)
+    with shelf.locked():
+        shelf.save_progress(room.Progress(passages=3, moments={DOWN: moments}))
+    assert shelf.progress([DOWN]).passages == 3
+    assert shelf.progress([DOWN, QUERY]) == room.Progress()
+    (file,) = tmp_path.glob("*/part-*/3/*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert shelf.progress([DOWN]) == room.Progress()
+    assert PairStatistics.empty(1, 2).fit.count == 0
+
+
+def test_an_activation_that_is_not_finite_is_refused_and_its_module_named(
+    bases: tuple[LoadedBase, LoadedBase], tmp_path: Path
+) -> None:
+    base = llama(tmp_path)
+    with torch.no_grad():
+        base.model.model.layers[0].mlp.up_proj.weight.mul_(1e4)
+    base.model.save_pretrained(tmp_path / "llama")
+    half = load_base_model(tmp_path / "llama", dtype=torch.float16)
+    with pytest.raises(NumericalError) as caught:
+        collect(half, bases[1], PAIRS, TEXTS)
+    assert caught.value.message == (
+        "model.layers.0.mlp.down_proj: its input is not finite in float16 (base model llama)"
+    )
+    assert caught.value.hint == "load the model in float32"
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([], "the calibration text is empty"),
+        (
+            ["one passage alone"],
+            "the calibration text is one passage: expected at least two, one to fit on and one to judge on",
+        ),
+        (
+            ["a b", "c d"],
+            (
+                "the calibration text has 0 positions to fit on and 0 to judge on that both models have read up to the "
+                "same character: expected at least two of each"
+            ),
+        ),
+    ],
+)
+def test_text_that_does_not_do_is_refused(texts: list[str], message: str, bases: tuple[LoadedBase, LoadedBase]) -> None:
+    with pytest.raises(TransferError) as caught:
+        collect(*bases, PAIRS, texts)
+    assert caught.value.message == message
+
+
+def test_text_in_another_script_is_aligned_character_by_character(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    texts = ["Съешь же ещё этих мягких французских булок", "да выпей чаю, и не забудь про варенье"]
+    found = collect(*bases, PAIRS, texts)
+    assert (found.positions, found.held_out_positions) == by_characters(texts, bases)
+
+
+def by_characters(texts: list[str], bases: tuple[LoadedBase, LoadedBase]) -> tuple[int, ...]:
+    aligned = [aligned_positions(text, bases[0].tokenizer, bases[1].tokenizer) for text in texts]
+    return tuple(len(item.source_positions) for item in aligned)
+
+
+def test_a_module_that_is_not_run_is_named(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    with pytest.raises(TransferError) as caught:
+        collect(*bases, [SitePair(Site("lm_head"), DOWN.target)], TEXTS)
+    assert caught.value.message == "lm_head: LlamaModel of llama does not run this module"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"skip": -1}, "skip: got -1, which is out of range"),
+        ({"clip": 0.0}, "clip: got 0.0, which is out of range"),
+        ({"limit_chars": 0}, "limit_chars: got 0, which is out of range"),
+        ({"held_out_every": 1}, "held_out_every: got 1, which is out of range"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TransferError) as caught:
+        CollectOptions(**changes)
+    assert caught.value.message == message

@@ -1,0 +1,96 @@
+"""What modules write, known from what they read: moments of outputs from moments of inputs and the weights.
+
+A pass over the text sees inputs alone. That is exact for linear modules, costs less than adding up outputs, and gives
+every role of a fused module its own rows.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ual_registry.binders.slots import Slot, TargetModule
+from ual_registry.models.loaded import LoadedBase
+from ual_registry.projection.moments import PairMoments
+from ual_registry.transfers.statistics_store import PairStatistics
+
+__all__ = ["slot_rows", "slot_weight", "through_linear"]
+
+
+def slot_weight(base: LoadedBase, module: TargetModule, slot: Slot) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return weight (out, in) and bias (out,) of one slot of a module: of a fused one its own rows.
+
+    Raises:
+        UnresolvedModuleError: The model has no such module, or it has another shape.
+    """
+    weight, bias = base.linear(module)
+    if slot.rows is None:
+        return weight, bias
+    rows = _indices(slot).to(weight.device)
+    return weight[rows], None if bias is None else bias[rows]
+
+
+def slot_rows(statistics: PairStatistics, source: Slot, target: Slot) -> PairStatistics:
+    """Return of the moments of two whole modules' outputs those of one slot each."""
+    x, y = _indices(source), _indices(target)
+
+    def taken(moments: PairMoments) -> PairMoments:
+        found = {name: tensor.cpu() for name, tensor in moments.state().items()}
+        return PairMoments.from_state(
+            {
+                "count": found["count"],
+                "x_mean": found["x_mean"][x],
+                "y_mean": found["y_mean"][y],
+                "xx": found["xx"][x][:, x],
+                "yy": found["yy"][y][:, y],
+                "xy": found["xy"][x][:, y],
+            }
+        )
+
+    return PairStatistics(taken(statistics.fit), taken(statistics.held_out))
+
+
+def _indices(slot: Slot) -> torch.Tensor:
+    return torch.cat([torch.arange(first, first + count) for first, count in slot.all_rows.runs()])
+
+
+def through_linear(
+    statistics: PairStatistics,
+    source: tuple[torch.Tensor, torch.Tensor | None],
+    target: tuple[torch.Tensor, torch.Tensor | None],
+) -> PairStatistics:
+    """Return the moments of what two linear modules write, from those of what they read.
+
+    With ``y = W x + b`` the mean of y is ``W mean(x) + b``, and its second moments are ``W G W^T``.
+
+    Args:
+        statistics: Of pairs (input of the source's module, input of the target's).
+        source: Weight (out_s, in_s) and bias (out_s,) of the source's module; only the rows that count.
+        target: The same of the target's.
+    """
+    parts = (statistics.fit, statistics.held_out)
+    return PairStatistics(*(_through(moments, _double(source), _double(target)) for moments in parts))
+
+
+def _double(
+    linear: tuple[torch.Tensor, torch.Tensor | None],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    weight, bias = linear
+    weight = weight.to("cpu", torch.float64)
+    return weight, weight.new_zeros(len(weight)) if bias is None else bias.to("cpu", torch.float64)
+
+
+def _through(
+    moments: PairMoments, source: tuple[torch.Tensor, torch.Tensor], target: tuple[torch.Tensor, torch.Tensor]
+) -> PairMoments:
+    (read, x_bias), (write, y_bias) = source, target
+    found = {name: tensor.cpu() for name, tensor in moments.state().items()}
+    return PairMoments.from_state(
+        {
+            "count": found["count"],
+            "x_mean": read @ found["x_mean"] + x_bias,
+            "y_mean": write @ found["y_mean"] + y_bias,
+            "xx": read @ found["xx"] @ read.T,
+            "yy": write @ found["yy"] @ write.T,
+            "xy": read @ found["xy"] @ write.T,
+        }
+    )

@@ -1,0 +1,62 @@
+"""What must hold before a transfer that computes with base models starts, however it fits its updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ual_registry.air.adapter import Adapter
+from ual_registry.air.model import BaseModel
+from ual_registry.errors import BaseMismatchError, TransferError
+from ual_registry.models.loaded import LoadedBase
+
+__all__ = ["is_same_model", "require_base", "require_effect"]
+
+
+def require_base(loaded: LoadedBase, wanted: BaseModel, *, whose: str) -> None:
+    """Refuse a base model that is another one than a manifest or a plan says.
+
+    Args:
+        loaded: The base model.
+        wanted: What is said of it; weights are compared where their digest is known.
+        whose: Who says so, for the message.
+
+    Raises:
+        BaseMismatchError: The digest of its config or of its weights is another one.
+    """
+    got = loaded.base
+    for name, own, expected in (
+        ("config", got.config_digest, wanted.config_digest),
+        ("weights", got.weights_digest, wanted.weights_digest),
+    ):
+        if expected is not None and own != expected:
+            raise BaseMismatchError(
+                f"base model {got.id}: digest of its {name} is {own}, {whose} is for {wanted.id} with {expected}",
+                context={"base_model": got.id, "expected": expected, "got": own},
+                hint="give the base model that it was made for",
+            )
+
+
+def require_effect(adapter: Adapter, energies: Mapping[str, float]) -> None:
+    """Refuse an adapter whose every update is zero.
+
+    Args:
+        adapter: The adapter.
+        energies: The squared norm of every entry.
+
+    Raises:
+        TransferError: It has no effect.
+    """
+    if not any(energies.values()):
+        name = adapter.manifest.name or adapter.manifest.base_model.id
+        raise TransferError(
+            f"adapter {name!r} has no effect: every update is zero, so there is nothing to carry",
+            code="no-effect",
+            context={"adapter": name},
+            hint="lora_B of an adapter that was never trained is zero; train it first",
+        )
+
+
+def is_same_model(source: LoadedBase, target: LoadedBase) -> bool:
+    """Tell whether two base models have the same config and the same weights, byte for byte."""
+    digests = [(base.base.config_digest, base.base.weights_digest) for base in (source, target)]
+    return digests[0] == digests[1]
