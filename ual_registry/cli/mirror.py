@@ -20,7 +20,7 @@ from ual_registry.workflows.mirror import (
     mirror_there,
     silent,
 )
-from ual_registry.workflows.push import PushOptions
+from ual_registry.workflows.push_order import PushOptions
 
 __all__ = ["mirror_command"]
 

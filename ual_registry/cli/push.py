@@ -9,7 +9,8 @@ import click
 
 from ual_registry.cli.output import Output, common_options, size_text, table
 from ual_registry.hub.changes import Change, FileChange
-from ual_registry.workflows.push import PushOptions, PushOutcome, PushResult, push
+from ual_registry.workflows.push import PushOutcome, PushResult, push
+from ual_registry.workflows.push_order import PushOptions
 
 __all__ = ["push_command"]
 

@@ -26,7 +26,11 @@ _METHODS = ("svd", "truncate", "interpolate")
 @click.command("transfer")
 @click.argument("ref")
 @click.option(
-    "--to", "target", required=True, metavar="BASE", help="Base model to go to: its folder, or its config.json."
+    "--to",
+    "target",
+    required=True,
+    metavar="BASE",
+    help="Base model to go to: its folder, its config.json, or OWNER/NAME on the Hub.",
 )
 @click.option("--to-id", "target_id", help="Hub id of that base model, as a label.")
 @click.option("--to-revision", "target_revision", help="Commit of that base model.")

@@ -27,7 +27,7 @@ from ual_registry.evaluation.likelihood import answer_scores, context_limit, gre
 from ual_registry.evaluation.prompts import Question, label_order, question, start_ids
 from ual_registry.evaluation.series import Series
 
-__all__ = ["TASKS", "BitsPerByte", "ExactMatch", "LabelLikelihood", "LoadedModel", "Task"]
+__all__ = ["TASKS", "BitsPerByte", "ExactMatch", "LabelLikelihood", "LoadedModel", "Task", "windows"]
 
 
 class LoadedModel(Protocol):

@@ -24,7 +24,7 @@ from ual_registry.workflows.mirror_journal import Journal, Settled, Task
 from ual_registry.workflows.mirror_pull import PullSide
 from ual_registry.workflows.mirror_push import PushSide
 from ual_registry.workflows.mirror_report import MirrorReport, is_ending
-from ual_registry.workflows.push import PushOptions
+from ual_registry.workflows.push_order import PushOptions
 
 __all__ = ["DEFAULT_JOBS", "MirrorOptions", "MirrorState", "mirror_here", "mirror_there", "owner_of", "silent"]
 

@@ -20,7 +20,8 @@ from ual_registry.workflows.mirror_journal import Journal, Mirrored, Settled
 from ual_registry.workflows.mirror_names import place_there
 from ual_registry.workflows.mirror_pull import list_all
 from ual_registry.workflows.mirror_report import is_lasting, refusal, tool_mark
-from ual_registry.workflows.push import PushOptions, PushOutcome, PushResult, push
+from ual_registry.workflows.push import PushOutcome, PushResult, push
+from ual_registry.workflows.push_order import PushOptions
 
 __all__ = ["PushJob", "PushSide"]
 

@@ -27,7 +27,7 @@ from ual_registry.workflows.push_material import Material, prepared
 from ual_registry.workflows.push_order import PushOptions, checked_repository
 from ual_registry.workflows.push_plan import Plan, make_plan
 
-__all__ = ["PushOptions", "PushOutcome", "PushResult", "push"]
+__all__ = ["PushOutcome", "PushResult", "push"]
 
 _ROUNDS = 20
 """How often a push is planned anew on what others pushed; of as many pushers at once, each round one wins."""

@@ -20,12 +20,12 @@ from ual_registry.registry.fields import FIELDS
 from ual_registry.workflows import store
 
 FOLDER_HINT = "a PEFT folder becomes an AIR file by 'ual convert {} FILE.air --base BASE'"
-BASE_HINT = (
-    "a base model is given as a local model folder or its config.json; for a model on the Hub, "
-    "download its config.json first"
-)
+BASE_HINT = "a base model is given as a model folder, its config.json, or OWNER/NAME on the Hub"
 EXTRA = "a tensor without a role cannot be projected"
 CHECK = "check the path"
+CHECK_HUB = "check the path; what is on the Hub is written hf:org/med"
+ON_HUB = "hf:org/med: is on the Hub, expected an AIR file or the name of a registered adapter"
+PULL = "'ual pull org/med' brings it into the registry"
 NO_FOLDER = "cannot write {}: there is no folder none"
 MAKE = "make the folder first, or check the path"
 NO_SUCH = "No such file or directory"
@@ -51,6 +51,10 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
         "digest 'sha256:12': expected 'sha256:' and 64 lower-case hexadecimal digits",
         None,
     ),
+    "show org/med": (11, "storage", f"cannot read org/med: {NO_SUCH}", CHECK_HUB),
+    "add hf:org/med --name med": (9, "hub-reference", ON_HUB, PULL),
+    "get hf:org/med -o x.air": (9, "hub-reference", ON_HUB, PULL),
+    "diff hf:org/med med": (9, "hub-reference", ON_HUB, PULL),
     "show card": (8, "not-found", "adapter 'card': not in this registry", "to use the file, write ./card"),
     "show 'a folder'": (3, "folder", NOT_A_FILE.format("a folder"), FOLDER_HINT.format("a folder")),
     "show empty/": (3, "folder", NOT_A_FILE.format("empty/"), FOLDER_HINT.format("empty/")),
@@ -74,7 +78,7 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
         4,
         "no-base",
         "peft: which base model was it trained on?",
-        "pass --base with the base model's folder or its config.json; its dimensions are needed",
+        "pass --base: a model folder, its config.json, or OWNER/NAME on the Hub; its dimensions are needed",
     ),
     "convert peft out.air --base none": (
         11,
@@ -363,9 +367,9 @@ def test_the_version_is_that_of_the_package(ual: Ual) -> None:
 
 def test_methods_are_those_of_the_table() -> None:
     from ual_registry.cli.transfer import _METHODS
-    from ual_registry.projection.methods import METHODS
+    from ual_registry.projection.methods import SHAPE_METHODS
 
-    assert tuple(METHODS) == _METHODS
+    assert tuple(SHAPE_METHODS) == _METHODS
 
 
 def test_an_error_without_a_hint_or_context_is_a_whole_document(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
