@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +132,13 @@ def _report_document(report: TransferReport) -> dict[str, Any]:
         "counts": report.plan.counts(),
         "dropped_because": report.plan.drop_reasons(),
         "energy_share": report.energy_share,
-        "entries": report.entries,
+        "entries": [_entry_document(entry) for entry in report.entries],
     }
+
+
+def _entry_document(entry: EntryReport) -> dict[str, Any]:
+    """Leave out what only methods measure that this command does not offer."""
+    return {key: value for key, value in dataclasses.asdict(entry).items() if key != "measures"}
 
 
 def _report_text(report: TransferReport, path: str, digest: str) -> str:

@@ -215,7 +215,7 @@ class _Work:
         self._limits = limits
         self._options = options
         self._total = total
-        self._crew: Crew[Any, list[Settled]] = Crew(side.do, size=options.jobs, end=limits.stop)
+        self._crew: Crew[Any, list[Settled]] = Crew(self._do, size=options.jobs, end=limits.stop)
 
     def run(self, settled: list[Settled], jobs: Sequence[_Job]) -> tuple[int, bool]:
         """Do the jobs, and add what becomes of them to ``settled``.
@@ -228,9 +228,7 @@ class _Work:
             self._tell(len(settled))
             for result in self._crew.run(jobs):
                 settled += result or ()
-                ends = ends or any(is_ending(reason) for item in result or () for reason in item.refusals)
-                if ends:
-                    self._crew.stop()
+                ends = ends or _ends(result or ())
                 self._tell(len(settled))
         except KeyboardInterrupt:  # between two results
             if self._crew.is_interrupted:
@@ -238,8 +236,19 @@ class _Work:
         left = self._total - len(settled)
         return left, bool(left) and not ends
 
+    def _do(self, job: Any) -> list[Settled]:
+        """Do a job; where it ends all, whoever did it stops the others before it takes the next."""
+        result = self._side.do(job)
+        if _ends(result):
+            self._crew.stop()
+        return result
+
     def _tell(self, done: int) -> None:
         until = self._limits.waits_until
         wait_s = 0 if until is None else max(0, math.ceil(until - time.monotonic()))
         state = MirrorState(done=done, total=self._total, received_bytes=self._side.received_bytes, wait_s=wait_s)
         self._options.progress(state)
+
+
+def _ends(settled: Sequence[Settled]) -> bool:
+    return any(is_ending(reason) for item in settled for reason in item.refusals)
