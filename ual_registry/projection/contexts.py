@@ -8,10 +8,11 @@ from enum import StrEnum
 import torch
 
 from ual_registry.projection.aligned import Norm
+from ual_registry.projection.joint_ridge import JointRows
 from ual_registry.projection.maps import LinearMap
 from ual_registry.projection.moments import Moments, PairMoments
 
-__all__ = ["ActivationContext", "MapContext", "MapKind", "ResidualContext", "WeightContext"]
+__all__ = ["ActivationContext", "MapContext", "MapKind", "PredictionContext", "ResidualContext", "WeightContext"]
 
 
 class MapKind(StrEnum):
@@ -113,6 +114,23 @@ class ResidualContext:
     rank: int
     penalty: float = 0.01
     per_feature: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionContext:
+    """What several modules of the target read, and the change of its last state that their updates are to make.
+
+    Attributes:
+        fit: Rows to fit on.
+        held_out: Rows to choose the penalty on.
+        rank: The largest rank of each update.
+        penalties: To choose from; see ``joint_ridge.joint_ridge``.
+    """
+
+    fit: JointRows
+    held_out: JointRows
+    rank: int
+    penalties: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
 
 
 def _transposed(fitted: LinearMap) -> LinearMap:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, Self, TypeVar
 
-from ual_registry.projection.contexts import ResidualContext
+from ual_registry.projection.contexts import PredictionContext, ResidualContext
 from ual_registry.projection.factors import Factors
+from ual_registry.projection.joint_ridge import JointFit
 
-__all__ = ["Context", "ContextMethod", "EffectMethod", "Given", "Method", "Needs"]
+__all__ = ["Context", "ContextMethod", "EffectMethod", "Given", "Method", "Needs", "PredictionMethod"]
 
 
 class Needs(StrEnum):
@@ -24,6 +25,8 @@ class Needs(StrEnum):
     """The same text through both base models."""
     RESIDUAL = "residual"
     """The same text through both base models, with the adapter and with what is fitted so far."""
+    PREDICTIONS = "predictions"
+    """What both base models predict on the same text, with the adapter and with what is fitted so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,5 +95,24 @@ class EffectMethod:
     name: str
     needs: Needs
     fit: Callable[[ResidualContext], Factors]
+    reference: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionMethod:
+    """One named algorithm that fits several modules at once to what a whole adapter does to predictions.
+
+    Attributes:
+        name: What users type.
+        needs: What the context is made from.
+        fit: Context to new factors, one update per module.
+        reference: Where it comes from.
+        summary: One line for people.
+    """
+
+    name: str
+    needs: Needs
+    fit: Callable[[PredictionContext], JointFit]
     reference: str
     summary: str

@@ -12,12 +12,20 @@ from dataclasses import dataclass
 import torch
 
 from ual_registry.projection.aligned import fit_aligned
-from ual_registry.projection.contexts import ActivationContext, MapContext, MapKind, ResidualContext, WeightContext
+from ual_registry.projection.contexts import (
+    ActivationContext,
+    MapContext,
+    MapKind,
+    PredictionContext,
+    ResidualContext,
+    WeightContext,
+)
 from ual_registry.projection.copying import copy_within_lineage
 from ual_registry.projection.factors import Factors, effective_rank, inner, norm, singular_factors
 from ual_registry.projection.interpolate import interpolate
+from ual_registry.projection.joint_ridge import JointFit, best_joint_ridge
 from ual_registry.projection.maps import Direction, LinearMap, procrustes, ridge
-from ual_registry.projection.method_kinds import ContextMethod, EffectMethod, Given, Method, Needs
+from ual_registry.projection.method_kinds import ContextMethod, EffectMethod, Given, Method, Needs, PredictionMethod
 from ual_registry.projection.moments import PairMoments
 from ual_registry.projection.residual import reduced_rank_ridge
 from ual_registry.projection.subspace import subspace
@@ -28,6 +36,7 @@ __all__ = [
     "ACTIVATIONS",
     "COPY",
     "METHODS",
+    "PREDICTIONS",
     "RESIDUAL",
     "SHAPE_METHODS",
     "SUBSPACE",
@@ -71,6 +80,10 @@ def _fitted_map(moments: PairMoments, context: ActivationContext, direction: Dir
 def _residual(context: ResidualContext) -> Factors:
     moments = context.moments
     return reduced_rank_ridge(moments.xx, moments.xd, context.penalty, context.rank, per_feature=context.per_feature)
+
+
+def _predictions(context: PredictionContext) -> JointFit:
+    return best_joint_ridge(context.fit, context.held_out, penalties=context.penalties, rank=context.rank)
 
 
 SHAPE_METHODS: dict[str, Method] = {
@@ -141,9 +154,22 @@ RESIDUAL = EffectMethod(
     summary="fit what the whole adapter does to the residual stream, layer by layer",
 )
 
+PREDICTIONS = PredictionMethod(
+    name="predictions",
+    needs=Needs.PREDICTIONS,
+    fit=_predictions,
+    reference="proxy-tuning, COLM 2024 (arXiv 2401.08565), fitted into weights by ridge; docs/transfer.md",
+    summary="fit what the whole adapter does to predictions, in a few late modules",
+)
+
 METHODS: dict[
     str,
-    Method | ContextMethod[WeightContext] | ContextMethod[MapContext] | ContextMethod[ActivationContext] | EffectMethod,
+    Method
+    | ContextMethod[WeightContext]
+    | ContextMethod[MapContext]
+    | ContextMethod[ActivationContext]
+    | EffectMethod
+    | PredictionMethod,
 ] = {
     **SHAPE_METHODS,
     COPY.name: COPY,
@@ -151,6 +177,7 @@ METHODS: dict[
     VOCAB.name: VOCAB,
     ACTIVATIONS.name: ACTIVATIONS,
     RESIDUAL.name: RESIDUAL,
+    PREDICTIONS.name: PREDICTIONS,
 }
 """Every method by name."""
 

@@ -42,6 +42,7 @@ def test_the_table_holds_every_method_with_what_it_needs() -> None:
         "vocab": ("vocab", "weights"),
         "activations": ("activations", "activations"),
         "residual": ("residual", "residual"),
+        "predictions": ("predictions", "predictions"),
     }
     assert [name for name, method in METHODS.items() if method.needs == "shapes"] == list(SHAPE_METHODS)
 

@@ -1,0 +1,230 @@
+"""How updates are fitted to predictions: settings, the rows to fit on, and one sweep over them.
+
+It decides which positions count and what is wanted of the target at each. The order of the work is left to
+``run_predictions``, the mathematics to ``projection``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from ual_registry.errors import TransferError
+from ual_registry.models.aligned_text import AlignedText
+from ual_registry.projection.contexts import PredictionContext
+from ual_registry.projection.joint_ridge import JointFit, JointRows
+from ual_registry.projection.methods import PREDICTIONS
+from ual_registry.projection.token_change import contrast, state_change, with_rest
+from ual_registry.transfers.collect import CollectOptions
+from ual_registry.transfers.final_state import FinalState, NormShape
+from ual_registry.transfers.sites import Reader, Side, Site
+from ual_registry.transfers.source_change import TokenRows
+
+__all__ = ["PredictionOptions", "Readings", "Sweep", "choose_rows", "fit_sweep", "read_target", "wanted_tokens"]
+
+_CHUNK = 64
+"""Rows whose tokens' directions are held at once: of 96 tokens and 4,096 features they take 200 MiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionOptions:
+    """How updates are fitted to predictions, and where they go.
+
+    Attributes:
+        role: Which module of each layer gets an update.
+        layers: Which layers of the target; the last third where absent.
+        rank: The rank that each sweep adds to a module.
+        sweeps: How often what is still lacking is fitted.
+        penalties: Of the joint ridge; the one that predicts held-out text best is taken, per sweep.
+        state_penalty: Of a change of the target's last state, per squared unit, in nats.
+        tokens: How many tokens are told apart at a position.
+        max_rows: The most positions to fit on; half of them are those where the adapter changes most.
+        seed: Of the choice of the other half.
+        text: How text is read.
+        any_base: Whether to take base models that are not those of the adapter and the plan.
+    """
+
+    role: str = "mlp_down"
+    layers: tuple[int, ...] | None = None
+    rank: int = 32
+    sweeps: int = 2
+    penalties: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
+    state_penalty: float = 0.05
+    tokens: int = 96
+    max_rows: int = 4000
+    seed: int = 0
+    text: CollectOptions = field(default_factory=CollectOptions)
+    any_base: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises:
+            TransferError: A number is out of its range, or there is no penalty.
+        """
+        wrong = {
+            "rank": self.rank < 1,
+            "sweeps": self.sweeps < 1,
+            "state_penalty": not 0 < self.state_penalty < float("inf"),
+            "tokens": self.tokens < 1,
+            "max_rows": self.max_rows < 2,
+        }
+        for name, is_wrong in wrong.items():
+            if is_wrong:
+                raise TransferError(f"{name}: got {getattr(self, name)}, which is out of range", code="bad-option")
+        if not self.penalties or not all(0 < penalty < float("inf") for penalty in self.penalties):
+            raise TransferError("penalties: expected at least one number above 0", code="bad-option")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What the target computes at the chosen positions.
+
+    Attributes:
+        features: What each module reads, over the size of what it writes where a norm stands behind it.
+        states: The normed states that logits are made from, shape (n, d), float64.
+        sizes: By what the last norm divides, shape (n, 1), float64.
+        logs: Logarithms of the probabilities of each position's tokens, and of the rest, shape (n, k + 1), float64.
+    """
+
+    features: tuple[torch.Tensor, ...]
+    states: torch.Tensor
+    sizes: torch.Tensor
+    logs: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What a sweep fitted.
+
+    Attributes:
+        fit: The updates in the residual stream's terms.
+        divergence: Mean KL between what is wanted and what the target predicts on held-out rows before it, in nats.
+    """
+
+    fit: JointFit
+    divergence: float
+
+
+def choose_rows(rows: TokenRows, is_held_out: torch.Tensor, options: PredictionOptions) -> torch.Tensor:
+    """Return the indices of the positions to use, ascending: to fit on, and a quarter as many held-out ones at most.
+
+    Args:
+        rows: All positions.
+        is_held_out: Whether each belongs to a held-out passage, shape (n,).
+        options: How many, and the seed.
+
+    Raises:
+        TransferError: There are fewer than two positions of either kind.
+    """
+    counts = int((~is_held_out).sum()), int(is_held_out.sum())
+    if min(counts) < 2:
+        raise TransferError(
+            f"the calibration text has {counts[0]} positions to fit on and {counts[1]} to judge on that both models "
+            "have read up to the same character: expected at least two of each",
+            code="too-little-text",
+            hint="give more text, of a kind and language that both tokenizers cut into more than single characters",
+        )
+    generator = torch.Generator().manual_seed(options.seed)
+    parts = ((~is_held_out, options.max_rows), (is_held_out, max(options.max_rows // 4, 2)))
+    chosen = [_chosen(part.nonzero()[:, 0], rows.divergence, most, generator) for part, most in parts]
+    return torch.cat(chosen).sort().values
+
+
+def _chosen(index: torch.Tensor, divergence: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
+    if len(index) <= most:
+        return index
+    ordered = index[divergence[index].argsort(descending=True, stable=True)]
+    rest = ordered[most // 2 :]
+    return torch.cat([ordered[: most // 2], rest[torch.randperm(len(rest), generator=generator)[: most - most // 2]]])
+
+
+def wanted_tokens(own: torch.Tensor, rows: TokenRows) -> torch.Tensor:
+    """Return the wanted distributions: those of the target's base, changed as the adapter changes the source's."""
+    return contrast(own, rows.before, rows.after)
+
+
+def read_target(
+    reader: Reader,
+    texts: Sequence[AlignedText],
+    rows: TokenRows,
+    *,
+    final: FinalState,
+    norms_behind: Mapping[str, NormShape],
+    paths: Sequence[str],
+) -> Readings:
+    """Run the target, with whatever is attached to it, and read it at the chosen positions.
+
+    Args:
+        reader: Of the target.
+        texts: The passages.
+        rows: The positions, passage by passage.
+        final: The way from its residual stream to its logits.
+        norms_behind: The norms behind its modules, by their paths.
+        paths: The modules that are to get updates.
+    """
+    sites = [Site(final.path, Side.INPUT), Site(final.path, Side.OUTPUT)]
+    sites += [Site(path, side) for path in paths for side in (Side.INPUT, Side.OUTPUT)]
+    parts: dict[Site, list[torch.Tensor]] = {site: [] for site in sites}
+    for index in sorted(set(rows.passages.tolist())):
+        positions = rows.positions[rows.passages == index].tolist()
+        for site, value in reader.rows(texts[index].target_ids, positions, sites).items():
+            parts[site].append(value.float().cpu())
+    read = {site: torch.cat(values) for site, values in parts.items()}
+    states = read[Site(final.path, Side.OUTPUT)]
+    features = []
+    for path in paths:
+        x, norm = read[Site(path, Side.INPUT)], norms_behind.get(path)
+        features.append(x if norm is None else x / norm.size(read[Site(path, Side.OUTPUT)]).to(x))
+    return Readings(
+        features=tuple(features),
+        states=states.double(),
+        sizes=final.norm.size(read[Site(final.path, Side.INPUT)]),
+        logs=torch.cat(list(_token_logs(states, rows.tokens, final))),
+    )
+
+
+def _token_logs(states: torch.Tensor, tokens: torch.Tensor, final: FinalState) -> Iterator[torch.Tensor]:
+    for some, own in zip(torch.split(states, _CHUNK), torch.split(tokens, _CHUNK), strict=True):
+        logs = torch.log_softmax(final.logits(some.to(final.table.device)), dim=1).cpu()
+        yield with_rest(logs.gather(1, own))
+
+
+def fit_sweep(
+    found: Readings,
+    wanted: torch.Tensor,
+    rows: TokenRows,
+    *,
+    is_held_out: torch.Tensor,
+    final: FinalState,
+    options: PredictionOptions,
+) -> Sweep:
+    """Fit updates to what the target still lacks.
+
+    Args:
+        found: What it computes with what is fitted so far.
+        wanted: The wanted distributions, shape (n, k + 1).
+        rows: The positions.
+        is_held_out: Which of them are held out, shape (n,).
+        final: The way from its residual stream to its logits.
+        options: Penalties and rank.
+    """
+    changes, before = [], []
+    mean = final.table.mean(dim=0)
+    for index in torch.split(torch.arange(len(rows)), _CHUNK):
+        directions = (final.table[rows.tokens[index].to(mean.device)] - mean).cpu()
+        rest = directions.new_zeros(len(index), 1, directions.shape[2])
+        directions = torch.cat([directions, rest], dim=1)
+        change = state_change(found.logs[index], wanted[index], directions, penalty=options.state_penalty)
+        changes.append(change.change)
+        before.append(change.before)
+    lacking = found.sizes * torch.cat(changes) / final.norm.gain
+    parts = [_part(found.features, lacking, index) for index in (~is_held_out, is_held_out)]
+    context = PredictionContext(fit=parts[0], held_out=parts[1], rank=options.rank, penalties=options.penalties)
+    return Sweep(fit=PREDICTIONS.fit(context), divergence=float(torch.cat(before)[is_held_out].mean()))
+
+
+def _part(features: Sequence[torch.Tensor], wanted: torch.Tensor, index: torch.Tensor) -> JointRows:
+    return JointRows(features=tuple(item[index] for item in features), wanted=wanted[index])

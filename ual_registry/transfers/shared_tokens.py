@@ -1,0 +1,78 @@
+"""Tokens that two vocabularies have in common: those that stand for the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ual_registry.errors import TransferError
+
+__all__ = ["SharedTokens", "shared_tokens"]
+
+_BROKEN = "\ufffd"  # what a decoder makes of a part of a character
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTokens:
+    """Pairs of token ids that stand for the same text, in ascending order of the source's.
+
+    Attributes:
+        source: Ids of the source, shape (n,).
+        target: Ids of the target, shape (n,).
+    """
+
+    source: torch.Tensor
+    target: torch.Tensor
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.source)
+
+
+def shared_tokens(source: Any, target: Any, *, sizes: tuple[int, int], bases: tuple[str, str]) -> SharedTokens:
+    """Return the tokens that two tokenizers decode to the same text, one to one.
+
+    Special tokens are left out. Parts of characters decode to nothing of their own; they are compared by how the
+    vocabularies write them. Where a tokenizer has several tokens for one text, the first of them counts.
+
+    Args:
+        source: A tokenizer.
+        target: A tokenizer.
+        sizes: How many tokens each model predicts; ids from there on are left out.
+        bases: The labels of both base models, for the message.
+
+    Raises:
+        TransferError: There is none.
+    """
+    texts, others = (dict(_texts(item, size)) for item, size in zip((source, target), sizes, strict=True))
+    both = sorted((texts[text], others[text]) for text in texts.keys() & others.keys())
+    if not both:
+        raise TransferError(
+            f"the tokenizers of {bases[0]} and {bases[1]} have no token in common",
+            code="no-shared-tokens",
+            context={"source": bases[0], "target": bases[1]},
+            hint="carry the adapter by 'activations', which compares positions and not tokens",
+        )
+    pairs = torch.tensor(both)
+    return SharedTokens(pairs[:, 0].contiguous(), pairs[:, 1].contiguous())
+
+
+def _texts(tokenizer: Any, size: int) -> Iterator[tuple[tuple[str, str], int]]:
+    """Yield what every token stands for with its id, from the last to the first, so that the first one stays.
+
+    A token is decoded behind a letter: many decoders strip the space that a text begins with.
+    """
+    special = set(tokenizer.all_special_ids)
+    known = sorted(index for index in tokenizer.get_vocab().values() if index < size and index not in special)
+    letter = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    start = tokenizer.decode(letter, clean_up_tokenization_spaces=False)
+    decoded = tokenizer.batch_decode([[*letter, index] for index in known], clean_up_tokenization_spaces=False)
+    written = tokenizer.convert_ids_to_tokens(known)
+    for index, text, own in reversed(list(zip(known, decoded, written, strict=True))):
+        if _BROKEN in text:
+            yield (_BROKEN, own), index
+        elif text.startswith(start) and len(text) > len(start):
+            yield ("", text[len(start) :]), index
