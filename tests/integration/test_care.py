@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -66,18 +65,13 @@ def start(*words: object) -> subprocess.Popen[str]:
 def run_ual(*arguments: object, limit_bytes: int | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command line, with a limit on the size of files that it may write."""
 
-    def limit() -> None:
-        if limit_bytes is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
+    module = ["ual_registry"] if limit_bytes is None else ["tests.integration.limited", str(limit_bytes)]
     return subprocess.run(
-        [sys.executable, "-m", "ual_registry", *map(str, arguments)],
+        [sys.executable, "-m", *module, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=limit,
         env=environment(**more),
     )
 

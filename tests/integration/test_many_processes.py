@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,18 +67,13 @@ def test_eight_processes_that_add_to_one_name_get_every_number_once(tmp_path: Pa
 def run_ual(*arguments: object, home: Path, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line, with a limit on the size of files that it may write."""
 
-    def limit() -> None:
-        if limit_bytes is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
+    module = ["ual_registry"] if limit_bytes is None else ["tests.integration.limited", str(limit_bytes)]
     return subprocess.run(
-        [sys.executable, "-m", "ual_registry", *map(str, arguments)],
+        [sys.executable, "-m", *module, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=limit,
         env={key: value for key, value in os.environ.items() if not key.startswith("COV")} | {"UAL_HOME": str(home)},
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ QUERY = SitePair(Site("model.layers.1.self_attn.q_proj"), Site("transformer.h.2.
 KEY = SitePair(Site("model.layers.1.self_attn.k_proj"), Site("transformer.h.2.attn.c_attn"))
 DOWN = SitePair(Site("model.layers.0.mlp.down_proj"), Site("transformer.h.0.mlp.c_proj"))
 PAIRS = [QUERY, KEY, DOWN]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +176,25 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, passages: int, how: Any) -> None
     monkeypatch.setattr(Reader, "rows", rows)
 
 
+KILLED = """
+import sys
+from pathlib import Path
+import pytest
+import torch
+from tests.unit.transfers import test_collect as here
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+(folder / "bases").mkdir()
+bases = here.llama(folder / "bases"), here.gpt2(folder / "bases")
+patch = pytest.MonkeyPatch()
+patch.setattr(here.room, "_SAVE_ROWS", 100)
+patch.setattr(here.room, "_FLUSH_ROWS", 150)
+here.stop_after(patch, 7, here.die)
+here.collect(*bases, here.PAIRS, here.TEXTS, store=here.StatisticsStore(folder=folder / "killed"))
+"""
+"""A process of its own: a copy of this one, which has threads, may wait for ever."""
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -194,13 +216,8 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bits(
     monkeypatch.setattr(room, "_FLUSH_ROWS", 150)
     whole = states(collect(*bases, PAIRS, TEXTS, store=StatisticsStore(folder=tmp_path / "whole")))
     store = StatisticsStore(folder=tmp_path / "killed")
-    child = os.fork()
-    if not child:
-        with monkeypatch.context() as patch:
-            stop_after(patch, 7, die)
-            collect(*bases, PAIRS, TEXTS, store=store)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, check=False)
+    assert process.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "killed").glob("*/part-*/progress.json"))) == 1
 
     with monkeypatch.context() as patch:
