@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests.handmade import entry, small_adapter
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.changes import ChangeKind, changes_of
+from ual_registry.air.layers import layer_strip
 from ual_registry.air.model import Extra
 from ual_registry.air.read import read
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.write import write
-from ual_registry.cli.describe import layer_strip
 from ual_registry.interop.folder import from_folder, to_folder
 from ual_registry.workflows.diff import Verdict, diff
 

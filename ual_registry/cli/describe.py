@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ual_registry.air.codec import encode
+from ual_registry.air.layers import layer_ranges, layer_strip
 from ual_registry.air.model import BaseModel, Manifest, Statement
 from ual_registry.cli.output import size_text, table
 from ual_registry.cli.report_card import results_lines
 from ual_registry.workflows.show import Description, RoleSummary
 
-__all__ = ["description_document", "description_text", "layer_strip", "layers_text"]
+__all__ = ["description_document", "description_text"]
 
 _PAGE_COLUMNS = 100
 _MIN_STRIP_COLUMNS = 12
-_MAX_RANGES = 3
 
 
 def description_document(description: Description) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def _roles_table(roles: tuple[RoleSummary, ...], depths: Mapping[str | None, int
         [
             *([role.stack or ""] if has_stacks else []),
             role.role,
-            _layers_cell(role, depths[role.stack]),
-            *([_ranges_cell(role.experts)] if has_experts else []),
+            layer_ranges(role.layers, depths[role.stack]),
+            *([layer_ranges(role.experts)] if has_experts else []),
             "/".join(str(rank) for rank in role.ranks),
             "/".join(f"{scaling:g}" for scaling in role.scalings),
             ", ".join(f"{rows} x {columns}" for rows, columns in role.shapes),
@@ -123,50 +123,6 @@ def _with_strips(lines: list[str], roles: tuple[RoleSummary, ...], depths: Mappi
     strips = (title, *(layer_strip(role.layers, depths[role.stack], per_character) for role in roles))
     for line, strip in zip(lines, strips, strict=True):
         yield f"{line:{width}}{strip}".rstrip()
-
-
-def layer_strip(layers: tuple[int, ...], depth: int, per_character: int = 1) -> str:
-    """Draw which of a stack's layers are held: ``#`` all, ``+`` some, ``.`` none of those that a character stands for.
-
-    >>> layer_strip((0, 1, 4), 6), layer_strip((0, 1, 4), 6, per_character=2)
-    ('##..#.', '#.+')
-    >>> layer_strip((), 6)
-    ''
-    """
-    if not layers:
-        return ""
-    held = set(layers)
-    groups = (range(first, min(first + per_character, depth)) for first in range(0, depth, per_character))
-    return "".join("#" if held.issuperset(group) else "." if held.isdisjoint(group) else "+" for group in groups)
-
-
-def _layers_cell(role: RoleSummary, depth: int) -> str:
-    """Write layers as ranges where those are few; the strip shows the rest."""
-    text = layers_text(role.layers)
-    return text if text.count(",") < _MAX_RANGES else f"{len(role.layers)} of {depth}"
-
-
-def _ranges_cell(experts: tuple[int, ...]) -> str:
-    """Write experts as ranges where those are few, else how many there are."""
-    text = layers_text(experts)
-    return text if text.count(",") < _MAX_RANGES else str(len(experts))
-
-
-def layers_text(layers: tuple[int, ...]) -> str:
-    """Write layers as ranges.
-
-    >>> layers_text((0, 1, 2, 5, 7, 8))
-    '0-2, 5, 7-8'
-    >>> layers_text(())
-    '-'
-    """
-    ranges: list[list[int]] = []
-    for layer in layers:
-        if ranges and layer == ranges[-1][1] + 1:
-            ranges[-1][1] = layer
-        else:
-            ranges.append([layer, layer])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges) or "-"
 
 
 def _statement_lines(statement: Statement) -> Iterator[str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ual_registry.air.layers import layers_text
 from ual_registry.air.names import TensorName
 from ual_registry.air.write import write
-from ual_registry.cli.describe import layers_text
 from ual_registry.cli.output import Output, common_options, size_text, table
 from ual_registry.storage import check_target
 from ual_registry.transfers.plan import Move, TransferPlan

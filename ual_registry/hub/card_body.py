@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ual_registry.air.layers import layer_ranges, layer_strip
 from ual_registry.air.model import BaseModel, Manifest
 from ual_registry.hub.card_evidence import evaluation_section, lineage_section, making_section
-from ual_registry.hub.card_grid import RoleGroup, layer_grid, layer_ranges, layer_strip, layers_per_column, role_groups
+from ual_registry.hub.card_grid import RoleGroup, layer_grid, layers_per_column, role_groups
 from ual_registry.hub.card_text import code, literal, number, quoted, table
 from ual_registry.hub.card_usage import Place, digest_section, loading_section
 from ual_registry.hub.card_values import hub_base
@@ -146,7 +147,7 @@ def _strip_note(groups: Sequence[RoleGroup]) -> Iterator[str]:
 
 
 def _strip(group: RoleGroup) -> str:
-    return layer_strip(group.layers, group.depth)
+    return layer_strip(group.layers, group.depth, layers_per_column(group.depth))
 
 
 def _role_table(groups: Sequence[RoleGroup]) -> str:

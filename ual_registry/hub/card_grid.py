@@ -5,21 +5,18 @@ A manifest can speak of a billion layers and of a hundred thousand entries; what
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ual_registry.air.layers import entries_by_role
 from ual_registry.air.model import Entry, Manifest
-from ual_registry.air.roles import ROLES
 
 __all__ = [
     "Grid",
     "Panel",
     "RoleGroup",
     "layer_grid",
-    "layer_ranges",
-    "layer_strip",
     "layers_per_column",
     "role_groups",
 ]
@@ -27,7 +24,6 @@ __all__ = [
 MAX_COLUMNS = 48
 """Layers, or groups of layers, that stand side by side."""
 
-_MAX_RANGES = 3
 _MAX_MEASURE = 10**9
 """JSON sets no limit to a number, and a picture does."""
 
@@ -62,47 +58,10 @@ class RoleGroup:
 def role_groups(manifest: Manifest) -> tuple[RoleGroup, ...]:
     """Return the entries by stack and role, in the order of the role table."""
     depths = {stack.name: stack.num_layers for stack in manifest.base_model.stacks}
-    stacks, roles = [*depths], [*ROLES]
-    groups: dict[tuple[str | None, str], list[Entry]] = {}
-    for entry in manifest.entries:
-        groups.setdefault((entry.stack, entry.role), []).append(entry)
-    ordered = sorted(groups, key=lambda key: (stacks.index(key[0]), roles.index(key[1])))
     return tuple(
-        RoleGroup(stack=stack, role=role, depth=depths[stack], entries=tuple(groups[stack, role]))
-        for stack, role in ordered
+        RoleGroup(stack=stack, role=role, depth=depths[stack], entries=tuple(entries))
+        for (stack, role), entries in entries_by_role(manifest).items()
     )
-
-
-def layer_strip(layers: Iterable[int], depth: int) -> str:
-    """Draw which layers are held: ``#`` all, ``+`` some, ``.`` none of those that a character stands for.
-
-    >>> layer_strip((0, 1, 4), 6), layer_strip(range(48), 96), layer_strip((), 6)
-    ('##..#.', '########################........................', '')
-    """
-    width = layers_per_column(depth)
-    counts = Counter(layer // width for layer in set(layers))
-    if not counts:
-        return ""
-    sizes = ((group, min(width, depth - group * width)) for group in range(-(-depth // width)))
-    return "".join("#" if counts[group] >= size else "+" if counts[group] else "." for group, size in sizes)
-
-
-def layer_ranges(layers: Iterable[int], whole: int | None = None) -> str:
-    """Write layers or experts as ranges, or how many there are where the ranges are many.
-
-    >>> layer_ranges((0, 1, 2, 5, 7, 8)), layer_ranges(()), layer_ranges((0, 2, 4, 6), 8)
-    ('0-2, 5, 7-8', '-', '4 of 8')
-    """
-    ranges: list[list[int]] = []
-    count = 0
-    for count, layer in enumerate(layers, start=1):  # noqa: B007  # the count is used below
-        if ranges and layer == ranges[-1][1] + 1:
-            ranges[-1][1] = layer
-        else:
-            ranges.append([layer, layer])
-    if len(ranges) > _MAX_RANGES:
-        return f"{count} of {whole}" if whole else str(count)
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges) or "-"
 
 
 def layers_per_column(depth: int) -> int:

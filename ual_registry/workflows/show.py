@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ual_registry.air.layers import entries_by_role
 from ual_registry.air.model import Entry, Manifest
-from ual_registry.air.roles import ROLES
 from ual_registry.digest import Digest
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
@@ -80,12 +80,8 @@ def show(reference: str) -> Description:
 
 def role_summaries(manifest: Manifest) -> tuple[RoleSummary, ...]:
     """Return what an adapter touches, in the order of the role table."""
-    groups: dict[tuple[str | None, str], list[Entry]] = {}
-    for entry in manifest.entries:
-        groups.setdefault((entry.stack, entry.role), []).append(entry)
-    stacks, roles = [stack.name for stack in manifest.base_model.stacks], list(ROLES)
-    ordered = sorted(groups, key=lambda key: (stacks.index(key[0]), roles.index(key[1])))
-    return tuple(_summary(stack, role, groups[stack, role]) for stack, role in ordered)
+    groups = entries_by_role(manifest)
+    return tuple(_summary(stack, role, entries) for (stack, role), entries in groups.items())
 
 
 def _summary(stack: str | None, role: str, entries: list[Entry]) -> RoleSummary:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.handmade import base_model
 from tests.unit.hub.card_manifests import PROJECTED, entries, transferred
+from ual_registry.air.layers import layer_ranges, layer_strip
 from ual_registry.air.model import Entry, Manifest, Stack
-from ual_registry.hub.card_grid import Grid, Panel, layer_grid, layer_ranges, layer_strip
+from ual_registry.hub.card_grid import Grid, Panel, layer_grid, layers_per_column
 from ual_registry.hub.picture import draw_picture
 
 
@@ -69,7 +70,10 @@ def test_the_grid_averages_experts_and_keeps_stacks_apart():
 def test_a_manifest_that_speaks_of_a_billion_layers_costs_little():
     grid = layer_grid(deep(2_000_000_000, (0, 999_999_999)))
     assert [len(row) for row in grid.panels[0].values] == [48, 48]
-    assert layer_strip((0, 999_999_999), 2_000_000_000) == "+" + "." * 22 + "+" + "." * 24
+    assert (
+        layer_strip((0, 999_999_999), 2_000_000_000, layers_per_column(2_000_000_000))
+        == "+" + "." * 22 + "+" + "." * 24
+    )
 
 
 @pytest.mark.parametrize(
