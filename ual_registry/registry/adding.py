@@ -5,14 +5,13 @@ The order is copy, check, flush, rename, rows. A crash leaves at worst a blob wi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from ual_registry.ahead import done_ahead
 from ual_registry.air.model import Manifest
 from ual_registry.air.read import open_legal, refuse_first
 from ual_registry.air.router import RouterManifest
@@ -127,20 +126,8 @@ def add_files(database: Database, blobs: BlobStore, jobs: Iterable[tuple[Path, A
 
 def _store_ahead(blobs: BlobStore, jobs: Iterable[tuple[Path, AddOrder]]) -> Iterator[tuple[Path, _Stored | UALError]]:
     """Put files into the store, a few ahead of what was asked for, and yield them in their order."""
-    waiting: deque[tuple[Path, Future[_Stored | UALError]]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            for path, order in jobs:
-                waiting.append((path, pool.submit(_try_to_store, blobs, path, order)))
-                if len(waiting) > _FILES_AHEAD:
-                    first, stored = waiting.popleft()
-                    yield first, stored.result()
-            while waiting:
-                first, stored = waiting.popleft()
-                yield first, stored.result()
-        finally:
-            for _, left in waiting:
-                left.cancel()
+    stored = done_ahead(lambda job: _try_to_store(blobs, *job), jobs, threads=_THREADS, ahead=_FILES_AHEAD)
+    yield from ((path, result) for (path, _), result in stored)
 
 
 def _try_to_store(blobs: BlobStore, path: Path, order: AddOrder) -> _Stored | UALError:

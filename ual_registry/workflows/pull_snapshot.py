@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from ual_registry.ahead import done_ahead
 from ual_registry.errors import (
     BinderError,
     FormatError,
@@ -177,23 +176,10 @@ class _Fetching:
         if len(self._adapters) == 1:  # in this thread, which alone can be interrupted
             yield self._adapters[0], self._try(self._adapters[0], self._folder / "0")
         else:
-            yield from self._side_by_side()
-
-    def _side_by_side(self) -> Iterator[tuple[RepositoryAdapter, Fetched | UALError]]:
-        waiting: deque[tuple[RepositoryAdapter, Future[Fetched | UALError]]] = deque()
-        with ThreadPoolExecutor(min(_THREADS, len(self._adapters))) as pool:
-            try:
-                for number, adapter in enumerate(self._adapters):
-                    waiting.append((adapter, pool.submit(self._try, adapter, self._folder / str(number))))
-                    if len(waiting) > _AHEAD:
-                        first, fetched = waiting.popleft()
-                        yield first, fetched.result()
-                while waiting:
-                    first, fetched = waiting.popleft()
-                    yield first, fetched.result()
-            finally:
-                for _, left in waiting:
-                    left.cancel()
+            folders = ((adapter, self._folder / str(number)) for number, adapter in enumerate(self._adapters))
+            threads = min(_THREADS, len(self._adapters))
+            fetched = done_ahead(lambda job: self._try(*job), folders, threads=threads, ahead=_AHEAD)
+            yield from ((adapter, result) for (adapter, _), result in fetched)
 
     def _try(self, adapter: RepositoryAdapter, folder: Path) -> Fetched | UALError:
         if self._fatal is not None:
