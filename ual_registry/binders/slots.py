@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from ual_registry.air.model import BaseModel, RowSlice, Stack
+from ual_registry.air.model import BaseModel, Entry, RowSlice, Stack
 from ual_registry.air.names import entry_place
 from ual_registry.air.roles import ROLES, Axis, axis_size
 from ual_registry.binders.model import Module
@@ -44,6 +44,31 @@ class Slot:
     def tensor_name(self, factor: str) -> str:
         """Return the name of the tensor that holds one of its factors (spec: tensors)."""
         return entry_place(self.stack, self.layer, self.role, self.expert) + factor
+
+    def entry(self, *, source: str, lora_A: str, lora_B: str, rank: int, scaling: float) -> Entry:
+        """Return the entry that fills the slot.
+
+        Args:
+            source: Path of its module.
+            lora_A: Tensor name.
+            lora_B: Tensor name.
+            rank: Rows of ``lora_A``.
+            scaling: The number that multiplies the product.
+        """
+        return Entry(
+            stack=self.stack,
+            layer=self.layer,
+            role=self.role,
+            expert=self.expert,
+            in_features=self.in_features,
+            out_features=self.out_features,
+            rank=rank,
+            scaling=scaling,
+            lora_A=lora_A,
+            lora_B=lora_B,
+            source=source,
+            slice=self.rows,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import BaseModel, Statement
+from ual_registry.air.rounding import rounded
 from ual_registry.digest import Digest
 from ual_registry.distillation.recipe import Recipe
 
@@ -31,8 +32,6 @@ COLD = "cold"
 
 WARM = "warm"
 """The start from an adapter."""
-
-_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +128,8 @@ def distillation_statement(made: Made, report: DistillationReport) -> Statement:
         parameters=parameters,
         materials=tuple(_materials(made)),
         byproducts={
-            "held_out_loss": _rounded(chosen.held_out_loss),
-            "cold_held_out_loss": _rounded(report.arm(COLD).held_out_loss),
+            "held_out_loss": rounded(chosen.held_out_loss),
+            "cold_held_out_loss": rounded(report.arm(COLD).held_out_loss),
             "wall_time_s": round(sum(arm.seconds for arm in report.arms), 1),
         },
     )
@@ -149,12 +148,8 @@ def _materials(made: Made) -> Iterator[dict[str, str]]:
 
 def _arm_document(arm: ArmReport) -> dict[str, Any]:
     return {
-        "start_loss": _rounded(arm.start_loss),
-        "held_out_loss": _rounded(arm.held_out_loss),
+        "start_loss": rounded(arm.start_loss),
+        "held_out_loss": rounded(arm.held_out_loss),
         "best_step": arm.best_step,
         "steps": arm.steps,
     }
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")

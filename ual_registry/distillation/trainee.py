@@ -85,27 +85,11 @@ class Trainee:
             shared = module.slots[0].tensor_name("lora_A")
             tensors[shared] = from_torch(lora_A, "F32")
             for slot in module.slots:
-                entry = _entry(slot, path, shared, lora_A.shape[0], self.scaling)
-                tensors[entry.lora_B] = from_torch(lora_B[_rows(slot.all_rows)], "F32")
-                entries.append(entry)
+                name = slot.tensor_name("lora_B")
+                tensors[name] = from_torch(lora_B[_rows(slot.all_rows)], "F32")
+                rank, scaling = lora_A.shape[0], self.scaling
+                entries.append(slot.entry(source=path, lora_A=shared, lora_B=name, rank=rank, scaling=scaling))
         return tuple(sorted(entries, key=lambda entry: entry.key)), tensors
-
-
-def _entry(slot: Slot, path: str, lora_A: str, rank: int, scaling: float) -> Entry:
-    return Entry(
-        stack=slot.stack,
-        layer=slot.layer,
-        role=slot.role,
-        expert=slot.expert,
-        in_features=slot.in_features,
-        out_features=slot.out_features,
-        rank=rank,
-        scaling=scaling,
-        lora_A=lora_A,
-        lora_B=slot.tensor_name("lora_B"),
-        source=path,
-        slice=slot.rows,
-    )
 
 
 def _rows(rows: RowSlice) -> torch.Tensor:

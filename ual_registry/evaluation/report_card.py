@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ual_registry.air.model import Statement
+from ual_registry.air.rounding import rounded
 from ual_registry.evaluation.bootstrap import Interval
 from ual_registry.evaluation.recovery import ArmGain, MetricReport
 from ual_registry.evaluation.report import ADAPTER, BASE, SOURCE_BASE, Evaluation
@@ -14,8 +15,6 @@ __all__ = ["PROTOCOL", "evaluation_statement"]
 
 PROTOCOL = "paired arms, 1.0"
 """Names the way of measuring; docs/evaluate.md describes it."""
-
-_DIGITS = 6
 
 
 def evaluation_statement(
@@ -61,7 +60,7 @@ def _settings(found: Evaluation) -> dict[str, Any]:
             "metric": found.dose.metric,
             "data_digest": found.dose.data_digest,
             "points": [
-                {"gamma": point.gamma, **{name: _rounded(value) for name, value in point.values.items()}}
+                {"gamma": point.gamma, **{name: rounded(value) for name, value in point.values.items()}}
                 for point in found.dose.points
             ],
         }
@@ -122,13 +121,9 @@ def _result(found: Evaluation, arm: str, metric: str, own: Interval | None) -> d
     return {
         "arm": arm,
         "metric": metric,
-        "value": _rounded(own.value),
-        "low": _rounded(own.low),
-        "high": _rounded(own.high),
+        "value": rounded(own.value),
+        "low": rounded(own.low),
+        "high": rounded(own.high),
         "n": found.items,
         "data_digest": found.data_digest,
     }
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ual_registry.air.model import Statement
+from ual_registry.air.rounding import rounded
 from ual_registry.digest import Digest
 from ual_registry.transfers.plan import TransferPlan
 
@@ -19,7 +20,6 @@ __all__ = [
     "projection_statement",
 ]
 
-_DIGITS = 6
 
 MEASURES_KEY = "io.ual-registry.transfer.measures"
 """Annotation: what else was measured, by the slot of the target."""
@@ -102,7 +102,7 @@ def projection_statement(report: TransferReport, source_digest: Digest, *, build
         byproducts={
             **plan.counts(),
             "dropped_because": plan.drop_reasons(),
-            "energy_share": _rounded(report.energy_share),
+            "energy_share": rounded(report.energy_share),
             "entries": {entry.target: _measures(entry) for entry in report.entries},
         },
         annotations=_remarks(report),
@@ -112,22 +112,18 @@ def projection_statement(report: TransferReport, source_digest: Digest, *, build
 def _measures(entry: EntryReport) -> dict[str, Any]:
     return {
         "source": entry.source,
-        "energy_kept": _rounded(entry.energy_kept),
-        "norm_ratio": _rounded(entry.norm_ratio),
-        "effective_rank": _rounded(entry.effective_rank),
+        "energy_kept": rounded(entry.energy_kept),
+        "norm_ratio": rounded(entry.norm_ratio),
+        "effective_rank": rounded(entry.effective_rank),
     }
 
 
 def _remarks(report: TransferReport) -> dict[str, Any]:
     """Return what the statement has no fields for, as remarks; only what there is."""
     measures = {
-        entry.target: {name: _rounded(value) for name, value in entry.measures.items()}
+        entry.target: {name: rounded(value) for name, value in entry.measures.items()}
         for entry in report.entries
         if entry.measures
     }
     named = {MEASURES_KEY: measures, LEFT_OUT_KEY: dict(report.left_out), WARNINGS_KEY: list(report.warnings)}
     return {key: value for key, value in named.items() if value}
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")

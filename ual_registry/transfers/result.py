@@ -133,7 +133,7 @@ def _store_untouched(
     for item, source in zip(items, kept, strict=True):
         name = item.slot.tensor_name("lora_B")
         parts = {shared: _copied(adapter.tensors[source.lora_A]), name: _copied(adapter.tensors[source.lora_B])}
-        yield _entry(item, {"lora_A": shared, "lora_B": name}, source.rank, source.scaling), parts
+        yield _entry(item, shared, name, source.rank, source.scaling), parts
 
 
 def _copied(tensor: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def _store_folded(items: list[Fitted]) -> Iterator[tuple[Entry, dict[str, Tensor
         lora_B[:, start : start + own.shape[1]] = own
         start += own.shape[1]
         parts = {shared: _stored(lora_A, item.dtype, shared), name: _stored(lora_B, item.dtype, name)}
-        yield _entry(item, {"lora_A": shared, "lora_B": name}, lora_A.shape[0], 1.0), parts
+        yield _entry(item, shared, name, lora_A.shape[0], 1.0), parts
 
 
 def _stored(tensor: torch.Tensor, dtype: str, name: str) -> Tensor:
@@ -162,22 +162,8 @@ def _stored(tensor: torch.Tensor, dtype: str, name: str) -> Tensor:
         raise NumericalError(f"{name}: {error.message}", hint=error.hint, context={"tensor": name}) from error
 
 
-def _entry(item: Fitted, names: Mapping[str, str], rank: int, scaling: float) -> Entry:
-    slot = item.slot
-    return Entry(
-        stack=slot.stack,
-        layer=slot.layer,
-        role=slot.role,
-        expert=slot.expert,
-        in_features=slot.in_features,
-        out_features=slot.out_features,
-        rank=rank,
-        scaling=scaling,
-        lora_A=names["lora_A"],
-        lora_B=names["lora_B"],
-        source=item.module.path,
-        slice=slot.rows,
-    )
+def _entry(item: Fitted, lora_A: str, lora_B: str, rank: int, scaling: float) -> Entry:
+    return item.slot.entry(source=item.module.path, lora_A=lora_A, lora_B=lora_B, rank=rank, scaling=scaling)
 
 
 def _manifest(source: Manifest, plan: TransferPlan, entries: list[Entry]) -> Manifest:
