@@ -8,12 +8,10 @@ from urllib.parse import parse_qs, urlencode
 
 from tests.hub_server.access import Access
 from tests.hub_server.describing import described, entries, listed, moment
-from tests.hub_server.messages import Answer, Refused, Request, Route
+from tests.hub_server.messages import ID, Answer, Refused, Request, Route
 from tests.hub_server.state import Account, Commit, Hub, Repository
 
 __all__ = ["Looking"]
-
-_ID = r"(?P<id>[\w.-]+(?:/[\w.-]+)?)"
 
 
 class Looking:
@@ -34,17 +32,17 @@ class Looking:
     def routes(self) -> list[Route]:
         """Name the endpoints."""
         models = {
-            "tree": (f"/api/models/{_ID}/tree/(?P<rev>[^/]+)(?:/(?P<path>.+))?", self._tree),
-            "refs": (f"/api/models/{_ID}/refs", self._refs),
-            "commits": (f"/api/models/{_ID}/commits/(?P<rev>[^/]+)", self._commits),
-            "model-info": (f"/api/models/{_ID}(?:/revision/(?P<rev>[^/]+))?", self._info),
+            "tree": (f"/api/models/{ID}/tree/(?P<rev>[^/]+)(?:/(?P<path>.+))?", self._tree),
+            "refs": (f"/api/models/{ID}/refs", self._refs),
+            "commits": (f"/api/models/{ID}/commits/(?P<rev>[^/]+)", self._commits),
+            "model-info": (f"/api/models/{ID}(?:/revision/(?P<rev>[^/]+))?", self._info),
             "list-models": ("/api/models", self._list),
         }
         looked = [
             Route(endpoint=name, methods=("GET",), pattern=re.compile(pattern), answer=answer)
             for name, (pattern, answer) in models.items()
         ]
-        paths = re.compile(f"/api/models/{_ID}/paths-info/(?P<rev>[^/]+)")
+        paths = re.compile(f"/api/models/{ID}/paths-info/(?P<rev>[^/]+)")
         return [Route(endpoint="paths-info", methods=("POST",), pattern=paths, answer=self._paths), *looked]
 
     def _found(self, request: Request) -> tuple[Repository, Commit]:

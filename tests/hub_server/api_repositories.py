@@ -6,12 +6,10 @@ import re
 
 from tests.hub_server import cards
 from tests.hub_server.access import Access
-from tests.hub_server.messages import Answer, Refused, Request, Route
+from tests.hub_server.messages import ID, Answer, Refused, Request, Route
 from tests.hub_server.state import Account, Hub
 
 __all__ = ["Keeping"]
-
-_ID = r"(?P<id>[\w.-]+(?:/[\w.-]+)?)"
 
 
 class Keeping:
@@ -37,8 +35,8 @@ class Keeping:
             ("create-repo", "POST", "/api/repos/create", self._create),
             ("delete-repo", "DELETE", "/api/repos/delete", self._delete),
             ("move-repo", "POST", "/api/repos/move", self._move),
-            ("settings", "PUT", f"/api/models/{_ID}/settings", self._settings),
-            ("auth-check", "GET", f"/api/models/{_ID}/auth-check(?P<write>/write)?", self._check),
+            ("settings", "PUT", f"/api/models/{ID}/settings", self._settings),
+            ("auth-check", "GET", f"/api/models/{ID}/auth-check(?P<write>/write)?", self._check),
         ]
         return [
             Route(endpoint=endpoint, methods=(method,), pattern=re.compile(pattern), answer=answer)

@@ -11,13 +11,12 @@ from typing import Any
 
 from tests.hub_server import cards
 from tests.hub_server.access import Access
-from tests.hub_server.messages import Answer, Refused, Request, Route
+from tests.hub_server.messages import ID, Answer, Refused, Request, Route
 from tests.hub_server.state import Account, File, Hub, Repository, is_large
 from tests.hub_server.storage import Storage
 
 __all__ = ["Changing"]
 
-_ID = r"(?P<id>[\w.-]+(?:/[\w.-]+)?)"
 _STALE = "A commit has happened since. Please refresh and try again."
 
 
@@ -40,14 +39,14 @@ class Changing:
     def routes(self) -> list[Route]:
         """Name the endpoints."""
         table = [
-            ("preupload", "POST", f"/api/models/{_ID}/preupload/(?P<rev>[^/]+)", self._preupload),
-            ("commit", "POST", f"/api/models/{_ID}/commit/(?P<rev>[^/]+)", self._commit),
-            ("create-tag", "POST", f"/api/models/{_ID}/tag/(?P<rev>[^/]+)", self._tag),
-            ("delete-tag", "DELETE", f"/api/models/{_ID}/tag/(?P<name>[^/]+)", self._untag),
-            ("create-branch", "POST", f"/api/models/{_ID}/branch/(?P<name>[^/]+)", self._branch),
-            ("delete-branch", "DELETE", f"/api/models/{_ID}/branch/(?P<name>[^/]+)", self._unbranch),
-            ("lfs-batch", "POST", rf"/{_ID}\.git/info/lfs/objects/batch", self._batch),
-            ("lfs-verify", "POST", rf"/{_ID}\.git/info/lfs/objects/verify", self._verify),
+            ("preupload", "POST", f"/api/models/{ID}/preupload/(?P<rev>[^/]+)", self._preupload),
+            ("commit", "POST", f"/api/models/{ID}/commit/(?P<rev>[^/]+)", self._commit),
+            ("create-tag", "POST", f"/api/models/{ID}/tag/(?P<rev>[^/]+)", self._tag),
+            ("delete-tag", "DELETE", f"/api/models/{ID}/tag/(?P<name>[^/]+)", self._untag),
+            ("create-branch", "POST", f"/api/models/{ID}/branch/(?P<name>[^/]+)", self._branch),
+            ("delete-branch", "DELETE", f"/api/models/{ID}/branch/(?P<name>[^/]+)", self._unbranch),
+            ("lfs-batch", "POST", rf"/{ID}\.git/info/lfs/objects/batch", self._batch),
+            ("lfs-verify", "POST", rf"/{ID}\.git/info/lfs/objects/verify", self._verify),
         ]
         return [
             Route(endpoint=endpoint, methods=(method,), pattern=re.compile(pattern), answer=answer)

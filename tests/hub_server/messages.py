@@ -11,7 +11,10 @@ from typing import Any, BinaryIO
 
 from tests.hub_server.log import Exchange
 
-__all__ = ["Answer", "Body", "BrokenOff", "FilePart", "Refused", "Request", "Route", "refusal"]
+__all__ = ["ID", "Answer", "Body", "BrokenOff", "FilePart", "Refused", "Request", "Route", "refusal"]
+
+ID = r"(?P<id>[\w.-]+(?:/[\w.-]+)?)"
+"""What stands for the id of a repository in the address of a route."""
 
 _PIECE_BYTES = 1 << 20
 

@@ -7,14 +7,13 @@ from typing import Protocol
 from urllib.parse import quote
 
 from tests.hub_server.access import Access
-from tests.hub_server.messages import Answer, Refused, Request, Route
+from tests.hub_server.messages import ID, Answer, Refused, Request, Route
 from tests.hub_server.state import Commit, File, Hub, Repository
 from tests.hub_server.storage import Storage, partial
 
 __all__ = ["Connection", "Connections", "Resolving"]
 
-_ID = r"(?P<id>[\w.-]+(?:/[\w.-]+)?)"
-_TOKENS = {kind: rf"/api/models/{_ID}/xet-(?P<kind>{kind})-token/(?P<rev>[^/]+)" for kind in ("read", "write")}
+_TOKENS = {kind: rf"/api/models/{ID}/xet-(?P<kind>{kind})-token/(?P<rev>[^/]+)" for kind in ("read", "write")}
 
 
 class Connection(Protocol):
@@ -60,12 +59,12 @@ class Resolving:
 
     def routes(self) -> list[Route]:
         """Name the endpoints."""
-        file = re.compile(rf"/{_ID}/(?:resolve|raw)/(?P<rev>[^/]+)/(?P<path>.+)")
+        file = re.compile(rf"/{ID}/(?:resolve|raw)/(?P<rev>[^/]+)/(?P<path>.+)")
         tokens = [
             Route(endpoint=f"xet-{kind}-token", methods=("GET",), pattern=re.compile(pattern), answer=self._token)
             for kind, pattern in _TOKENS.items()
         ]
-        cached = re.compile(rf"/api/resolve-cache/models/{_ID}/(?P<rev>[^/]+)/(?P<path>.+)")
+        cached = re.compile(rf"/api/resolve-cache/models/{ID}/(?P<rev>[^/]+)/(?P<path>.+)")
         return [
             *tokens,
             Route(

@@ -11,13 +11,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from examples.tiny_adapter import make_tiny_models
+from tests.commands import Result, Ual
 from tests.handmade import small_adapter
 from tests.hub_server.fixtures import HubEnvironment
 from tests.hub_server.server import HubSite
@@ -46,23 +46,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LFS_ONLY = pytest.mark.parametrize("hub_transport", ["lfs"], indirect=True)
 XET_ONLY = pytest.mark.parametrize("hub_transport", ["xet"], indirect=True)
 CHANGES = ("create-repo", "commit", "create-tag", "create-branch", "preupload", "lfs-batch", "lfs-put", "cas-xorb-put")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document on standard output."""
-        return json.loads(self.out)
-
-
-Ual = Callable[..., Result]
 
 
 @pytest.fixture

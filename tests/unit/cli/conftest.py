@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.commands import Result, Ual
 from tests.handmade import LLAMA_CONFIG, peft_config, peft_tensors, small_adapter, write_peft
 from ual_registry.air.write import write
 from ual_registry.cli.main import run
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document on standard output."""
-        return json.loads(self.out)
-
-
-Ual = Callable[..., Result]
 
 
 @pytest.fixture
