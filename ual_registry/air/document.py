@@ -21,10 +21,21 @@ from ual_registry.air.versions import KNOWN_FEATURES, is_newer_minor, parse_vers
 from ual_registry.digest import Digest
 from ual_registry.errors import FormatError
 
-__all__ = ["MANIFEST_SCHEMA", "ROUTER_SCHEMA", "DecodedManifest", "decode_manifest", "encode_manifest", "seal"]
+__all__ = [
+    "MANIFEST_SCHEMA",
+    "ROUTER_SCHEMA",
+    "AnyManifest",
+    "DecodedManifest",
+    "decode_manifest",
+    "encode_manifest",
+    "seal",
+]
 
 MANIFEST_SCHEMA = "1.0/manifest.json"
 ROUTER_SCHEMA = "1.0/router.json"
+
+AnyManifest = Manifest | RouterManifest
+"""The manifest of a file of any kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +47,16 @@ class DecodedManifest:
         problems: Faults and warnings.
     """
 
-    manifest: Manifest | RouterManifest | None
+    manifest: AnyManifest | None
     problems: tuple[Problem, ...]
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
+def encode_manifest(manifest: AnyManifest) -> bytes:
     """Return the canonical bytes of a manifest."""
     return canonical_bytes(encode(manifest))
 
 
-def seal(manifest: Manifest, tensor_digest: Digest) -> Manifest:
+def seal(manifest: AnyManifest, tensor_digest: Digest) -> AnyManifest:
     """Return the manifest with both digests filled in.
 
     ``manifest_digest`` covers the canonical manifest without that one field, so that a change of a single byte

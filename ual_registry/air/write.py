@@ -10,14 +10,16 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.canonical import parse_canonical, parse_json
-from ual_registry.air.document import MANIFEST_SCHEMA, encode_manifest, seal
+from ual_registry.air.document import MANIFEST_SCHEMA, ROUTER_SCHEMA, AnyManifest, encode_manifest, seal
 from ual_registry.air.header import METADATA_KEY, canonical_order, encode_header, read_header
 from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem
+from ual_registry.air.router import RouterManifest, router_problems
+from ual_registry.air.router_file import RouterFile
 from ual_registry.air.rules import rule_problems
 from ual_registry.air.scan import FileSink, TensorScan, copy_tensors, scan_tensors
 from ual_registry.air.schema import schema_problems
@@ -33,11 +35,11 @@ _UNKNOWN = Digest("0" * 64)
 """Stands for a digest that is not known yet; it has the length of every other."""
 
 
-def write(adapter: Adapter, path: str | Path) -> Digest:
-    """Write an adapter as an AIR file.
+def write(adapter: Adapter | RouterFile, path: str | Path) -> Digest:
+    """Write an adapter or a router as an AIR file.
 
     Args:
-        adapter: The adapter; the version and the digests in its manifest are set anew.
+        adapter: The adapter or router; the version and the digests in its manifest are set anew.
         path: The file; it appears when it is complete, and what was there is replaced.
 
     Returns:
@@ -51,7 +53,13 @@ def write(adapter: Adapter, path: str | Path) -> Digest:
     return Digest.of_file(Path(path))
 
 
-def write_sealed(adapter: Adapter, path: Path) -> Manifest:
+@overload
+def write_sealed(adapter: Adapter, path: Path) -> Manifest: ...
+@overload
+def write_sealed(adapter: RouterFile, path: Path) -> RouterManifest: ...
+@overload
+def write_sealed(adapter: Adapter | RouterFile, path: Path) -> AnyManifest: ...
+def write_sealed(adapter: Adapter | RouterFile, path: Path) -> AnyManifest:
     """Do what ``write`` does, and leave the file's digest to whoever needs it.
 
     Returns:
@@ -68,8 +76,8 @@ def write_sealed(adapter: Adapter, path: Path) -> Manifest:
     return manifest
 
 
-def file_digest(adapter: Adapter) -> Digest:
-    """Return the digest that an adapter's file has or would have; nothing is written.
+def file_digest(adapter: Adapter | RouterFile) -> Digest:
+    """Return the digest that the file of an adapter or a router has or would have; nothing is written.
 
     Raises:
         FormatError: The manifest is not legal, or a factor is not finite.
@@ -81,11 +89,11 @@ def file_digest(adapter: Adapter) -> Digest:
     return Digest.of_chunks(itertools.chain([layout.header(metadata)], chunks))
 
 
-def _text(manifest: Manifest) -> str:
+def _text(manifest: AnyManifest) -> str:
     return encode_manifest(manifest).decode()
 
 
-def _draft(adapter: Adapter) -> str:
+def _draft(adapter: Adapter | RouterFile) -> str:
     """Return the manifest's text with its digests unknown, once nothing else is wrong with it."""
     draft = replace(
         adapter.manifest,
@@ -95,27 +103,32 @@ def _draft(adapter: Adapter) -> str:
     )
     text = encode_manifest(draft)
     document = parse_canonical(text, what="manifest") or parse_json(text, what="manifest")
-    faults = list(schema_problems(MANIFEST_SCHEMA, document, root="manifest"))
+    schema = ROUTER_SCHEMA if isinstance(draft, RouterManifest) else MANIFEST_SCHEMA
+    faults = list(schema_problems(schema, document, root="manifest"))
     faults += [] if faults else _rule_faults(adapter)
     if faults:
         raise faults[0].to_error()
     return text.decode()
 
 
-def _scan(adapter: Adapter, sinks: Mapping[str, FileSink]) -> TensorScan:
+def _scan(adapter: Adapter | RouterFile, sinks: Mapping[str, FileSink]) -> TensorScan:
     tensors = dict(adapter.tensors)
     return scan_tensors(tensors, check_finite=factor_names(adapter.manifest, tensors), sinks=sinks)
 
 
-def _seal(adapter: Adapter, scan: TensorScan) -> Manifest:
+def _seal(adapter: Adapter | RouterFile, scan: TensorScan) -> AnyManifest:
     for problem in non_finite_problems(scan):
         raise problem.to_error()
     return seal(replace(adapter.manifest, air_version=lowest_version(adapter.manifest.features)), scan.tensor_digest)
 
 
-def _rule_faults(adapter: Adapter) -> list[Problem]:
+def _rule_faults(adapter: Adapter | RouterFile) -> list[Problem]:
     shapes = {name: TensorShape(tensor.dtype, tensor.shape) for name, tensor in adapter.tensors.items()}
-    return [problem for problem in rule_problems(adapter.manifest, shapes) if not problem.is_warning]
+    manifest = adapter.manifest
+    problems = (
+        router_problems(manifest, shapes) if isinstance(manifest, RouterManifest) else rule_problems(manifest, shapes)
+    )
+    return [problem for problem in problems if not problem.is_warning]
 
 
 def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

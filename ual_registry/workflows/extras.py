@@ -7,7 +7,12 @@ import os
 
 from ual_registry.errors import MissingExtraError
 
-__all__ = ["has_torch", "need_torch", "need_transformers"]
+__all__ = ["has_peft", "has_torch", "need_dispatch", "need_torch", "need_training", "need_transformers"]
+
+
+def has_peft() -> bool:
+    """Tell whether peft is installed; it is not loaded."""
+    return _is_installed("peft")
 
 
 def has_torch() -> bool:
@@ -35,6 +40,20 @@ def need_transformers(needed_for: str) -> None:
     need_torch(needed_for)
     if not _is_installed("transformers"):
         raise MissingExtraError("demo", needed_for=needed_for)
+
+
+def need_training(needed_for: str) -> None:
+    """Make sure of all that a training needs before it is loaded; see ``need_torch``."""
+    need_torch(needed_for)
+    if not all(_is_installed(package) for package in ("transformers", "peft", "accelerate")):
+        raise MissingExtraError("train", needed_for=needed_for)
+
+
+def need_dispatch(needed_for: str) -> None:
+    """Make sure of all that sentence encoders and routers need before it is loaded; see ``need_torch``."""
+    need_torch(needed_for)
+    if not all(_is_installed(package) for package in ("sentence_transformers", "sklearn")):
+        raise MissingExtraError("dispatch", needed_for=needed_for)
 
 
 def _is_installed(package: str) -> bool:

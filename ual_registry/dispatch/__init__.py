@@ -1,0 +1,1 @@
+"""Dispatch: which adapter answers a query, and why."""
