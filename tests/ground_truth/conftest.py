@@ -15,10 +15,11 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.models.attach import attach
 from ual_registry.models.loaded import LoadedBase, load_base_model
 
-FAMILIES = {
+FAMILIES: dict[str, tuple[Any, ...]] = {
     "llama": ("LlamaForCausalLM", materials.LLAMA),
     "gpt2": ("GPT2LMHeadModel", materials.GPT2),
     "gemma3": ("Gemma3ForCausalLM", materials.GEMMA3),
+    "calm gemma3": ("Gemma3ForCausalLM", materials.GEMMA3, 32**-0.5),  # logits of size 1, as a trained model has them
 }
 CALIBRATION = materials.sentences(2, 40)
 TEST = materials.sentences(3, 8)

@@ -150,19 +150,50 @@ def spread(rows: torch.Tensor, members: int, config: Any) -> torch.Tensor:
     return rows.reshape(-1, config.head_dim, *rows.shape[1:]).repeat_interleave(members, 0).flatten(0, 1)
 
 
-@torch.no_grad()
+def spaced(*layout: int | None) -> Copy:
+    """Return the copy whose blocks are those of a layout; ``None`` reads and computes, and adds nothing."""
+
+    @torch.no_grad()
+    def copy(model: Any) -> Any:
+        made = _again(model, num_hidden_layers=len(layout))
+        torch.manual_seed(41)
+        state = {name: value for name, value in model.state_dict().items() if ".layers." not in name}
+        for place, index in enumerate(layout):
+            for name, value in model.model.layers[index or 0].state_dict().items():
+                is_writer = name.removesuffix(".weight") in _WRITERS
+                idle = torch.zeros_like(value) if is_writer else torch.randn_like(value) * 0.2
+                state[f"model.layers.{place}.{name}"] = idle if index is None else value
+        made.load_state_dict(state)
+        return made
+
+    return copy
+
+
 def doubled(model: Any) -> Any:
     """Put a block after every block that reads and computes, and adds nothing."""
-    layers = 2 * model.config.num_hidden_layers
-    made = _again(model, num_hidden_layers=layers)
-    torch.manual_seed(41)
-    state = {name: value for name, value in model.state_dict().items() if ".layers." not in name}
-    for index, block in enumerate(_blocks(model)):
-        own, idle = f"model.layers.{2 * index}.", f"model.layers.{2 * index + 1}."
-        for name, value in block.state_dict().items():
-            state[own + name] = value
-            is_writer = name.removesuffix(".weight") in _WRITERS
-            state[idle + name] = torch.zeros_like(value) if is_writer else torch.randn_like(value) * 0.2
+    layout = [index for block in range(model.config.num_hidden_layers) for index in (block, None)]
+    return spaced(*layout)(model)
+
+
+@torch.no_grad()
+def widened(model: Any) -> Any:
+    """Give the residual stream 8 more features, all zero, and every MLP 16 more neurons that nothing reads."""
+    own = folded_llama(model)
+    width, neurons = own.config.hidden_size + 8, own.config.intermediate_size + 16
+    made = _again(own, hidden_size=width, intermediate_size=neurons)
+    shrunk = (own.config.hidden_size / width) ** 0.5  # a norm over more features leaves its rows longer
+    torch.manual_seed(42)
+    state = made.state_dict()
+    for name, value in own.state_dict().items():
+        if value.ndim == 1:
+            continue  # folded norms are 1
+        rows, columns = value.shape
+        wide = torch.zeros_like(state[name])
+        wide[:rows, :columns] = value
+        if name.endswith(("gate_proj.weight", "up_proj.weight")):
+            wide[rows:, :columns] = torch.randn(len(wide) - rows, columns) * 0.2
+        is_in_stream = "embed_tokens" in name or name.removesuffix(".weight").endswith(_WRITERS)
+        state[name] = wide if is_in_stream else wide * shrunk
     made.load_state_dict(state)
     return made
 
@@ -274,3 +305,31 @@ def _reorder(reader: Any, writer: Any, columns: torch.Tensor, rows: torch.Tensor
     reader.weight.copy_(reader.weight[:, columns])
     reader.bias.copy_(reader.bias[columns])
     writer.weight.copy_(writer.weight[rows])
+
+
+COPIES: dict[str, tuple[str, Copy]] = {
+    "hidden basis turned": ("llama", rotated_llama),
+    "neurons permuted": ("llama", neurons_permuted),
+    "heads permuted": ("llama", heads_permuted),
+    "norms folded, heads and neurons stretched": ("llama", rescaled_llama),
+    "all of these": (
+        "llama",
+        chain(rescaled_llama, rotated_llama, neurons_permuted, heads_permuted),
+    ),
+    "depth doubled by idle blocks": (
+        "llama",
+        chain(rotated_llama, neurons_permuted, doubled),
+    ),
+    "GQA to MHA": ("llama", chain(rotated_llama, heads_permuted, many_keys)),
+    "fused modules": ("llama", chain(rotated_llama, neurons_permuted, fused)),
+    "stream and MLP wider": ("llama", chain(widened, rotated_llama, neurons_permuted, heads_permuted)),
+    "gpt2 turned and permuted": ("gpt2", other_gpt2),
+    "gemma3 signed and permuted": (
+        "gemma3",
+        chain(signed_gemma, neurons_permuted, heads_permuted),
+    ),
+}
+"""Families and their copies, by name."""
+
+PARTS = {"neurons permuted", "heads permuted", "norms folded, heads and neurons stretched"}
+"""Copies that leave the residual stream or more in its place, so that pairing by index keeps a part."""

@@ -7,15 +7,18 @@ whole gain of the adapter; one that pairs feature i with feature i must not.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from tests.ground_truth import copies
+from tests.ground_truth import copies, materials
 from tests.ground_truth.conftest import CALIBRATION, TEST, Native
+from tests.ground_truth.copies import COPIES, PARTS
+from ual_registry.air.adapter import Adapter
 from ual_registry.digest import Digest
-from ual_registry.models.loaded import LoadedBase
+from ual_registry.models.loaded import LoadedBase, load_base_model
 from ual_registry.tensors import from_torch, to_torch
 from ual_registry.transfers.module_fit import ActivationOptions, WriteKind
 from ual_registry.transfers.plan import make_plan
@@ -29,30 +32,7 @@ CopyOf = Callable[[Native, Callable[[Any], Any]], LoadedBase]
 SOURCE = Digest.of_bytes(b"source")
 JOINT = ActivationOptions(write=WriteKind.JOINT)
 
-COPIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "hidden basis turned": ("llama", copies.rotated_llama),
-    "neurons permuted": ("llama", copies.neurons_permuted),
-    "heads permuted": ("llama", copies.heads_permuted),
-    "norms folded, heads and neurons stretched": ("llama", copies.rescaled_llama),
-    "all of these": (
-        "llama",
-        copies.chain(copies.rescaled_llama, copies.rotated_llama, copies.neurons_permuted, copies.heads_permuted),
-    ),
-    "depth doubled by idle blocks": (
-        "llama",
-        copies.chain(copies.rotated_llama, copies.neurons_permuted, copies.doubled),
-    ),
-    "GQA to MHA": ("llama", copies.chain(copies.rotated_llama, copies.heads_permuted, copies.many_keys)),
-    "fused modules": ("llama", copies.chain(copies.rotated_llama, copies.neurons_permuted, copies.fused)),
-    "gpt2 turned and permuted": ("gpt2", copies.other_gpt2),
-    "gemma3 signed and permuted": (
-        "gemma3",
-        copies.chain(copies.signed_gemma, copies.neurons_permuted, copies.heads_permuted),
-    ),
-}
 INDEX_COUPLED = ("truncate", "interpolate", "svd")
-PARTS = {"neurons permuted", "heads permuted", "norms folded, heads and neurons stretched"}
-"""Copies that leave the residual stream or more in its place, so that pairing by index keeps a part."""
 
 
 @pytest.mark.parametrize("name", COPIES)
@@ -97,14 +77,18 @@ def test_idle_blocks_get_nothing_that_would_add_to_the_stream(native: NativeOf, 
 def test_an_adapter_of_repeated_key_heads_goes_to_the_one_head_that_they_were(
     native: NativeOf, copy_of: CopyOf, tmp_path: Any
 ) -> None:
-    from dataclasses import replace
-
-    from tests.ground_truth import materials
-    from ual_registry.air.adapter import Adapter
-    from ual_registry.models.loaded import load_base_model
-
     own = native("llama")
     wide = load_base_model(materials.save(copies.many_keys(own.model), tmp_path / "wide"))
+    adapter = with_repeated_keys(own, wide)
+    target = copy_of(own, copies.chain(copies.rotated_llama, copies.heads_permuted))
+
+    plan = make_plan(adapter.manifest, target.config)
+    result = run_activations(adapter, plan, wide, target, CALIBRATION, source_digest=SOURCE, options=JOINT)
+    assert own.recovered(target, result.adapter) == pytest.approx(1.0, abs=0.02)
+
+
+def with_repeated_keys(own: Native, wide: LoadedBase) -> Adapter:
+    """Return the adapter for the copy in which every query head has a key and a value head of its own."""
     entries, tensors = [], dict(own.adapter.tensors)
     for entry in own.adapter.entries:
         if entry.role in {"attention_key", "attention_value"}:
@@ -112,14 +96,7 @@ def test_an_adapter_of_repeated_key_heads_goes_to_the_one_head_that_they_were(
             tensors[entry.lora_B] = from_torch(repeated, "F32")
             entry = replace(entry, out_features=2 * entry.out_features)  # noqa: PLW2901  # the same entry, wider
         entries.append(entry)
-    manifest = replace(own.adapter.manifest, base_model=wide.base, entries=tuple(entries))
-    target = copy_of(own, copies.chain(copies.rotated_llama, copies.heads_permuted))
-
-    plan = make_plan(manifest, target.config)
-    result = run_activations(
-        Adapter(manifest, tensors), plan, wide, target, CALIBRATION, source_digest=SOURCE, options=JOINT
-    )
-    assert own.recovered(target, result.adapter) == pytest.approx(1.0, abs=0.02)
+    return Adapter(replace(own.adapter.manifest, base_model=wide.base, entries=tuple(entries)), tensors)
 
 
 def test_write_maps_fitted_to_outputs_alone_lose_what_wide_modules_write_outside_their_span(

@@ -8,9 +8,10 @@ from enum import StrEnum
 import torch
 
 from ual_registry.projection.aligned import Norm
+from ual_registry.projection.effect_rows import EffectRows
 from ual_registry.projection.joint_ridge import JointRows
 from ual_registry.projection.maps import LinearMap
-from ual_registry.projection.moments import Moments, PairMoments
+from ual_registry.projection.moments import PairMoments
 
 __all__ = ["ActivationContext", "MapContext", "MapKind", "PredictionContext", "ResidualContext", "WeightContext"]
 
@@ -101,19 +102,19 @@ class ActivationContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidualContext:
-    """The inputs of a target module, and the change of its output that is wanted.
+    """What a target module reads, and the change that is wanted of the stream that it writes to.
 
     Attributes:
-        moments: Of (input row, wanted change of the output).
-        rank: The rank of the update.
-        penalty: Over the mean diagonal.
-        per_feature: As in ``maps.ridge``.
+        fit: Rows to fit on.
+        held_out: Rows to choose the penalty on.
+        rank: The largest rank of the update.
+        penalties: To choose from; see ``effect_rows.best_effect``.
     """
 
-    moments: Moments
+    fit: EffectRows
+    held_out: EffectRows
     rank: int
-    penalty: float = 0.01
-    per_feature: bool = False
+    penalties: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

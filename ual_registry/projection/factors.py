@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Factors", "SingularFactors", "balance", "effective_rank", "inner", "norm", "singular_factors"]
+__all__ = [
+    "Factors",
+    "SingularFactors",
+    "balance",
+    "effective_rank",
+    "inner",
+    "norm",
+    "singular_factors",
+    "singular_values",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,11 @@ def singular_factors(factors: Factors, rank: int | None = None) -> SingularFacto
     )
 
 
+def singular_values(factors: Factors) -> torch.Tensor:
+    """Return the singular values of an update, descending, without its singular vectors; as ``singular_factors``."""
+    return _decompose(factors).values
+
+
 def balance(factors: Factors, scale: float = 1.0) -> Factors:
     """Return ``scale`` times an update, its singular values shared evenly: ``U sqrt(S)`` and ``sqrt(S) V^T``.
 
@@ -160,7 +174,7 @@ def inner(first: Factors, second: Factors) -> float:
     """
     left = first.lora_B.T.double() @ second.lora_B.double()
     right = first.lora_A.double() @ second.lora_A.T.double()
-    return float((left * right).sum())
+    return float(torch.dot(left.flatten(), right.flatten()))
 
 
 def norm(factors: Factors) -> float:

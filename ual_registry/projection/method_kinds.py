@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Generic, Protocol, Self, TypeVar
 
 from ual_registry.projection.contexts import PredictionContext, ResidualContext
+from ual_registry.projection.effect_rows import RowsFit
 from ual_registry.projection.factors import Factors
 from ual_registry.projection.joint_ridge import JointFit
 
@@ -87,14 +88,14 @@ class EffectMethod:
     Attributes:
         name: What users type.
         needs: What the context is made from.
-        fit: Context to new factors.
+        fit: Context to new factors, and how they were chosen.
         reference: Where it comes from.
         summary: One line for people.
     """
 
     name: str
     needs: Needs
-    fit: Callable[[ResidualContext], Factors]
+    fit: Callable[[ResidualContext], RowsFit]
     reference: str
     summary: str
 

@@ -21,13 +21,13 @@ from ual_registry.projection.contexts import (
     WeightContext,
 )
 from ual_registry.projection.copying import copy_within_lineage
-from ual_registry.projection.factors import Factors, effective_rank, inner, norm, singular_factors
+from ual_registry.projection.effect_rows import RowsFit, best_effect
+from ual_registry.projection.factors import Factors, effective_rank, inner, norm, singular_values
 from ual_registry.projection.interpolate import interpolate
 from ual_registry.projection.joint_ridge import JointFit, best_joint_ridge
 from ual_registry.projection.maps import Direction, LinearMap, procrustes, ridge
 from ual_registry.projection.method_kinds import ContextMethod, EffectMethod, Given, Method, Needs, PredictionMethod
 from ual_registry.projection.moments import PairMoments
-from ual_registry.projection.residual import reduced_rank_ridge
 from ual_registry.projection.subspace import subspace
 from ual_registry.projection.svd import svd
 from ual_registry.projection.truncate import truncate
@@ -77,9 +77,8 @@ def _fitted_map(moments: PairMoments, context: ActivationContext, direction: Dir
     )
 
 
-def _residual(context: ResidualContext) -> Factors:
-    moments = context.moments
-    return reduced_rank_ridge(moments.xx, moments.xd, context.penalty, context.rank, per_feature=context.per_feature)
+def _residual(context: ResidualContext) -> RowsFit:
+    return best_effect(context.fit, context.held_out, penalties=context.penalties, rank=context.rank)
 
 
 def _predictions(context: PredictionContext) -> JointFit:
@@ -200,7 +199,9 @@ class Projection:
     effective_rank: float
 
 
-def project(factors: Factors, method: str, in_features: int, out_features: int) -> Projection:
+def project(
+    factors: Factors, method: str, in_features: int, out_features: int, *, size: float | None = None
+) -> Projection:
     """Fit an update to another shape and measure what is left of it.
 
     Args:
@@ -208,13 +209,15 @@ def project(factors: Factors, method: str, in_features: int, out_features: int) 
         method: A key of ``SHAPE_METHODS``.
         in_features: Columns of the result.
         out_features: Rows of the result.
+        size: Norm of the update, where it is known already.
 
     Returns:
         The result and its measures; all of them 0 for the zero update.
     """
     chosen = SHAPE_METHODS[method]
     fitted = chosen.fit(factors, in_features, out_features)
-    return _measured(factors, fitted, chosen.lift(fitted, factors.in_features, factors.out_features))
+    lifted = chosen.lift(fitted, factors.in_features, factors.out_features)
+    return _measured(factors, fitted, lifted, norm(factors) if size is None else size)
 
 
 def project_with(factors: Factors, method: ContextMethod[Given], context: Given) -> Projection:
@@ -232,20 +235,16 @@ def project_with(factors: Factors, method: ContextMethod[Given], context: Given)
         TransferError: As the method says.
     """
     fitted = method.fit(factors, context)
-    return _measured(factors, fitted, method.fit(fitted, context.reversed()))
+    return _measured(factors, fitted, method.fit(fitted, context.reversed()), norm(factors))
 
 
-def _measured(source: Factors, fitted: Factors, lifted: Factors) -> Projection:
-    before, after = norm(source), norm(fitted)
-    values = singular_factors(fitted).values
+def _measured(source: Factors, fitted: Factors, lifted: Factors, before: float) -> Projection:
+    back = norm(lifted)
+    values = singular_values(fitted).to(torch.float64)
+    cosine = inner(source, lifted) / (before * back) if before > 0 and back > 0 else 0.0
     return Projection(
         factors=fitted,
-        energy_kept=_squared_cosine(source, lifted),
-        norm_ratio=after / before if before > 0 else 0.0,
-        effective_rank=effective_rank(values.to(torch.float64)),
+        energy_kept=min(cosine**2, 1.0),
+        norm_ratio=float(values.norm()) / before if before > 0 else 0.0,
+        effective_rank=effective_rank(values),
     )
-
-
-def _squared_cosine(first: Factors, second: Factors) -> float:
-    product = norm(first) * norm(second)
-    return min((inner(first, second) / product) ** 2, 1.0) if product > 0 else 0.0

@@ -1,8 +1,9 @@
 """Streaming statistics of paired rows: everything that the linear maps between two models are computed from.
 
 Rows are activations; row i of both sides belongs to one position of one text. Batches of any floating dtype come in,
-sums are kept in float64, and memory is that of the second moments, however many rows come. The sums are kept around
-the running means, so that features far from zero lose no digits, and of a symmetric sum only the upper blocks.
+sums are kept in float64, and memory is that of the second moments, however many rows come. Products are taken around
+the means of their batch, so that features far from zero lose no digits, and of a symmetric sum only the upper blocks.
+Rows of float32 are multiplied in float32 (see ``paired_rows``), which leaves a relative error near 1e-6.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 
 from ual_registry.errors import ShapeError
 from ual_registry.projection.moment_state import checked_state, stored_width
-from ual_registry.projection.paired_rows import add_gram, finite_pairs, mirrored
+from ual_registry.projection.paired_rows import add_gram, add_products, finite_pairs, mirrored
 
 __all__ = ["Moments", "PairMoments", "SecondMoments"]
 
@@ -99,10 +100,10 @@ class PairMoments:
         x, y, rejected = finite_pairs(x, y, widths=widths, names=("x", "y"), device=self._xx.device)
         self.rejected += rejected
         if len(x):
-            means = x.mean(0), y.mean(0)
-            gaps = self._move_means(len(x), *means)
+            means = x.mean(0, dtype=torch.float64), y.mean(0, dtype=torch.float64)
+            self._add(*(rows - mean.to(rows) for rows, mean in zip((x, y), means, strict=True)))
             # The way from the old means to the new ones is one more pair of rows.
-            self._add(*(torch.cat((rows - mean, gap)) for rows, mean, gap in zip((x, y), means, gaps, strict=True)))
+            self._add(*self._move_means(len(x), *means))
 
     def merge(self, other: PairMoments) -> None:
         """Take all rows that another one has taken; it stays as it is.
@@ -204,7 +205,7 @@ class PairMoments:
         """Add the products of paired rows."""
         add_gram(self._xx, x)
         add_gram(self._yy, y)
-        self._xy.addmm_(x.T, y)
+        add_products(self._xy, x, y)
 
 
 class Moments:
@@ -251,9 +252,24 @@ class Moments:
         )
         self.count += len(x)
         self.rejected += rejected
-        add_gram(self._xx, x)
-        self.xd.addmm_(x.T, wanted)
-        self.energy += float(wanted.square().sum())
+        if x.dtype is torch.float64:
+            add_gram(self._xx, x)
+            add_products(self.xd, x, wanted)
+        elif len(x):
+            self._add_around_means(x, wanted)
+        self.energy += float(wanted.double().square().sum())
+
+    def _add_around_means(self, x: torch.Tensor, wanted: torch.Tensor) -> None:
+        """Add products of float32 rows around their means, and what the means make up in float64."""
+        x_mean, mean = (rows.mean(0) for rows in (x, wanted))
+        x_gap, gap = x - x_mean, wanted - mean
+        add_gram(self._xx, x_gap)
+        add_products(self.xd, x_gap, gap)
+        # With rounding the rows around their mean do not quite sum to nothing.
+        x_rest, rest = (rows.sum(0, dtype=torch.float64) for rows in (x_gap, gap))
+        x_all, all_ = x_mean.double() * len(x) + x_rest, mean.double() * len(x) + rest
+        self._xx.addr_(x_mean.double(), x_all).addr_(x_rest, x_mean.double())
+        self.xd.addr_(x_mean.double(), all_).addr_(x_rest, mean.double())
 
     def merge(self, other: Moments) -> None:
         """Take all rows that another one has taken; it stays as it is.

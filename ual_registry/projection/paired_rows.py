@@ -1,4 +1,9 @@
-"""Batches of paired rows: checked, brought to float64, and added to sums of products."""
+"""Batches of paired rows: checked, and their products added to float64 sums.
+
+Rows of float64, and few rows of any dtype, are multiplied in float64. Many rows of float32 or less are multiplied in
+float32, which takes half the time, by blocks whose products are then added in float64: what rounding leaves is that of
+one block, however many there are.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,16 @@ import torch
 
 from ual_registry.errors import ShapeError
 
-__all__ = ["add_gram", "finite_pairs", "mirrored"]
+__all__ = ["add_gram", "add_products", "finite_pairs", "mirrored"]
 
 _BLOCK = 256
+"""Rows of a sum that are added to at once."""
+
+_FEW_ROWS = 128
+"""Fewer rows than this are multiplied in float64, where that costs next to nothing."""
+
+_ROWS = 1024
+"""Rows whose products are summed in float32."""
 
 
 def finite_pairs(
@@ -24,7 +36,8 @@ def finite_pairs(
         device: Where the result shall be.
 
     Returns:
-        Float64 rows of both sides, and the number of pairs left out.
+        The rows of both sides, float32 where they may be multiplied so and float64 elsewhere, and the number of pairs
+        left out.
 
     Raises:
         ShapeError: The shapes do not fit one another or the widths.
@@ -36,7 +49,8 @@ def finite_pairs(
             )
     if len(x) != len(y):
         raise ShapeError(f"paired rows: got {len(x)} rows of {names[0]} and {len(y)} of {names[1]}")
-    x, y = (rows.detach().to(device, torch.float64) for rows in (x, y))
+    is_exact = torch.float64 in (x.dtype, y.dtype) or len(x) < _FEW_ROWS
+    x, y = (rows.detach().to(device, torch.float64 if is_exact else torch.float32) for rows in (x, y))
     finite = x.isfinite().all(1) & y.isfinite().all(1)
     rejected = len(x) - int(finite.sum())
     return (x[finite], y[finite], rejected) if rejected else (x, y, 0)
@@ -47,10 +61,31 @@ def add_gram(sums: torch.Tensor, rows: torch.Tensor) -> None:
 
     Args:
         sums: Shape (d, d), float64.
-        rows: Shape (n, d), float64.
+        rows: Shape (n, d), float32 or float64.
     """
-    for start in range(0, len(sums), _BLOCK):
-        sums[start : start + _BLOCK, start:].addmm_(rows[:, start : start + _BLOCK].T, rows[:, start:])
+    for part in torch.split(rows, _ROWS):
+        for start in range(0, len(sums), _BLOCK):
+            _add(sums[start : start + _BLOCK, start:], part[:, start : start + _BLOCK], part[:, start:])
+
+
+def add_products(sums: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add ``left^T right`` to sums in place.
+
+    Args:
+        sums: Shape (d, k), float64.
+        left: Shape (n, d), float32 or float64.
+        right: Shape (n, k), of the same dtype.
+    """
+    for part, other in zip(torch.split(left, _ROWS), torch.split(right, _ROWS), strict=True):
+        for start in range(0, len(sums), _BLOCK):
+            _add(sums[start : start + _BLOCK], part[:, start : start + _BLOCK], other)
+
+
+def _add(sums: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    if left.dtype is torch.float64:
+        sums.addmm_(left.T, right)
+    else:
+        sums.add_(left.T @ right)
 
 
 def mirrored(sums: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,16 @@ from ual_registry.errors import TransferError
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.transfers.source_change import log_probabilities
 
-__all__ = ["FinalState", "NormShape", "find_final_state", "find_norms_behind", "norm_shape"]
+__all__ = [
+    "FinalState",
+    "NormShape",
+    "NormTrace",
+    "find_final_state",
+    "find_norms_behind",
+    "is_same_tensor",
+    "norm_shape",
+    "trace_norms",
+]
 
 _LEAST_GAIN = 0.1
 """Of the median gain; a feature that a norm all but removes must not ask for a huge change before it."""
@@ -41,6 +50,12 @@ class NormShape:
         own = rows.to(torch.float64)
         own = own - own.mean(dim=1, keepdim=True) if self.is_centred else own
         return (own.square().mean(dim=1, keepdim=True) + _EPSILON).sqrt()
+
+    def scaled(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return what it makes of rows, but for the offset, shape (n, d), float64."""
+        own = rows.to(torch.float64)
+        own = own - own.mean(dim=1, keepdim=True) if self.is_centred else own
+        return self.gain * own / self.size(rows)
 
 
 _EPSILON = 1e-6
@@ -68,8 +83,13 @@ class FinalState:
 
 
 @dataclass(slots=True)
-class _Trace:
-    """Norms and other modules in the order in which they were run; tensors are held so that addresses are unique."""
+class NormTrace:
+    """Norms and other modules in the order in which they were run; tensors are held so that addresses are unique.
+
+    Attributes:
+        seen: Module path, what it read, and what it gave.
+        last: The last hidden state.
+    """
 
     seen: list[tuple[str, torch.Tensor, torch.Tensor]]
     last: torch.Tensor
@@ -85,8 +105,8 @@ def find_final_state(base: LoadedBase, ids: Sequence[int]) -> FinalState:
     Raises:
         TransferError: The model has no norm there, or its logits are no linear function of what the norm gives.
     """
-    trace = _trace(base, ids, ())
-    found = [path for path, _, output in trace.seen if _is_same(output, trace.last)]
+    trace = trace_norms(base, ids, ())
+    found = [path for path, _, output in trace.seen if is_same_tensor(output, trace.last)]
     head: Any = base.model.get_output_embeddings()
     if not found or head is None:
         raise _not_linear(base, "no norm and table stand before its logits")
@@ -133,13 +153,13 @@ def find_norms_behind(base: LoadedBase, paths: Collection[str], ids: Sequence[in
         paths: The modules.
         ids: A few token ids to run it on.
     """
-    trace = _trace(base, ids, paths)
+    trace = trace_norms(base, ids, paths)
     written = {path: output for path, _, output in trace.seen if path in paths}
     return {
         path: norm_shape(base.module(reader), output.shape[-1])
         for path, output in written.items()
         for reader, read, _ in trace.seen
-        if reader not in paths and _is_same(read, output)
+        if reader not in paths and is_same_tensor(read, output)
     }
 
 
@@ -162,7 +182,14 @@ def norm_shape(norm: torch.nn.Module, width: int) -> NormShape:
     return NormShape(gain=torch.where(gain.abs() < least, floor, gain), is_centred=is_centred)
 
 
-def _trace(base: LoadedBase, ids: Sequence[int], paths: Collection[str]) -> _Trace:
+def trace_norms(base: LoadedBase, ids: Sequence[int], paths: Collection[str]) -> NormTrace:
+    """Run a model once and note what its norms, and some modules, read and gave.
+
+    Args:
+        base: The model.
+        ids: A few token ids to run it on.
+        paths: The modules to note beside norms.
+    """
     seen: list[tuple[str, torch.Tensor, torch.Tensor]] = []
 
     def note(path: str) -> Any:
@@ -179,7 +206,7 @@ def _trace(base: LoadedBase, ids: Sequence[int], paths: Collection[str]) -> _Tra
     finally:
         for handle in handles:
             handle.remove()
-    return _Trace(seen, made.last_hidden_state)
+    return NormTrace(seen, made.last_hidden_state)
 
 
 def _is_norm(module: torch.nn.Module) -> bool:
@@ -187,5 +214,6 @@ def _is_norm(module: torch.nn.Module) -> bool:
     return isinstance(weight, torch.Tensor) and weight.ndim == 1 and not list(module.children())
 
 
-def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+def is_same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether two tensors are one piece of memory."""
     return one.data_ptr() == other.data_ptr() and one.numel() == other.numel()

@@ -13,6 +13,7 @@ from ual_registry.projection.factors import Factors, norm
 from ual_registry.projection.joint import best_joint
 from ual_registry.projection.maps import Direction, LinearMap, best_ridge, held_out_r2, procrustes, read_directions
 from ual_registry.transfers.collect import CollectOptions
+from ual_registry.transfers.layers import LayerPolicy, LayerRule
 from ual_registry.transfers.statistics_store import PairStatistics
 
 __all__ = ["ActivationOptions", "ModuleFit", "WriteKind", "fit_module"]
@@ -39,6 +40,8 @@ class ActivationOptions:
         gate: The least held-out R2 of what the adapter reads; modules below are left out.
         norm: How long to make the updates.
         text: How text is read.
+        layer_map: By what the layers of both models are paired; ``proportional`` leaves the plan as it is.
+        policy: What becomes of source layers without a target layer; ``pick`` leaves the plan as it is.
         any_base: Whether to take base models that are not those of the adapter and the plan.
     """
 
@@ -49,15 +52,18 @@ class ActivationOptions:
     gate: float = 0.3
     norm: Norm = Norm.FUNCTIONAL
     text: CollectOptions = field(default_factory=CollectOptions)
+    layer_map: LayerRule = LayerRule.PROPORTIONAL
+    policy: LayerPolicy = LayerPolicy.PICK
     any_base: bool = False
 
     def __post_init__(self) -> None:
         """Refuse names and numbers that mean nothing.
 
         Raises:
-            TransferError: There is no such map, write map or norm, or no penalty.
+            TransferError: There is no such map, write map, norm, layer map or policy, or no penalty.
         """
-        for name, known in (("kind", MapKind), ("write", WriteKind), ("norm", Norm)):
+        words = {"kind": MapKind, "write": WriteKind, "norm": Norm, "layer_map": LayerRule, "policy": LayerPolicy}
+        for name, known in words.items():
             if getattr(self, name) not in list(known):
                 raise TransferError(
                     f"{name} {str(getattr(self, name))!r}: expected one of {', '.join(known)}", code="bad-option"

@@ -1,17 +1,17 @@
 """What a transfer would do, entry by entry, before any number is touched and without torch.
 
-Every entry of the source is kept, projected or dropped, and each drop has a reason. The layer map is proportional and
-driven by the target: each target layer asks for one source layer.
+Every entry of the source is kept, projected or dropped, and each drop has a reason. The layer map is driven by the
+target: each target layer asks for one source layer, or for several whose updates are added up there (``layers``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ual_registry.air.model import BaseModel, Entry, Manifest
+from ual_registry.air.model import BaseModel, Entry, Manifest, Stack
 from ual_registry.air.roles import ROLES, Axis
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import Binding, bind
@@ -19,6 +19,7 @@ from ual_registry.binders.counterpart import RoleMap, place_of
 from ual_registry.binders.describe import describe_base, rotary_structure
 from ual_registry.binders.slots import Slot, TargetModule
 from ual_registry.errors import NoCounterpartError, TransferError
+from ual_registry.transfers.layers import LayerChoice, LayerRule, StackLayers, layer_map
 
 __all__ = ["Action", "Move", "RotaryPolicy", "TransferPlan", "layer_map", "make_plan", "slot_label"]
 
@@ -50,6 +51,7 @@ class Move:
         entry: The source entry; ``None`` for a tensor without a role.
         module: The target module; ``None`` where it is dropped.
         slot: The target slot; ``None`` where it is dropped.
+        weight: What its update is multiplied with where several add up in one slot.
     """
 
     source: str
@@ -59,6 +61,7 @@ class Move:
     entry: Entry | None = None
     module: TargetModule | None = None
     slot: Slot | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,8 @@ class TransferPlan:
         layers: Source layer by target layer, for each stack name.
         rotary: The policy for query and key.
         moves: Kept and projected entries in the target's order, then dropped ones in the source's.
+        rule: By what the layers were found.
+        pools: All source layers of every target layer, for each stack name, where they are pooled; else empty.
     """
 
     source: BaseModel
@@ -78,6 +83,8 @@ class TransferPlan:
     layers: Mapping[str | None, tuple[int, ...]]
     rotary: RotaryPolicy
     moves: tuple[Move, ...]
+    rule: LayerRule = LayerRule.PROPORTIONAL
+    pools: Mapping[str | None, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Return how many moves there are of each action."""
@@ -89,18 +96,6 @@ class TransferPlan:
         return dict(Counter(move.reason for move in self.moves if move.action is Action.DROPPED).most_common())
 
 
-def layer_map(source_layers: int, target_layers: int) -> tuple[int, ...]:
-    """Return the source layer of every target layer: proportional, ends on ends, halves upwards.
-
-    >>> layer_map(30, 18)[:4], layer_map(30, 18)[-1]
-    ((0, 2, 3, 5), 29)
-    >>> layer_map(4, 1)
-    (0,)
-    """
-    steps = max(target_layers - 1, 1)
-    return tuple((2 * layer * (source_layers - 1) + steps) // (2 * steps) for layer in range(target_layers))
-
-
 def make_plan(
     manifest: Manifest,
     target: BaseConfig,
@@ -108,6 +103,7 @@ def make_plan(
     target_id: str | None = None,
     target_revision: str | None = None,
     rotary: RotaryPolicy | str = RotaryPolicy.DROP,
+    layers: LayerChoice | None = None,
 ) -> TransferPlan:
     """Plan the transfer of an adapter.
 
@@ -117,9 +113,11 @@ def make_plan(
         target_id: Its label; the name of its folder where absent.
         target_revision: Its commit, where known.
         rotary: What to do with query and key where rotary position embedding differs.
+        layers: How the layers of both correspond; proportional, one for one, where absent.
 
     Raises:
-        TransferError: The adapter holds what a projection would change the meaning of, or there is no such policy.
+        TransferError: The adapter holds what a projection would change the meaning of, there is no such policy, or the
+            layers do not fit the two depths.
         NoCounterpartError: Nothing of it has a place in the target.
         BinderError: The target is unknown.
     """
@@ -130,7 +128,8 @@ def make_plan(
     policy = RotaryPolicy(rotary)
     binding = bind(target)
     base = describe_base(target, id=target_id, revision=target_revision)
-    planner = _Planner(manifest, base, target, binding, policy)
+    chosen = layers or LayerChoice()
+    planner = _Planner(manifest, base, target, binding, rotary=policy, choice=chosen)
     moves = tuple(planner.moves())
     if all(move.action is Action.DROPPED for move in moves):
         reasons = "; ".join(dict.fromkeys(move.reason for move in moves))
@@ -138,7 +137,15 @@ def make_plan(
             f"no entry of the adapter has a place in {base.id}: {reasons}",
             context={"source": manifest.base_model.architecture, "target": base.architecture},
         )
-    return TransferPlan(source=manifest.base_model, target=base, layers=planner.layers, rotary=policy, moves=moves)
+    return TransferPlan(
+        source=manifest.base_model,
+        target=base,
+        layers={name: stack.picks for name, stack in planner.stacks.items()},
+        rotary=policy,
+        moves=moves,
+        rule=LayerRule(chosen.rule),
+        pools={name: stack.pools for name, stack in planner.stacks.items() if stack.pools is not None},
+    )
 
 
 def _refuse_what_cannot_be_projected(manifest: Manifest) -> None:
@@ -161,31 +168,38 @@ class _Planner:
     """Looks up, for every slot of the target, the source entry that goes there, and why the others go nowhere."""
 
     def __init__(
-        self, manifest: Manifest, base: BaseModel, target: BaseConfig, binding: Binding, rotary: RotaryPolicy
+        self,
+        manifest: Manifest,
+        base: BaseModel,
+        target: BaseConfig,
+        binding: Binding,
+        *,
+        rotary: RotaryPolicy,
+        choice: LayerChoice,
     ) -> None:
         self.manifest = manifest
         self.base = base
+        self.entries = {(entry.stack, entry.layer, entry.role, entry.expert): entry for entry in manifest.entries}
         self.slots = binding.slots()
         self.roles = RoleMap(base, (slot for _, slot in self.slots.values()))
         self.is_same_base = base.config_digest == manifest.base_model.config_digest
         own, other = rotary_structure(manifest.base_model), rotary_structure(base, target)
         is_alike = own == other or own.rotated == other.rotated == 0
         self.drops_rotated = not is_alike and rotary is RotaryPolicy.DROP and not self.is_same_base
-        self.layers = {stack.name: self._layers(stack.name, stack.num_layers) for stack in base.stacks}
+        self.stacks = {stack.name: self._layers(choice, stack) for stack in base.stacks}
 
-    def _layers(self, name: str | None, target_layers: int) -> tuple[int, ...]:
-        stack = self.manifest.base_model.stack(name)
-        return layer_map(stack.num_layers, target_layers) if stack else ()
+    def _layers(self, choice: LayerChoice, target: Stack) -> StackLayers:
+        stack = self.manifest.base_model.stack(target.name)
+        return choice.of_stack(target.name, stack.num_layers, target.num_layers) if stack else StackLayers()
 
     def moves(self) -> Iterator[Move]:
         """Yield the entries that have a place in the target's order, then the dropped ones in the source's."""
         used = set()
-        entries = {(entry.stack, entry.layer, entry.role, entry.expert): entry for entry in self.manifest.entries}
-        for (stack, layer, role, expert), (module, slot) in self.slots.items():
-            entry = entries.get((stack, self._source_layer(stack, layer), role, expert))
-            if entry is not None and self._obstacle(entry) is None:
+        for module, slot in self.slots.values():
+            found = list(self._entries(slot))
+            for entry, weight in found:
                 used.add(entry.key)
-                yield self._move(entry, module, slot)
+                yield self._move(entry, module, slot, weight, is_alone=len(found) == 1)
         for entry in self.manifest.entries:
             if entry.key not in used:
                 reason = self._obstacle(entry) or "the layer map picks other layers"
@@ -194,20 +208,28 @@ class _Planner:
             reason = "a tensor without a role cannot be projected"
             yield Move(source=extra.name, target=None, action=Action.DROPPED, reason=reason)
 
-    def _source_layer(self, stack: str | None, layer: int | None) -> int | None:
-        layers = self.layers.get(stack) or ()
-        return layers[layer] if layer is not None and layer < len(layers) else None
+    def _entries(self, slot: Slot) -> Iterator[tuple[Entry, float]]:
+        """Yield the entries that go to a slot, each with its weight."""
+        stack = self.stacks.get(slot.stack)
+        sources = stack.sources(slot.layer) if stack and slot.layer is not None else ((None, 1.0),)
+        for layer, weight in sources:
+            entry = self.entries.get((slot.stack, layer, slot.role, slot.expert))
+            if entry is not None and self._obstacle(entry) is None:
+                yield entry, weight
 
-    def _move(self, entry: Entry, module: TargetModule, slot: Slot) -> Move:
-        is_kept = (entry.in_features, entry.out_features) == (slot.in_features, slot.out_features)
+    def _move(self, entry: Entry, module: TargetModule, slot: Slot, weight: float, *, is_alone: bool) -> Move:
+        is_alike = (entry.in_features, entry.out_features) == (slot.in_features, slot.out_features)
+        is_kept = is_alike and is_alone and weight == 1.0
+        shapes = "same shape" if is_alike else f"{_shape(entry)} to {_shape(slot)}"
         return Move(
             source=entry.label,
             target=slot_label(slot),
             action=Action.KEPT if is_kept else Action.PROJECTED,
-            reason="same shape" if is_kept else f"{_shape(entry)} to {_shape(slot)}",
+            reason=shapes + ("" if is_alone else ", added to others") + ("" if weight == 1.0 else ", shared out"),
             entry=entry,
             module=module,
             slot=slot,
+            weight=weight,
         )
 
     def _obstacle(self, entry: Entry) -> str | None:

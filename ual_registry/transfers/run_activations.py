@@ -11,24 +11,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.model import Entry
-from ual_registry.air.roles import ROLES
-from ual_registry.binders.slots import Slot, TargetModule
 from ual_registry.digest import Digest
-from ual_registry.errors import NoCounterpartError
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.contexts import MapKind
-from ual_registry.projection.factors import Factors, effective_rank, norm, singular_factors
 from ual_registry.tensors import entry_factors
 from ual_registry.transfers.collect import Statistics, collect
-from ual_registry.transfers.module_fit import ActivationOptions, ModuleFit, WriteKind, fit_module
+from ual_registry.transfers.layer_similarity import choose_layers
+from ual_registry.transfers.layers import LayerChoice, LayerPolicy, LayerRule
+from ual_registry.transfers.module_fit import ActivationOptions, WriteKind, fit_module
 from ual_registry.transfers.outputs import slot_rows, slot_weight, through_linear
-from ual_registry.transfers.plan import Action, Move, TransferPlan
-from ual_registry.transfers.report import EntryReport, TransferReport
+from ual_registry.transfers.plan import TransferPlan, make_plan
+from ual_registry.transfers.pools import add_up
+from ual_registry.transfers.report import TransferReport
 from ual_registry.transfers.requirements import is_same_model, require_base, require_effect
 from ual_registry.transfers.result import Fitted, TransferResult, energy_of, energy_share, make_result
 from ual_registry.transfers.sites import Side, Site, SitePair
 from ual_registry.transfers.statistics_store import StatisticsStore
+from ual_registry.transfers.tasks import LeftOut, Task, find_tasks, fitted_as, unchanged_result, with_weights
 
 __all__ = ["METHOD", "run_activations"]
 
@@ -70,70 +69,34 @@ def run_activations(
     if not chosen.any_base:
         require_base(source, adapter.manifest.base_model, whose="the adapter")
         require_base(target, plan.target, whose="the plan")
-    plan = _with_weights(plan, target)
+    plan = with_weights(plan, target)
     energies = {entry.label: energy_of(adapter, entry) for entry in adapter.entries}
     require_effect(adapter, energies)
     if is_same_model(source, target):
-        return _kept(adapter, plan, energies, source_digest)
+        return unchanged_result(adapter, plan, energies, method=METHOD, source_digest=source_digest)
+    texts = list(texts)
+    plan = _with_layers(adapter, plan, (source, target), texts, chosen)
     run = _Run(adapter=adapter, plan=plan, source=source, target=target, options=chosen, energies=energies)
     return run.result(texts, source_digest, store)
 
 
-def _with_weights(plan: TransferPlan, target: LoadedBase) -> TransferPlan:
-    """Return the plan with the digest of the weights that the result is fitted to, where they are the planned ones."""
-    if plan.target.config_digest != target.base.config_digest:
+def _with_layers(
+    adapter: Adapter,
+    plan: TransferPlan,
+    bases: tuple[LoadedBase, LoadedBase],
+    texts: list[str],
+    options: ActivationOptions,
+) -> TransferPlan:
+    """Return the plan with the layers that were asked for."""
+    policy = LayerPolicy(options.policy)
+    if options.layer_map == LayerRule.CKA:
+        choice = choose_layers(*bases, texts, policy=policy, options=options.text)
+    elif policy is LayerPolicy.POOL and not plan.pools:
+        choice = LayerChoice(rule=plan.rule, policy=policy, found=plan.layers)
+    else:
         return plan
-    return replace(plan, target=replace(plan.target, weights_digest=target.base.weights_digest))
-
-
-def _kept(adapter: Adapter, plan: TransferPlan, energies: Mapping[str, float], source_digest: Digest) -> TransferResult:
-    fitted = [_unchanged(adapter, move) for move in plan.moves if move.action is Action.KEPT]
-    reports = tuple(item.report for item in fitted)
-    report = TransferReport(
-        plan=plan,
-        method=METHOD,
-        entries=reports,
-        energy_share=energy_share(reports, energies),
-        warnings=("the target is the source: every entry is kept as it is",),
-    )
-    return make_result(adapter, fitted, report, source_digest=source_digest)
-
-
-def _unchanged(adapter: Adapter, move: Move) -> Fitted:
-    assert move.entry is not None  # a kept move has an entry,
-    assert move.slot is not None  # a slot
-    assert move.module is not None  # and a module
-    factors = entry_factors(adapter, move.entry)
-    report = EntryReport(
-        source=move.source,
-        target=str(move.target),
-        action=str(move.action),
-        energy_kept=1.0,
-        norm_ratio=1.0,
-        effective_rank=effective_rank(singular_factors(factors).values),
-    )
-    dtype = adapter.tensors[move.entry.lora_B].dtype
-    return Fitted(module=move.module, slot=move.slot, factors=factors, dtype=dtype, report=report, kept=move.entry)
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A move that is to be fitted: from which module and slot of the source to which of the target."""
-
-    move: Move
-    entry: Entry
-    source: tuple[TargetModule, Slot]
-    target: tuple[TargetModule, Slot]
-
-    @property
-    def pair(self) -> SitePair:
-        """Where both modules read."""
-        return SitePair(Site(self.source[0].path), Site(self.target[0].path))
-
-    @property
-    def gradients(self) -> SitePair:
-        """Where a loss asks something of what both modules write."""
-        return SitePair(Site(self.source[0].path, Side.GRADIENT), Site(self.target[0].path, Side.GRADIENT))
+    made = make_plan(adapter.manifest, bases[1].config, target_id=plan.target.id, rotary=plan.rotary, layers=choice)
+    return replace(made, target=plan.target)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,103 +109,50 @@ class _Run:
     target: LoadedBase
     options: ActivationOptions
     energies: Mapping[str, float]
-    left_out: dict[str, tuple[Move, str]] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def result(self, texts: Iterable[str], source_digest: Digest, store: StatisticsStore | None) -> TransferResult:
         """Collect, fit and store."""
-        tasks = list(self._tasks())
+        tasks = list(find_tasks(self.plan, self.source, self.energies, self.left_out))
         if not tasks:
-            raise self._nothing_left()
-        pairs = list(dict.fromkeys(task.pair for task in tasks))
+            raise self.left_out.error(self.plan, self.source)
+        pairs = list(dict.fromkeys(_inputs(task) for task in tasks))
         if self.options.write == WriteKind.JOINT:
-            pairs += dict.fromkeys(task.gradients for task in tasks)
+            pairs += dict.fromkeys(_gradients(task) for task in tasks)
         statistics = collect(self.source, self.target, pairs, texts, options=self.options.text, store=store)
-        fitted = [found for task in tasks if (found := self._fit(task, statistics)) is not None]
-        if not fitted:
-            raise self._nothing_left()
+        parts = [found for task in tasks if (found := self._fit(task, statistics)) is not None]
+        if not parts:
+            raise self.left_out.error(self.plan, self.source)
+        fitted = add_up(parts, self.plan, self.energies)
         return make_result(self.adapter, fitted, self._report(tasks, fitted, statistics), source_digest=source_digest)
 
-    def _tasks(self) -> Iterator[_Task]:
-        slots = self.source.binding.slots()
-        for move in self.plan.moves:
-            if move.action is Action.DROPPED:
-                continue
-            entry, module, slot = move.entry, move.module, move.slot
-            assert entry is not None  # only dropped moves lack
-            assert module is not None  # an entry, a module
-            assert slot is not None  # or a slot
-            own = slots.get((entry.stack, entry.layer, entry.role, entry.expert))
-            obstacle = self._obstacle(entry) if own else "the source base model has no such module"
-            if own is None or obstacle is not None:
-                self.left_out[str(move.target)] = (move, str(obstacle))
-                continue
-            yield _Task(move, entry, own, (module, slot))
-
-    def _obstacle(self, entry: Entry) -> str | None:
-        if entry.expert is not None:
-            return "an expert reads only the tokens that are routed to it, which differ between the bases"
-        if not ROLES[entry.role].is_per_layer:
-            return "its module stands outside the blocks, where no rows of both bases correspond"
-        if not self.energies[entry.label]:
-            return "its update is zero"
-        return None
-
-    def _fit(self, task: _Task, statistics: Statistics) -> Fitted | None:
+    def _fit(self, task: Task, statistics: Statistics) -> Fitted | None:
         """Fit one update; ``None`` where it is left out."""
         own = entry_factors(self.adapter, task.entry)
-        inputs = statistics.of(task.pair)
+        inputs = statistics.of(_inputs(task))
         outputs = through_linear(inputs, slot_weight(self.source, *task.source), slot_weight(self.target, *task.target))
         gradients = None
         if self.options.write == WriteKind.JOINT:
-            gradients = slot_rows(statistics.of(task.gradients), task.source[1], task.target[1])
+            gradients = slot_rows(statistics.of(_gradients(task)), task.source[1], task.target[1])
         found = fit_module(own, inputs, outputs, gradients, self.options)
         if isinstance(found, str):
-            self.left_out[str(task.move.target)] = (task.move, found)
+            self.left_out.add(task.move, found)
             return None
-        return self._fitted(task, own, found)
+        kept = found.measures["read_r2"]
+        return fitted_as(self.adapter, task, own, found.factors, energy_kept=kept, measures=found.measures)
 
-    def _fitted(self, task: _Task, own: Factors, found: ModuleFit) -> Fitted:
-        report = EntryReport(
-            source=task.move.source,
-            target=str(task.move.target),
-            action=str(Action.PROJECTED),
-            energy_kept=min(max(found.measures["read_r2"], 0.0), 1.0),
-            norm_ratio=norm(found.factors) / norm(own),
-            effective_rank=effective_rank(singular_factors(found.factors).values),
-            measures=found.measures,
-        )
-        dtype = self.adapter.tensors[task.entry.lora_B].dtype
-        module, slot = task.target
-        return Fitted(module=module, slot=slot, factors=found.factors, dtype=dtype, report=report)
-
-    def _nothing_left(self) -> NoCounterpartError:
-        reasons = "; ".join(dict.fromkeys(reason for _, reason in self.left_out.values()))
-        return NoCounterpartError(
-            f"no entry of the adapter can be carried to {self.plan.target.id}: {reasons}",
-            context={"source": self.source.base.id, "target": self.target.base.id},
-        )
-
-    def _report(self, tasks: list[_Task], fitted: list[Fitted], statistics: Statistics) -> TransferReport:
+    def _report(self, tasks: list[Task], fitted: list[Fitted], statistics: Statistics) -> TransferReport:
         reports = tuple(item.report for item in fitted)
         return TransferReport(
-            plan=self._carried_out({report.target for report in reports}),
+            plan=self.left_out.carried_out(self.plan, reports),
             method=METHOD,
             entries=reports,
             energy_share=energy_share(reports, self.energies),
             settings=self._settings(statistics),
             materials=self._materials(statistics),
-            left_out={target: reason for target, (_, reason) in self.left_out.items()},
+            left_out=self.left_out.reasons(report.target for report in reports),
             warnings=tuple(_warnings(tasks, statistics)),
         )
-
-    def _carried_out(self, targets: set[str]) -> TransferPlan:
-        """Return the plan as it was carried out: what was left out is dropped, what was kept is mapped."""
-        moved = [_mapped(move) for move in self.plan.moves if move.target in targets]
-        used = {move.source for move in moved}
-        lost = {move.source: _dropped(move, reason) for move, reason in self.left_out.values()}
-        fresh = [move for source, move in lost.items() if source not in used]
-        planned = [move for move in self.plan.moves if move.action is Action.DROPPED]
-        return replace(self.plan, moves=(*moved, *fresh, *planned))
 
     def _settings(self, statistics: Statistics) -> dict[str, Any]:
         options, text = self.options, self.options.text
@@ -272,17 +182,17 @@ class _Run:
         return tuple({"name": name, "digest": digest} for name, digest in named if digest is not None)
 
 
-def _mapped(move: Move) -> Move:
-    if move.action is Action.KEPT:
-        return replace(move, action=Action.PROJECTED, reason="same shape, in the basis of the target")
-    return move
+def _inputs(task: Task) -> SitePair:
+    """Return where both modules of a task read."""
+    return SitePair(Site(task.source[0].path), Site(task.target[0].path))
 
 
-def _dropped(move: Move, reason: str) -> Move:
-    return replace(move, action=Action.DROPPED, reason=reason, target=None, module=None, slot=None)
+def _gradients(task: Task) -> SitePair:
+    """Return where a loss asks something of what both modules of a task write."""
+    return SitePair(Site(task.source[0].path, Side.GRADIENT), Site(task.target[0].path, Side.GRADIENT))
 
 
-def _warnings(tasks: list[_Task], statistics: Statistics) -> Iterator[str]:
+def _warnings(tasks: list[Task], statistics: Statistics) -> Iterator[str]:
     widest = max(max(task.target[1].in_features, task.source[1].out_features) for task in tasks)
     if statistics.positions < widest:
         yield (

@@ -12,6 +12,7 @@ from tests.unit.projection.samples import dense, isometry, moments_of, random_fa
 from ual_registry.errors import TransferError
 from ual_registry.projection.aligned import Norm, fit_aligned
 from ual_registry.projection.contexts import ActivationContext, MapContext, MapKind, ResidualContext, WeightContext
+from ual_registry.projection.effect_rows import EffectRows
 from ual_registry.projection.factors import Factors
 from ual_registry.projection.maps import LinearMap, procrustes, ridge
 from ual_registry.projection.methods import (
@@ -151,11 +152,13 @@ def test_copy_keeps_everything_or_refuses() -> None:
 
 
 def test_residual_fits_the_wanted_effect() -> None:
+    x, wanted = related_rows(30, 4, 3)
+    rows = EffectRows(features=x, wanted=wanted)
+    found = RESIDUAL.fit(ResidualContext(fit=rows, held_out=rows, rank=2, penalties=(0.1,)))
     moments = Moments(4, 3)
-    moments.update(*related_rows(30, 4, 3))
-    found = RESIDUAL.fit(ResidualContext(moments=moments, rank=2, penalty=0.1, per_feature=True))
-    expected = fit_effect(moments, penalty=0.1, rank=2, per_feature=True).factors
-    np.testing.assert_array_equal(dense(found), dense(expected))
+    moments.update(x, wanted)
+    expected = fit_effect(moments, penalty=0.1, rank=2).factors
+    np.testing.assert_allclose(dense(found.factors), dense(expected), rtol=0, atol=1e-12)
 
 
 def test_the_zero_update_measures_zero() -> None:

@@ -275,3 +275,49 @@ def test_a_broken_one_sided_state_is_refused() -> None:
     with pytest.raises(ShapeError) as caught:
         Moments.from_state({"count": torch.zeros(2)})
     assert caught.value.message == "stored moments: missing xx"
+
+
+def massive_rows(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return float32 rows as models have them: features far from zero, some a thousand times larger than others."""
+    x, y = related_rows(count, 40, 24)
+    scales = torch.logspace(-1, 2, 40, dtype=torch.float64)
+    return (x * scales + 30 * scales).float(), (y + 100.0).float()
+
+
+@pytest.mark.parametrize("batch", [128, 1000, 3000])
+def test_many_rows_of_float32_are_summed_to_six_digits(batch: int) -> None:
+    """The slow reference multiplies and adds in float64; around the means, as maps are fitted."""
+    x, y = massive_rows(3000)
+    found, exact = PairMoments(40, 24), PairMoments(40, 24)
+    for part, other in zip(x.split(batch), y.split(batch), strict=True):
+        found.update(part, other)
+    exact.update(x.double(), y.double())
+    one, other = found.centred(), exact.centred()
+    for name, left, right in (("xx", "x", "x"), ("yy", "y", "y"), ("xy", "x", "y")):
+        spread = {"x": other.xx.diagonal().sqrt(), "y": other.yy.diagonal().sqrt()}
+        scale = spread[left][:, None] * spread[right]
+        error = ((getattr(one, name) - getattr(other, name)) / scale).abs().max()
+        assert error < 2e-6, name  # a block of 1,024 products of float32, each right to 6e-8
+    np.testing.assert_allclose(one.x_mean, other.x_mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [128, 3000])
+def test_plain_moments_of_float32_are_summed_to_six_digits(batch: int) -> None:
+    x, wanted = massive_rows(3000)
+    found, exact = Moments(40, 24), Moments(40, 24)
+    for part, other in zip(x.split(batch), wanted.split(batch), strict=True):
+        found.update(part, other)
+    exact.update(x.double(), wanted.double())
+    spread = (x.double().var(0).sqrt(), wanted.double().var(0).sqrt())
+    for name, scale in (("xx", spread[0][:, None] * spread[0]), ("xd", spread[0][:, None] * spread[1])):
+        error = ((getattr(found, name) - getattr(exact, name)) / (3000 * scale)).abs().max()
+        assert error < 2e-6, name  # as above, although the means are 30 and 100 times the spread
+    assert found.energy == pytest.approx(exact.energy, rel=1e-12)
+
+
+def test_float64_among_float32_is_summed_in_float64() -> None:
+    x, y = massive_rows(300)
+    mixed, exact = PairMoments(40, 24), PairMoments(40, 24)
+    mixed.update(x, y.double())
+    exact.update(x.double(), y.double())
+    assert_same(mixed.centred(), exact.centred())

@@ -18,6 +18,7 @@ from tests.peft_folders import PeftFolders
 from ual_registry.air.model import Manifest
 from ual_registry.air.roles import ROLES
 from ual_registry.errors import NoCounterpartError, StorageError, TransferError, UnknownArchitectureError
+from ual_registry.transfers.layers import LayerChoice
 from ual_registry.transfers.plan import Action, Move, RotaryPolicy, TransferPlan, layer_map, make_plan, slot_label
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what PEFT remarks while tiny models are made
@@ -268,6 +269,29 @@ def test_reasons_are_counted_the_most_frequent_first() -> None:
     plan = TransferPlan(source=base, target=base, layers={}, rotary=RotaryPolicy.DROP, moves=tuple(moves))
     assert list(plan.drop_reasons().items()) == [("b", 2), ("a", 1)]
     assert plan.counts() == {"kept": 0, "projected": 0, "dropped": 3}
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("pick", ("kept", "same shape", 1.0)), ("pool", ("projected", "same shape, shared out", 0.5))],
+)
+def test_a_source_layer_of_several_target_layers_is_shared_out_where_layers_are_pooled(
+    policy: str, expected: tuple[str, str, float]
+) -> None:
+    manifest = small_adapter().manifest
+    source = replace(
+        manifest.base_model, stacks=tuple(replace(stack, num_layers=2) for stack in manifest.base_model.stacks)
+    )
+    up = next(entry for entry in manifest.entries if entry.role == "mlp_up")
+    manifest = replace(manifest, base_model=source, entries=(replace(up, layer=1, out_features=8),), extra=())
+    base = llama_base(num_key_value_heads=2, intermediate_size=8)
+    choice = LayerChoice(rule="cka", policy=policy, found={None: (1, 1)})
+    plan = make_plan(manifest, base, layers=choice)
+    assert [(move.target, str(move.action), move.reason, move.weight) for move in plan.moves] == [
+        (f"layers.{layer}.mlp_up", *expected) for layer in (0, 1)
+    ]
+    assert (plan.layers, plan.rule) == ({None: (1, 1)}, "cka")
+    assert plan.pools == ({None: ((0, 1), (1,))} if policy == "pool" else {})
 
 
 @given(st.integers(1, 100), st.integers(1, 100))

@@ -25,6 +25,8 @@ from ual_registry.projection.difference import relative_difference
 from ual_registry.projection.maps import Direction, best_ridge, read_directions
 from ual_registry.tensors import entry_factors, from_torch
 from ual_registry.transfers.collect import CollectOptions, collect
+from ual_registry.transfers.layer_similarity import layer_similarity
+from ual_registry.transfers.layers import layer_pools, monotone_map
 from ual_registry.transfers.module_fit import ActivationOptions, WriteKind
 from ual_registry.transfers.outputs import slot_weight, through_linear
 from ual_registry.transfers.plan import make_plan
@@ -158,6 +160,39 @@ def test_modules_under_the_gate_are_left_out_with_the_reason(bases: tuple[Loaded
     assert moved.isdisjoint({move.source for move in found.report.plan.moves if not move.target})
 
 
+def test_layers_can_be_found_by_likeness_and_pooled(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    found = carried(bases, replace(OPEN, layer_map="cka", policy="pool"))
+    expected = monotone_map(layer_similarity(*bases, TEXTS))
+    assert found.report.plan.layers == {None: expected}
+    assert found.report.plan.pools == {None: layer_pools(expected, 2)}
+    (statement,) = found.adapter.manifest.provenance
+    assert statement.parameters["layer_map"] == "cka, pooled"
+    assert statement.parameters["settings"]["layer_pools"] == {"single": [list(p) for p in layer_pools(expected, 2)]}
+    pooled = carried(bases, replace(OPEN, policy="pool")).report.plan
+    assert (pooled.layers, pooled.pools) == ({None: (0, 1, 1)}, {None: ((0,), (1,), (1,))})
+    assert pooled.target.revision == "0" * 40
+    shared = {(move.source, move.weight) for move in pooled.moves if move.target == "layers.2.mlp_down"}
+    assert shared == {("layers.1.mlp_down", 0.5)}
+
+
+def test_likeness_is_that_of_what_blocks_give(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    found = layer_similarity(bases[0], bases[0], TEXTS)
+    assert found[0][0] == pytest.approx(1.0, abs=1e-9)
+    assert found[1][1] == pytest.approx(1.0, abs=1e-9)
+    assert found[0][1] == pytest.approx(found[1][0], rel=1e-9)
+    assert found[0][1] < 0.99
+    few = layer_similarity(*bases, TEXTS, limit=5)
+    assert (len(few), {len(row) for row in few}) == (2, {3})
+    assert few != layer_similarity(*bases, TEXTS, limit=50)
+
+
+def test_too_little_text_to_compare_layers_is_refused(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    with pytest.raises(TransferError) as caught:
+        layer_similarity(*bases, ["abcde", "fghij"], options=CollectOptions(skip=4))
+    assert caught.value.problem_code == "too-little-text"
+    assert caught.value.message.endswith("expected at least 4 to compare layers")
+
+
 def test_nothing_left_is_an_error_with_the_reasons(bases: tuple[LoadedBase, LoadedBase]) -> None:
     with pytest.raises(NoCounterpartError, match=r"^no entry of the adapter can be carried to gpt2: what it reads is"):
         carried(bases, ActivationOptions(gate=1.1))
@@ -252,6 +287,8 @@ def test_a_base_that_predicts_no_next_token_has_no_gradients(
     [
         ({"kind": "spline"}, "kind 'spline': expected one of ridge, procrustes"),
         ({"write": "inputs"}, "write 'inputs': expected one of outputs, joint"),
+        ({"layer_map": "random"}, "layer_map 'random': expected one of proportional, cka"),
+        ({"policy": "mix"}, "policy 'mix': expected one of pick, pool"),
         ({"norm": "twice"}, "norm 'twice': expected one of keep, restore, functional, effect"),
         ({"penalties": ()}, "penalties: expected at least one number from 0"),
         ({"penalties": (-1.0,)}, "penalties: expected at least one number from 0"),
