@@ -74,8 +74,14 @@ def byte_tokenizer() -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>")
 
 
-def strong_model(name: str, settings: Mapping[str, Any]) -> Any:
-    """Return a model of a class whose every weight matters: no norm is 1, no bias is 0."""
+def strong_model(name: str, settings: Mapping[str, Any], table: float = 0.7) -> Any:
+    """Return a model of a class whose every weight matters: no norm is 1, no bias is 0.
+
+    Args:
+        name: The class.
+        settings: Of its config.
+        table: The size of the numbers in its tables; a head that is tied to one makes logits of that size.
+    """
     model_class = getattr(transformers, name)
     torch.manual_seed(11)
     model = model_class(model_class.config_class(**settings)).eval()
@@ -84,7 +90,7 @@ def strong_model(name: str, settings: Mapping[str, Any]) -> Any:
             is_table = "embed" in path or "wte" in path or "wpe" in path
             if parameter.ndim == 2:
                 fan_in = parameter.shape[0] if ".c_" in path else parameter.shape[1]
-                parameter.normal_(0.0, 0.7 if is_table else fan_in**-0.5)
+                parameter.normal_(0.0, table if is_table else fan_in**-0.5)
             elif path.endswith("bias"):
                 parameter.normal_(0.0, 0.1)
             else:

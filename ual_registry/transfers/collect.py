@@ -17,6 +17,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import TransferError
 from ual_registry.models.aligned_text import SKIPPED_TOKENS, AlignedText, aligned_positions, passages, text_digest
 from ual_registry.models.loaded import LoadedBase
+from ual_registry.transfers.requirements import require_passages, require_positions
 from ual_registry.transfers.sites import Reader, Site, SitePair, shared_sites
 from ual_registry.transfers.statistics_store import PairStatistics, Progress, Shelf, StatisticsStore
 
@@ -152,12 +153,7 @@ class _Text:
         self.options = options
         self.readers = (Reader(source, clip=options.clip), Reader(target, clip=options.clip))
         self.tokenizers = (source.text_tokenizer, target.text_tokenizer)
-        if len(pieces) < 2:
-            raise TransferError(
-                "the calibration text is one passage: expected at least two, one to fit on and one to judge on",
-                code="too-little-text",
-                hint="give more text, or shorter passages",
-            )
+        require_passages(pieces)
 
     def aligned(self, index: int) -> AlignedText:
         """Return a passage as both models read it."""
@@ -219,13 +215,7 @@ def _statistics(
     )
     found = made.of(next(iter(leaders)))
     counts = found.fit.count, found.held_out.count
-    if min(counts) < 2:
-        raise TransferError(
-            f"the calibration text has {counts[0]} positions to fit on and {counts[1]} to judge on that both models "
-            "have read up to the same character: expected at least two of each",
-            code="too-little-text",
-            hint="give more text, of a kind and language that both tokenizers cut into more than single characters",
-        )
+    require_positions(*counts)
     return replace(made, positions=counts[0], held_out_positions=counts[1])
 
 

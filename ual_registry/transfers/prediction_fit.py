@@ -19,6 +19,7 @@ from ual_registry.projection.methods import PREDICTIONS
 from ual_registry.projection.token_change import contrast, state_change, with_rest
 from ual_registry.transfers.collect import CollectOptions
 from ual_registry.transfers.final_state import FinalState, NormShape
+from ual_registry.transfers.requirements import require_positions
 from ual_registry.transfers.sites import Reader, Side, Site
 from ual_registry.transfers.source_change import TokenRows
 
@@ -33,7 +34,7 @@ class PredictionOptions:
     """How updates are fitted to predictions, and where they go.
 
     Attributes:
-        role: Which module of each layer gets an update.
+        roles: Which modules of each layer get an update.
         layers: Which layers of the target; the last third where absent.
         rank: The rank that each sweep adds to a module.
         sweeps: How often what is still lacking is fitted.
@@ -46,7 +47,7 @@ class PredictionOptions:
         any_base: Whether to take base models that are not those of the adapter and the plan.
     """
 
-    role: str = "mlp_down"
+    roles: tuple[str, ...] = ("mlp_down",)
     layers: tuple[int, ...] | None = None
     rank: int = 32
     sweeps: int = 2
@@ -65,6 +66,7 @@ class PredictionOptions:
             TransferError: A number is out of its range, or there is no penalty.
         """
         wrong = {
+            "roles": not self.roles or len(set(self.roles)) < len(self.roles),
             "rank": self.rank < 1,
             "sweeps": self.sweeps < 1,
             "state_penalty": not 0 < self.state_penalty < float("inf"),
@@ -120,13 +122,7 @@ def choose_rows(rows: TokenRows, is_held_out: torch.Tensor, options: PredictionO
         TransferError: There are fewer than two positions of either kind.
     """
     counts = int((~is_held_out).sum()), int(is_held_out.sum())
-    if min(counts) < 2:
-        raise TransferError(
-            f"the calibration text has {counts[0]} positions to fit on and {counts[1]} to judge on that both models "
-            "have read up to the same character: expected at least two of each",
-            code="too-little-text",
-            hint="give more text, of a kind and language that both tokenizers cut into more than single characters",
-        )
+    require_positions(*counts)
     generator = torch.Generator().manual_seed(options.seed)
     parts = ((~is_held_out, options.max_rows), (is_held_out, max(options.max_rows // 4, 2)))
     chosen = [_chosen(part.nonzero()[:, 0], rows.divergence, most, generator) for part, most in parts]

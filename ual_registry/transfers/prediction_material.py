@@ -9,11 +9,11 @@ import torch
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.digest import Digest
-from ual_registry.errors import TransferError
 from ual_registry.models.aligned_text import AlignedText, aligned_positions, passages, text_digest
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.transfers.final_state import FinalState, find_final_state
 from ual_registry.transfers.prediction_fit import PredictionOptions, choose_rows
+from ual_registry.transfers.requirements import require_passages
 from ual_registry.transfers.shared_tokens import shared_tokens
 from ual_registry.transfers.sites import Reader
 from ual_registry.transfers.source_change import TokenRows, output_size, read_source
@@ -72,12 +72,7 @@ class Material:
             NumericalError: A logit is not finite.
         """
         pieces = passages(texts, limit_chars=options.text.limit_chars)
-        if len(pieces) < 2:
-            raise TransferError(
-                "the calibration text is one passage: expected at least two, one to fit on and one to judge on",
-                code="too-little-text",
-                hint="give more text, or shorter passages",
-            )
+        require_passages(pieces)
         readers = Reader(source), Reader(target)
         tokenizers = source.text_tokenizer, target.text_tokenizer
         limits = readers[0].limit, readers[1].limit

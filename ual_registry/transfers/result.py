@@ -25,7 +25,16 @@ from ual_registry.tensors import entry_factors, from_torch
 from ual_registry.transfers.plan import TransferPlan
 from ual_registry.transfers.report import EntryReport, TransferReport, projection_statement
 
-__all__ = ["Fitted", "TransferResult", "energy_of", "energy_share", "make_result"]
+__all__ = [
+    "Fitted",
+    "StoredModule",
+    "TransferResult",
+    "energy_of",
+    "energy_share",
+    "make_result",
+    "put_together",
+    "store_module",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +79,19 @@ def energy_of(adapter: Adapter, entry: Entry) -> float:
 
 
 def energy_share(reports: Iterable[EntryReport], energies: Mapping[str, float]) -> float:
-    """Return the share (0..1) of the source's squared norm that reached the target; an entry counts once.
+    """Return the share (0..1) of the source's squared norm that reached the target.
+
+    An entry counts once, for the place where most of it arrived.
 
     Args:
         reports: What became of the entries.
         energies: The squared norm of every entry of the source, by its label.
     """
     total = sum(energies.values())
-    reached = {report.source: report.energy_kept for report in reports}
+    reached: dict[str, float] = {}
+    for report in reports:
+        for source, kept in (report.carried or {report.source: report.energy_kept}).items():
+            reached[source] = max(kept, reached.get(source, 0.0))
     return sum(energies[label] * kept for label, kept in reached.items()) / total if total > 0 else 0.0
 
 
@@ -95,12 +109,55 @@ def make_result(
     Raises:
         NumericalError: A factor does not fit its dtype.
     """
+    stored = [store_module(adapter, items) for items in _by_module(fitted)]
+    return put_together(adapter, stored, report, source_digest=source_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModule:
+    """The updates of one target module as they are stored.
+
+    Attributes:
+        entries: Its entries.
+        tensors: Their tensors.
+    """
+
+    entries: tuple[Entry, ...]
+    tensors: Mapping[str, Tensor]
+
+
+def store_module(adapter: Adapter, fitted: Sequence[Fitted]) -> StoredModule:
+    """Turn the updates of one target module into entries; those of a fused module share one ``lora_A``.
+
+    Args:
+        adapter: The source.
+        fitted: The updates of one matrix of one module.
+
+    Raises:
+        NumericalError: A factor does not fit its dtype.
+    """
+    parts = list(_store(adapter, list(fitted)))
+    return StoredModule(
+        tuple(entry for entry, _ in parts), {name: tensor for _, own in parts for name, tensor in own.items()}
+    )
+
+
+def put_together(
+    adapter: Adapter, stored: Iterable[StoredModule], report: TransferReport, *, source_digest: Digest
+) -> TransferResult:
+    """Put stored updates into a new adapter for the target, with lineage and provenance.
+
+    Args:
+        adapter: The source.
+        stored: The updates, at least one.
+        report: What the transfer did.
+        source_digest: Digest of the source's file; the result's lineage points to it.
+    """
     tensors: dict[str, Tensor] = {}
     entries: list[Entry] = []
-    for items in _by_module(fitted):
-        for entry, parts in _store(adapter, items):
-            entries.append(entry)
-            tensors.update(parts)
+    for module in stored:
+        entries.extend(module.entries)
+        tensors.update(module.tensors)
     manifest = _manifest(adapter.manifest, report.plan, entries)
     lineage = Lineage(parents=(Parent(digest=str(source_digest), relation="projected_from"),))
     statement = projection_statement(report, source_digest, builder_version=version("ual-registry"))
@@ -118,7 +175,6 @@ def _by_module(fitted: Iterable[Fitted]) -> Iterator[list[Fitted]]:
 
 
 def _store(adapter: Adapter, items: list[Fitted]) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
-    """Turn the updates of one target module into entries; those of a fused module share one ``lora_A``."""
     kept = [item.kept for item in items if item.kept is not None]
     if len(kept) == len(items) and len({entry.lora_A for entry in kept}) == 1:
         return _store_untouched(adapter, items, kept)

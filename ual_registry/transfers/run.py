@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
+from ual_registry.ahead import done_ahead
 from ual_registry.air.adapter import Adapter
 from ual_registry.digest import Digest
 from ual_registry.errors import TransferError
 from ual_registry.projection.methods import SHAPE_METHODS, project
 from ual_registry.tensors import entry_factors
 from ual_registry.transfers.plan import Action, Move, TransferPlan
+from ual_registry.transfers.pools import add_up
 from ual_registry.transfers.report import EntryReport, TransferReport
-from ual_registry.transfers.result import Fitted, TransferResult, energy_of, energy_share, make_result
+from ual_registry.transfers.result import (
+    Fitted,
+    StoredModule,
+    TransferResult,
+    energy_of,
+    energy_share,
+    put_together,
+    store_module,
+)
 
 __all__ = ["run_transfer"]
+
+_MOST_THREADS = 4
+
+Job = TypeVar("Job")
+Found = TypeVar("Found")
 
 
 def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_digest: Digest) -> TransferResult:
@@ -39,12 +59,30 @@ def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_di
     if method not in SHAPE_METHODS:
         raise TransferError(f"method {method!r}: expected one of {', '.join(SHAPE_METHODS)}", code="unknown-method")
     with _one_thread():
-        energies = {entry.label: energy_of(adapter, entry) for entry in adapter.entries}
-        fitted = [_fit(adapter, move, method) for move in plan.moves if move.action is not Action.DROPPED]
-    reports = tuple(item.report for item in fitted)
+        own = _side_by_side(functools.partial(energy_of, adapter), adapter.entries)
+        energies = {entry.label: energy for entry, energy in zip(adapter.entries, own, strict=True)}
+        carry = functools.partial(_carry, adapter, plan, method=method, energies=energies)
+        parts = list(_side_by_side(carry, _by_module(plan)))
+    reports = tuple(report for own_reports, _ in parts for report in own_reports)
     share = energy_share(reports, energies)
     report = TransferReport(plan=plan, method=method, entries=reports, energy_share=share)
-    return make_result(adapter, fitted, report, source_digest=source_digest)
+    return put_together(adapter, (stored for _, stored in parts), report, source_digest=source_digest)
+
+
+def _by_module(plan: TransferPlan) -> list[list[Move]]:
+    """Group moves by the matrix that they go to; experts of one parameter have one each."""
+    found: dict[tuple[str, int | None], list[Move]] = {}
+    for move in plan.moves:
+        if move.action is not Action.DROPPED:
+            assert move.module is not None  # only dropped moves lack a module
+            assert move.slot is not None  # or a slot
+            found.setdefault((move.module.path, move.slot.expert), []).append(move)
+    return list(found.values())
+
+
+def _side_by_side(work: Callable[[Job], Found], jobs: Iterable[Job]) -> Iterator[Found]:
+    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    yield from (found for _, found in done_ahead(work, jobs, threads=threads, ahead=2 * threads))
 
 
 @contextlib.contextmanager
@@ -58,12 +96,22 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _fit(adapter: Adapter, move: Move, method: str) -> Fitted:
+def _carry(
+    adapter: Adapter, plan: TransferPlan, moves: Sequence[Move], *, method: str, energies: Mapping[str, float]
+) -> tuple[list[EntryReport], StoredModule]:
+    """Carry out the moves of one module up to what is stored of it, which takes less room than float64."""
+    parts = [_fit(adapter, move, method, energies) for move in moves]
+    fitted = add_up(parts, replace(plan, moves=tuple(moves)), energies)
+    return [item.report for item in fitted], store_module(adapter, fitted)
+
+
+def _fit(adapter: Adapter, move: Move, method: str, energies: Mapping[str, float]) -> Fitted:
     assert move.entry is not None  # only tensors without a role have no entry,
     assert move.slot is not None  # and only dropped moves have no slot
     assert move.module is not None  # and no module
     source = entry_factors(adapter, move.entry)
-    found = project(source, method, move.slot.in_features, move.slot.out_features)
+    size = math.sqrt(energies[move.entry.label])
+    found = project(source, method, move.slot.in_features, move.slot.out_features, size=size)
     is_kept = move.action is Action.KEPT
     report = EntryReport(
         source=move.source,

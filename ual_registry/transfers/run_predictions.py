@@ -16,14 +16,13 @@ from typing import Any
 from ual_registry.air.adapter import Adapter
 from ual_registry.binders.slots import TargetModule
 from ual_registry.digest import Digest
-from ual_registry.errors import NoCounterpartError
 from ual_registry.models.attach import attach
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.factors import Factors, effective_rank, norm, singular_factors
 from ual_registry.projection.recompress import recompress, stack
 from ual_registry.projection.token_change import divergence
 from ual_registry.transfers.final_state import NormShape, find_norms_behind
-from ual_registry.transfers.plan import Action, Move, TransferPlan, slot_label
+from ual_registry.transfers.plan import Action, TransferPlan, slot_label
 from ual_registry.transfers.prediction_fit import (
     PredictionOptions,
     Readings,
@@ -36,13 +35,12 @@ from ual_registry.transfers.prediction_material import Material
 from ual_registry.transfers.report import EntryReport, TransferReport
 from ual_registry.transfers.requirements import is_same_model, require_base, require_effect
 from ual_registry.transfers.result import Fitted, TransferResult, energy_of, make_result
+from ual_registry.transfers.tasks import with_weights
+from ual_registry.transfers.whole_adapter import WHOLE, base_materials, modules_of_role, updated_modules, whole_move
 
-__all__ = ["METHOD", "WHOLE", "run_predictions"]
+__all__ = ["METHOD", "run_predictions"]
 
 METHOD = "predictions"
-
-WHOLE = "whole adapter"
-"""What the result's entries come from, in place of an entry of the source."""
 
 _REASON = "fitted to what the whole adapter does to predictions"
 _PROBED_TOKENS = 32
@@ -85,8 +83,7 @@ def run_predictions(
     if not chosen.any_base:
         require_base(source, adapter.manifest.base_model, whose="the adapter")
         require_base(target, plan.target, whose="the plan")
-    if plan.target.config_digest == target.base.config_digest:
-        plan = replace(plan, target=replace(plan.target, weights_digest=target.base.weights_digest))
+    plan = with_weights(plan, target)
     energies = {entry.label: energy_of(adapter, entry) for entry in adapter.entries}
     require_effect(adapter, energies)
     modules = _modules(target, chosen)
@@ -94,7 +91,7 @@ def run_predictions(
     first = material.texts[int(material.rows.passages[0])].target_ids[:_PROBED_TOKENS]
     run = _Run(
         adapter=adapter,
-        plan=replace(plan, moves=tuple(map(_move, modules))),
+        plan=replace(plan, moves=tuple(whole_move(module, _REASON) for module in modules)),
         material=material,
         modules=modules,
         norms=find_norms_behind(target, [module.path for module in modules], first),
@@ -107,22 +104,12 @@ def run_predictions(
 
 def _modules(target: LoadedBase, options: PredictionOptions) -> list[TargetModule]:
     """Return the modules that get an update, in the order of their layers."""
-    found: dict[int, TargetModule] = {}
-    for module in target.binding.modules.values():
-        slot = module.slots[0]
-        if slot.layer is not None and len(module.slots) == 1 and slot.role == options.role and slot.expert is None:
-            found[slot.layer] = module
-    layers = sorted(found)
-    wanted = options.layers if options.layers is not None else layers[-math.ceil(len(layers) / 3) :]
-    missing = sorted(set(wanted) - set(layers))
-    if missing or not wanted:
-        where = f" in layers {missing}" if missing else ""
-        raise NoCounterpartError(
-            f"base model {target.base.id} has no {options.role}{where} that could get an update",
-            context={"target": target.base.id, "role": options.role},
-            hint="choose another role or other layers",
-        )
-    return [found[layer] for layer in sorted(set(wanted))]
+    found: list[tuple[int, TargetModule]] = []
+    for role in options.roles:
+        known = list(modules_of_role(target, role))
+        layers = known[-math.ceil(len(known) / 3) :] if options.layers is None else options.layers
+        found += updated_modules(target, role, layers).items()
+    return [module for _, module in sorted(found, key=lambda item: item[0])]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -196,7 +183,7 @@ class _Run:
             entries=reports,
             energy_share=reports[0].energy_kept,
             settings=self._settings(),
-            materials=self._materials(),
+            materials=base_materials(self.material.source, self.material.target, self.material.text),
             warnings=tuple(self._warnings(lacking)),
         )
         return make_result(self.adapter, fitted, report, source_digest=self.source_digest)
@@ -239,8 +226,8 @@ class _Run:
     def _settings(self) -> dict[str, Any]:
         options, held_out = self.options, int(self.material.is_held_out.sum())
         return {
-            "role": options.role,
-            "target_layers": [module.slots[0].layer for module in self.modules],
+            "roles": list(options.roles),
+            "target_layers": sorted({module.slots[0].layer or 0 for module in self.modules}),
             "rank": options.rank,
             "sweeps": options.sweeps,
             "penalties": list(options.penalties),
@@ -252,14 +239,6 @@ class _Run:
             "skipped_tokens": options.text.skip,
             "seed": options.seed,
         }
-
-    def _materials(self) -> tuple[Mapping[str, str], ...]:
-        named = (
-            ("source base weights", self.material.source.base.weights_digest),
-            ("target base weights", self.material.target.base.weights_digest),
-            ("calibration text", str(self.material.text)),
-        )
-        return tuple({"name": name, "digest": digest} for name, digest in named if digest is not None)
 
     def _warnings(self, lacking: float) -> Iterator[str]:
         material = self.material
@@ -283,10 +262,3 @@ class _Run:
                 f"{self._reached(lacking):.0%} of the wanted change of predictions is reached on held-out text; "
                 "do not expect an effect"
             )
-
-
-def _move(module: TargetModule) -> Move:
-    slot = module.slots[0]
-    return Move(
-        source=WHOLE, target=slot_label(slot), action=Action.PROJECTED, reason=_REASON, module=module, slot=slot
-    )

@@ -478,7 +478,8 @@ def test_a_method_that_is_none_is_refused(air_file: Path, tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps(llama_target().document))
     with pytest.raises(TransferError) as caught:
         ual.transfer(air_file, tmp_path / "config.json", method="magic")
-    assert caught.value.message == "method 'magic': expected one of svd, truncate, interpolate"
+    known = "svd, truncate, interpolate, copy, subspace, vocab, activations, residual, predictions, distill, auto"
+    assert caught.value.message == f"method 'magic': expected one of {known}"
     assert (caught.value.problem_code, caught.value.exit_code) == ("unknown-method", 5)
 
 

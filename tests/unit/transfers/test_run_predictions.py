@@ -92,7 +92,7 @@ def test_an_adapter_goes_to_another_architecture_with_its_record(
     (statement,) = result.adapter.manifest.provenance
     assert statement.parameters["method"] == "predictions"
     assert statement.parameters["settings"] == {
-        "role": "mlp_down",
+        "roles": ["mlp_down"],
         "target_layers": [2],
         "rank": 4,
         "sweeps": 2,
@@ -178,7 +178,7 @@ def strange_tokenizer() -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>")
 
 
-@pytest.mark.parametrize("options", [PredictionOptions(role="mlp_gate"), PredictionOptions(layers=(1, 7))])
+@pytest.mark.parametrize("options", [PredictionOptions(roles=("mlp_gate",)), PredictionOptions(layers=(1, 7))])
 def test_a_target_without_the_modules_is_refused(
     options: PredictionOptions, bases: tuple[LoadedBase, LoadedBase]
 ) -> None:
@@ -198,6 +198,7 @@ def test_too_little_text_is_refused(texts: list[str], bases: tuple[LoadedBase, L
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"roles": ()}, "roles: got (), which is out of range"),
         ({"rank": 0}, "rank: got 0, which is out of range"),
         ({"sweeps": 0}, "sweeps: got 0, which is out of range"),
         ({"state_penalty": 0.0}, "state_penalty: got 0.0, which is out of range"),
