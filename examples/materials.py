@@ -43,6 +43,7 @@ __all__ = [
     "calm_threads",
     "materials_home",
     "model_folder",
+    "wheel_file",
 ]
 
 _BLOCK_BYTES = 1 << 20
@@ -195,6 +196,17 @@ def model_folder(name: str) -> Path:
     if not folder.is_dir():
         _run_steps(_steps(material, home, folder))
     return folder
+
+
+def wheel_file(wheel: Wheel) -> Path:
+    """Return the file of `wheel`, fetching it where it is not there yet.
+
+    Raises:
+        MaterialsError: The package cannot be fetched, or differs from its pinned size or digest.
+    """
+    folder = materials_home() / "wheels"
+    _fetch_wheel(wheel, folder)
+    return folder / wheel.filename
 
 
 Step = tuple[str, Callable[[], None]]

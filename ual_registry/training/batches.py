@@ -1,0 +1,166 @@
+"""Rows of tokens as tensors: padded to the longest of a micro-batch, or several in a line that do not see one another.
+
+A packed line is told by its position ids, which begin anew with every row. Where neither an attention mask nor a cache
+is given, transformers reads them as a block-diagonal causal mask, and with it the sliding windows of the models that
+have them (``transformers.masking_utils.find_packed_sequence_indices``). ``check_packing`` runs a model to see that it
+does. What is masked for a masked head follows from seed, epoch and row, so a resumed run masks the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from ual_registry.errors import TrainingError
+from ual_registry.training.config import TrainingConfig
+from ual_registry.training.order import Bins, lay_out, steps_of
+from ual_registry.training.prepare import Prepared
+from ual_registry.training.rows import NO_LABEL, TokenRow
+
+__all__ = ["Batch", "Batches", "check_packing"]
+
+Batch = dict[str, torch.Tensor]
+
+_HELD_OUT = -1
+"""The epoch that held-out rows are masked for: always the same, so that looks can be compared."""
+_MASKED, _RANDOM = 0.8, 0.1
+"""Shares of those that are masked, and that become another token; the rest stays (BERT, Devlin et al. 2018, 3.1)."""
+
+
+class Batches:
+    """Makes the batches of one side of the split.
+
+    Args:
+        rows: The rows.
+        prepared: What they were prepared with.
+        config: How they are put together.
+    """
+
+    def __init__(self, rows: Sequence[TokenRow], prepared: Prepared, config: TrainingConfig) -> None:
+        self.rows = rows
+        self._prepared, self._config = prepared, config
+        self._lengths = [len(row.input_ids) for row in rows]
+
+    def steps(self, epoch: int, processes: int = 1) -> tuple[tuple[int, ...], ...]:
+        """Return the rows of every step of an epoch; every epoch has as many steps.
+
+        Args:
+            epoch: The epoch, from 0.
+            processes: How many processes share a step.
+        """
+        config = self._config
+        size, is_grouped = config.effective_batch * processes, config.batching == "grouped"
+        return steps_of(self._lengths, size=size, seed=config.seed, epoch=epoch, by_length=is_grouped)
+
+    def collate(self, positions: Sequence[int], epoch: int) -> Batch:
+        """Return the batch of some rows.
+
+        Args:
+            positions: Which rows; where there are none the batch is one row on which nothing is trained.
+            epoch: The epoch, which masks follow from.
+
+        Returns:
+            ``input_ids``, ``labels`` and ``attention_mask``, int64, shape (rows, tokens); of packed lines
+            ``position_ids`` in place of the mask; of classes ``labels`` of shape (rows,).
+        """
+        if not positions:
+            batch = self.collate([0], epoch)
+            return {**batch, "labels": torch.full_like(batch["labels"], NO_LABEL)}
+        rows = [self.rows[position] for position in positions]
+        if self._config.batching == "packed":
+            lengths = [self._lengths[position] for position in positions]
+            return _packed(rows, lay_out(lengths, limit=self._config.max_length), self._prepared.pad_id)
+        if self._config.head == "masked":
+            rows = [self._masked(row, epoch, place) for row, place in zip(rows, positions, strict=True)]
+        return _padded(rows, self._prepared.pad_id, has_classes=self._config.head == "classification")
+
+    def held_out(self, process: int = 0, processes: int = 1) -> Iterator[Batch]:
+        """Yield all rows in batches of like length, the longest first, or the share of one process of them."""
+        order = sorted(range(len(self.rows)), key=lambda row: (-self._lengths[row], row))
+        size = self._config.batch_size
+        for start in range(process * size, len(order), processes * size):
+            yield self.collate(order[start : start + size], _HELD_OUT)
+
+    def _masked(self, row: TokenRow, epoch: int, place: int) -> TokenRow:
+        """Return a row with some tokens to be found; at least one, and the same for the same epoch."""
+        config, prepared = self._config, self._prepared
+        chance = random.Random(f"masks {config.seed} {epoch} {place}")  # noqa: S311  # a mask is no secret
+        can_be = [index for index, label in enumerate(row.labels) if label != NO_LABEL]
+        ids, labels = row.input_ids[:], row.labels[:]
+        wanted = set(chance.sample(can_be, max(1, round(config.mask_share * len(can_be)))))
+        for index in can_be:
+            if index not in wanted:
+                labels[index] = NO_LABEL
+                continue
+            fate = chance.random()
+            if fate < _MASKED and prepared.mask_id is not None:
+                ids[index] = prepared.mask_id
+            elif fate < _MASKED + _RANDOM:
+                ids[index] = chance.choice(prepared.plain_ids)
+        return TokenRow(input_ids=ids, labels=labels, document=row.document)
+
+
+def _padded(rows: Sequence[TokenRow], pad_id: int, *, has_classes: bool) -> Batch:
+    """Return rows filled up on the right to the longest of them."""
+    width = max(len(row.input_ids) for row in rows)
+    filled = [[*row.input_ids, *[pad_id] * (width - len(row.input_ids))] for row in rows]
+    mask = [[1] * len(row.input_ids) + [0] * (width - len(row.input_ids)) for row in rows]
+    if has_classes:
+        labels = torch.tensor([row.labels[0] for row in rows])
+    else:
+        wide = max(len(row.labels) for row in rows)
+        labels = torch.tensor([[*row.labels, *[NO_LABEL] * (wide - len(row.labels))] for row in rows])
+    return {"input_ids": torch.tensor(filled), "attention_mask": torch.tensor(mask), "labels": labels}
+
+
+def _packed(rows: Sequence[TokenRow], lines: Bins, pad_id: int) -> Batch:
+    """Return lines of rows; position ids begin anew with every row, and with what fills a line up."""
+    width = max(sum(len(rows[row].input_ids) for row in line) for line in lines)
+    ids, labels, positions = [], [], []
+    for line in lines:
+        own = [token for row in line for token in rows[row].input_ids]
+        room = width - len(own)
+        ids.append([*own, *[pad_id] * room])
+        labels.append([*(label for row in line for label in rows[row].labels), *[NO_LABEL] * room])
+        sizes = (*(len(rows[row].input_ids) for row in line), room)
+        positions.append([place for size in sizes for place in range(size)])
+    return {
+        "input_ids": torch.tensor(ids),
+        "labels": torch.tensor(labels),
+        "position_ids": torch.tensor(positions),
+    }
+
+
+@torch.no_grad()
+def check_packing(model: Any, *, tolerance: float = 1e-3) -> None:
+    """Run two rows apart and in one line, and compare what the model says of the second.
+
+    Args:
+        model: A causal model; its mode is left as it was.
+        tolerance: Largest difference of logits, relative to the largest of them, that counts as none.
+
+    Raises:
+        TrainingError: The rows of a line see one another.
+    """
+    width = int(model.config.get_text_config().vocab_size)
+    one, other = ([1 + (step * offset) % (width - 1) for offset in range(3, 9)] for step in (5, 7))
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        apart = model(input_ids=torch.tensor([other], device=device), use_cache=False).logits[0]
+        positions = [*range(len(one)), *range(len(other))]
+        line = torch.tensor([[*one, *other]], device=device)
+        packed = model(input_ids=line, position_ids=torch.tensor([positions], device=device), use_cache=False)
+    finally:
+        model.train(was_training)
+    difference = (packed.logits[0, len(one) :] - apart).abs().max() / apart.abs().max().clamp_min(1e-6)
+    if not difference <= tolerance:
+        raise TrainingError(
+            f"{type(model).__name__}: rows that are packed into one line see one another (logits differ by "
+            f"{float(difference):.1e} of the largest)",
+            code="packing",
+            hint="set batching to grouped",
+        )
