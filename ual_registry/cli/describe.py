@@ -12,11 +12,13 @@ from typing import Any
 from ual_registry.air.codec import encode
 from ual_registry.air.layers import layer_ranges, layer_strip
 from ual_registry.air.model import BaseModel, Manifest, Statement
+from ual_registry.air.router import RouterManifest
 from ual_registry.cli.output import size_text, table
 from ual_registry.cli.report_card import results_lines
+from ual_registry.transfers.report import LABEL_KEY
 from ual_registry.workflows.show import Description, RoleSummary
 
-__all__ = ["description_document", "description_text"]
+__all__ = ["description_document", "description_text", "label_lines", "statement_lines"]
 
 _PAGE_COLUMNS = 100
 _MIN_STRIP_COLUMNS = 12
@@ -46,7 +48,7 @@ def description_text(description: Description, *, place: Sequence[str] = ()) -> 
         f"{description.reference}  AIR {manifest.air_version} {manifest.kind}, {size_text(description.size_bytes)}",
         *place,
         f"digest     {description.digest}",
-        *_labels(manifest),
+        *label_lines(manifest),
         f"base       {_base_text(manifest.base_model)}",
         f"method     {_method_text(manifest)}",
         f"parameters {description.parameter_count:,} in {len(manifest.entries)} entries",
@@ -59,13 +61,14 @@ def description_text(description: Description, *, place: Sequence[str] = ()) -> 
     if manifest.parents:
         lines += ["", "made from", *(f"  {parent.relation} {parent.digest}" for parent in manifest.parents)]
     for statement in manifest.provenance:
-        lines += ["", *_statement_lines(statement)]
+        lines += ["", *statement_lines(statement)]
     return "\n".join(lines)
 
 
-def _labels(manifest: Manifest) -> Iterator[str]:
+def label_lines(manifest: Manifest | RouterManifest) -> Iterator[str]:
+    """Yield a line for each label that a file gives itself."""
     for field in ("name", "description", "domain", "license", "languages", "tags", "created_at"):
-        value = getattr(manifest, field)
+        value = getattr(manifest, field, None)  # a router has no field that it serves
         if value:
             yield f"{field:10} {', '.join(value) if isinstance(value, tuple) else value}"
 
@@ -125,7 +128,13 @@ def _with_strips(lines: list[str], roles: tuple[RoleSummary, ...], depths: Mappi
         yield f"{line:{width}}{strip}".rstrip()
 
 
-def _statement_lines(statement: Statement) -> Iterator[str]:
+def _curve_text(points: tuple[Any, ...]) -> str:
+    first, last = (f"{point['loss']:.4g} at step {point['step']}" for point in (points[0], points[-1]))
+    return f"{first} to {last} ({len(points)} points)"
+
+
+def statement_lines(statement: Statement) -> Iterator[str]:
+    """Yield the lines that say how a file was made."""
     scalars = {key: value for key, value in statement.parameters.items() if isinstance(value, (int, float, str))}
     parameters = ", ".join(f"{key} {value}" for key, value in scalars.items())
     yield f"{statement.type} by {statement.builder['name']} {statement.builder['version']}: {parameters}"
@@ -136,5 +145,11 @@ def _statement_lines(statement: Statement) -> Iterator[str]:
             yield f"  {key} {value}"
         elif key == "results":
             yield from results_lines(statement)
+        elif key in ("curve", "eval_curve") and isinstance(value, tuple) and value:
+            yield f"  {key} {_curve_text(value)}"
+        elif isinstance(value, Mapping) and key == "environment":
+            yield f"  {key} {', '.join(f'{name} {own}' for name, own in value.items())}"
         elif isinstance(value, tuple):
             yield from (f"  {key}: {item}" for item in value)
+    if LABEL_KEY in statement.annotations:
+        yield f"  label {statement.annotations[LABEL_KEY]}"

@@ -12,6 +12,8 @@ from ual_registry.digest import Digest
 from ual_registry.transfers.plan import TransferPlan
 
 __all__ = [
+    "CHOICE_KEY",
+    "LABEL_KEY",
     "LEFT_OUT_KEY",
     "MEASURES_KEY",
     "WARNINGS_KEY",
@@ -21,6 +23,10 @@ __all__ = [
 ]
 
 
+CHOICE_KEY = "io.ual-registry.transfer.choice"
+"""Annotation: what became of every method, where the rule of ``choose`` took one."""
+LABEL_KEY = "io.ual-registry.transfer.label"
+"""Annotation: the verdict where the result was measured, and what to call it where it was not."""
 MEASURES_KEY = "io.ual-registry.transfer.measures"
 """Annotation: what else was measured, by the slot of the target."""
 LEFT_OUT_KEY = "io.ual-registry.transfer.left_out"
@@ -41,6 +47,7 @@ class EntryReport:
         norm_ratio: Frobenius norm after over before.
         effective_rank: Effective rank after.
         measures: What else was measured of it, by name.
+        carried: Where several entries are added up there: the share of each one's squared norm, by its label.
     """
 
     source: str
@@ -50,6 +57,7 @@ class EntryReport:
     norm_ratio: float
     effective_rank: float
     measures: Mapping[str, float] = field(default_factory=dict)
+    carried: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +91,16 @@ def projection_statement(report: TransferReport, source_digest: Digest, *, build
     Numbers are rounded to six digits, so that they are the same on machines whose last bits differ.
     """
     plan = report.plan
+    settings = {**report.settings, **_pools(plan)}
     return Statement(
         type="projection",
         builder={"name": "ual-registry", "version": builder_version},
         parameters={
             "method": report.method,
-            "layer_map": "proportional",
+            "layer_map": f"{plan.rule}, pooled" if plan.pools else str(plan.rule),
             "layers": {name or "single": list(layers) for name, layers in plan.layers.items()},
             "rotary": str(plan.rotary),
-            **({"settings": dict(report.settings)} if report.settings else {}),
+            **({"settings": settings} if settings else {}),
         },
         materials=(
             {"name": "source adapter", "digest": str(source_digest)},
@@ -107,6 +116,12 @@ def projection_statement(report: TransferReport, source_digest: Digest, *, build
         },
         annotations=_remarks(report),
     )
+
+
+def _pools(plan: TransferPlan) -> dict[str, Any]:
+    """Return all source layers of every target layer, where they are pooled."""
+    found = {name or "single": [list(pool) for pool in pools] for name, pools in plan.pools.items()}
+    return {"layer_pools": found} if found else {}
 
 
 def _measures(entry: EntryReport) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import BaseModel
 from ual_registry.errors import BaseMismatchError, TransferError
 from ual_registry.models.loaded import LoadedBase
 
-__all__ = ["is_same_model", "require_base", "require_effect"]
+__all__ = ["is_same_model", "require_base", "require_effect", "require_passages", "require_positions"]
 
 
 def require_base(loaded: LoadedBase, wanted: BaseModel, *, whose: str) -> None:
@@ -32,7 +32,7 @@ def require_base(loaded: LoadedBase, wanted: BaseModel, *, whose: str) -> None:
             raise BaseMismatchError(
                 f"base model {got.id}: digest of its {name} is {own}, {whose} is for {wanted.id} with {expected}",
                 context={"base_model": got.id, "expected": expected, "got": own},
-                hint="give the base model that it was made for",
+                hint="give the base model that it was made for, or --any-base if you know that they are the same",
             )
 
 
@@ -60,3 +60,39 @@ def is_same_model(source: LoadedBase, target: LoadedBase) -> bool:
     """Tell whether two base models have the same config and the same weights, byte for byte."""
     digests = [(base.base.config_digest, base.base.weights_digest) for base in (source, target)]
     return digests[0] == digests[1]
+
+
+def require_passages(pieces: Sequence[str]) -> None:
+    """Refuse text of which nothing can be held out.
+
+    Args:
+        pieces: The passages.
+
+    Raises:
+        TransferError: There is but one.
+    """
+    if len(pieces) < 2:
+        raise TransferError(
+            "the calibration text is one passage: expected at least two, one to fit on and one to judge on",
+            code="too-little-text",
+            hint="give more text, or shorter passages",
+        )
+
+
+def require_positions(fit: int, held_out: int) -> None:
+    """Refuse text on which two models can hardly be compared.
+
+    Args:
+        fit: Positions to fit on.
+        held_out: Positions to judge on.
+
+    Raises:
+        TransferError: There are fewer than two of either.
+    """
+    if min(fit, held_out) < 2:
+        raise TransferError(
+            f"the calibration text has {fit} positions to fit on and {held_out} to judge on that both models have read "
+            "up to the same character: expected at least two of each",
+            code="too-little-text",
+            hint="give more text, of a kind and language that both tokenizers cut into more than single characters",
+        )
