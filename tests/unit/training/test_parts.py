@@ -1,0 +1,232 @@
+"""The smaller parts of a run: what each process is fed, how long a run is, its log, its pictures, its texts."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.training.tiny import config, run
+from ual_registry.air.model import Statement
+from ual_registry.cli.train_text import time_text
+from ual_registry.errors import FormatError, MissingExtraError, StorageError, TrainingError
+from ual_registry.models.loaded import LoadedBase
+from ual_registry.training import log
+from ual_registry.training.checkpoint import Checkpoint, last_checkpoint, read_checkpoint, write_checkpoint
+from ual_registry.training.config import TrainingConfig
+from ual_registry.training.feed import Feed
+from ual_registry.training.log import Journal, read_log
+from ual_registry.training.memory import memory_told
+from ual_registry.training.progress import Progress
+from ual_registry.training.record import bits_per_byte, verdict_of
+from ual_registry.training.schedule import Length, length_of
+from ual_registry.training.signals import hearing_sigterm
+
+STEPS = [[(6, 2, 0, 4), (1, 5, 3)], [(0, 1, 2, 3), (4, 5, 6)]]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (1, [[[6], [0], [1], [3]], [[2], [4], [5], []]]),
+        (2, [[[6, 2], [1, 5]], [[0, 4], [3]]]),
+    ],
+)
+def test_processes_share_every_step_without_waiting(size: int, expected: list[list[list[int]]]) -> None:
+    feeds = [Feed(lambda epoch: STEPS[epoch], batch_size=size, process=own, processes=2) for own in (0, 1)]
+    assert [list(feed) for feed in feeds] == expected
+    assert [len(feed) for feed in feeds] == [len(part) for part in expected]
+
+
+def test_every_epoch_has_its_own_order() -> None:
+    feed = Feed(lambda epoch: STEPS[epoch], batch_size=4)
+    assert list(feed) == [[6, 2, 0, 4], [1, 5, 3]]
+    feed.epoch = 1
+    assert list(feed) == [[0, 1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (150, 8, 15, 15)),
+        ({"steps": 7, "warmup_steps": 9}, (7, 6, 1, 1)),
+        ({"epochs": 0.01}, (1, 0, 1, 1)),
+        ({"evaluate_every": 4, "checkpoint_every": 6}, (150, 8, 4, 6)),
+    ],
+)
+def test_the_length_follows_from_settings_and_data(changes: dict[str, Any], expected: tuple[int, ...]) -> None:
+    found = length_of(TrainingConfig(**changes), 50)
+    assert (found.steps, found.warmup_steps, found.evaluate_every, found.checkpoint_every) == expected
+    assert found == Length(
+        steps=found.steps,
+        steps_per_epoch=50,
+        warmup_steps=found.warmup_steps,
+        decay_steps=math.ceil(found.steps * 0.2),
+        evaluate_every=found.evaluate_every,
+        checkpoint_every=found.checkpoint_every,
+    )
+
+
+def kept(step: int) -> Checkpoint:
+    """Return a checkpoint of nearly nothing."""
+    ones = {"a": torch.ones(2)}
+    numbers: dict[str, Any] = {"groups": [{"lr": 0.1}], "schedule": {"last_epoch": step}, "scaler": None}
+    progress = Progress(settings={"data": "d"}, step=step, losses=[(1, 0.1)])
+    return Checkpoint(progress=progress, factors=ones, best={}, optimizer=ones, trainer='{"global_step": 1}', **numbers)
+
+
+def test_a_checkpoint_is_read_as_it_was_written_and_two_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 10):
+        write_checkpoint(tmp_path, kept(step))
+    (tmp_path / ".step-00000011.abc.tmp").mkdir()
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000002", "step-00000010"]
+    place = last_checkpoint(tmp_path)
+    assert place == tmp_path / "step-00000010"
+    found = read_checkpoint(place, {"data": "d"})
+    assert (found.progress, found.groups, found.schedule) == (kept(10).progress, [{"lr": 0.1}], {"last_epoch": 10})
+    assert torch.equal(found.factors["a"], torch.ones(2))
+    with pytest.raises(FormatError) as caught:
+        read_checkpoint(place, {"data": "e"})
+    assert str(caught.value) == f"{place}: is a run with another data (there d, here e)"
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "trainer_state.json"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"\x80\x04."])
+def test_a_checkpoint_with_another_file_is_refused(name: str, data: bytes, tmp_path: Path) -> None:
+    place = write_checkpoint(tmp_path, kept(3))
+    (place / name).write_bytes(data)
+    with pytest.raises(FormatError) as caught:
+        read_checkpoint(place, {"data": "d"})
+    assert str(caught.value) == f"{place}: is no checkpoint of a training run"
+
+
+def test_there_is_no_checkpoint_where_there_is_no_folder(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path / "none") is None
+
+
+def test_a_resumed_log_takes_back_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    lines = [f'{{"event": "step", "step": {step}}}' for step in (1, 2, 3)]
+    path.write_text("\n".join([*lines, '{"event": "end", "step": 3}', '{"event": "st']))
+    journal = Journal(path, steps=5)
+    journal.begin(Progress(settings={}, step=2))
+    journal.close()
+    assert list(read_log(path)) == [
+        {"event": "step", "step": 1},
+        {"event": "step", "step": 2},
+        {"event": "resumed", "step": 2},
+    ]
+
+
+def test_a_log_that_cannot_be_written_is_an_error_of_the_file_system(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        Journal(tmp_path / "none" / "log.jsonl", steps=5).begin(Progress(settings={}))
+
+
+def test_the_log_goes_to_tensorboard_too(llama: LoadedBase, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(llama, tmp_path / "run", sinks=("tensorboard",), steps=2)
+    assert len(list((tmp_path / "run" / "tensorboard").glob("events.out.*"))) == 1
+
+
+def test_a_sink_that_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError) as caught:
+        Journal(tmp_path / "log.jsonl", steps=1, sinks=("tensorboard",))
+    assert caught.value.hint == "pip install 'ual-registry[tensorboard]'"
+
+
+def test_the_line_on_a_terminal_tells_loss_speed_and_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log.sys.stderr, "isatty", lambda: True, raising=False)
+    journal = Journal(tmp_path / "log.jsonl", steps=4)
+    progress = Progress(settings={})
+    journal.begin(progress)
+    for step in (1, 2):
+        progress.step, progress.tokens, progress.elapsed_s = step, 100 * step, 0.1 * step
+        progress.losses.append((step, 2.0 / step))
+        journal.step(progress)
+    journal.close()
+    shown = capsys.readouterr().err.split("\r")[-1]
+    assert "2/4" in shown
+    assert "loss 1.000, 1,000 tokens/s" in shown
+    assert "<" in shown  # time gone < time left
+
+
+def test_nothing_is_drawn_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = Journal(tmp_path / "log.jsonl", steps=4)
+    journal.begin(Progress(settings={}))
+    journal.close()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_sigterm_is_heard_and_then_as_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with hearing_sigterm() as is_heard:
+        assert not is_heard()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert is_heard()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_thread_hears_nothing() -> None:
+    found: list[bool] = []
+
+    def listen() -> None:
+        with hearing_sigterm() as is_heard:
+            found.append(is_heard())
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("x"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_every_way_to_run_out_of_memory_is_known(error: Exception) -> None:
+    with pytest.raises(TrainingError) as caught, memory_told(config(batch_size=1, gradient_checkpointing=True)):
+        raise error
+    assert (caught.value.problem_code, caught.value.hint) == ("out-of-memory", "lower one: max_length 512")
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError) as caught, memory_told(config()):
+        raise RuntimeError("shapes differ")
+    assert str(caught.value) == "shapes differ"
+
+
+def test_numbers_of_the_proof() -> None:
+    assert (verdict_of(1.0, 0.9), verdict_of(1.0, 1.0), verdict_of(None, 1.0)) == (
+        "better",
+        "no better",
+        "not measured",
+    )
+    assert bits_per_byte(math.log(2) * 3, 4, 6) == pytest.approx(2.0)
+    assert (bits_per_byte(None, 4, 6), bits_per_byte(1.0, 4, 0)) == (None, None)
+    assert [time_text(own) for own in (0.04, 59.9, 60, 3600 * 5 + 59)] == ["0.0 s", "59.9 s", "1 min 0 s", "5 h 0 min"]
+
+
+def test_a_picture_has_the_curves_that_there_are(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from ual_registry.training.plots import draw_curves, figure
+
+    curve = ({"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0})
+    alone = Statement(type="training", builder={}, byproducts={"curve": curve})
+    both = Statement(type="training", builder={}, byproducts={"curve": curve, "eval_curve": curve, "best_step": 2})
+    for statement, names in ((alone, ["training"]), (both, ["training", "held out", "result"])):
+        (axes,) = figure(statement, title="a").axes
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == names
+    draw_curves(both, tmp_path / "a.png", title="a")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(StorageError):
+        draw_curves(both, tmp_path / "none" / "a.png", title="a")
