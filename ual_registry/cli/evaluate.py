@@ -9,18 +9,19 @@ import click
 
 from ual_registry.cli.output import Output, common_options, table
 from ual_registry.workflows.evaluate import BASELINES, EvaluateOrder, EvaluateResult, evaluate
+from ual_registry.workflows.native import NativeOrder
 
 if TYPE_CHECKING:
     from ual_registry.evaluation.bootstrap import Interval
     from ual_registry.evaluation.recovery import ArmGain, MetricReport
     from ual_registry.evaluation.report import Evaluation
 
-__all__ = ["evaluate_command"]
+__all__ = ["evaluate_command", "named_references"]
 
 _TASKS = ("labels", "bits-per-byte", "exact")
 
 
-def _named(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def named_references(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Turn ``native=REF`` into names and references."""
     found: dict[str, str] = {}
     for value in values:
@@ -46,10 +47,13 @@ def _named(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
 @click.option(
     "--baselines",
     multiple=True,
-    callback=_named,
+    callback=named_references,
     metavar="NAME=REF",
     help="A further adapter, native=REF or wrong-task=REF; repeatable.",
 )
+@click.option("--train-native", "native_data", metavar="FILE", help="Items to train a native adapter on first, JSONL.")
+@click.option("--native-config", metavar="FILE", help="Settings of that training; see 'ual train'.")
+@click.option("--native-run", metavar="DIR", help="Folder that keeps that training, and goes on from it.")
 @click.option("--source-base", metavar="BASE", help="Folder of the model that the adapter was carried from.")
 @click.option("--source", metavar="REF", help="The adapter that it was made from.")
 @click.option("--dev", metavar="FILE", help="Other items, which choose the dose.")
@@ -58,7 +62,7 @@ def _named(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
 @click.option("--seed", type=int, default=0, show_default=True, help="Seeds draws, controls and label orders.")
 @click.option("--plain", is_flag=True, help="Give prompts as they are, even where a base has a chat template.")
 @click.option("--any-base", is_flag=True, help="Measure even where BASE is not the one that the adapter records.")
-@click.option("--plot", metavar="FILE", help="Picture of arms and dose curve to write, .png or .svg.")
+@click.option("--plot", metavar="FILE", help="Picture of arms, dose curve and layers to write, .png or .svg.")
 @click.option("-o", "--output", "path", metavar="PATH", help="AIR file to write, with the report card.")
 @click.option("--record", is_flag=True, help="Add it to the registry with the report card, as the next revision.")
 @click.option("--force", is_flag=True, help="Replace what stands at PATH and at the picture's FILE.")
@@ -73,6 +77,10 @@ def evaluate_command(ref: str, output: Output, **options: Any) -> None:
         raise click.UsageError("--source and --source-base need each other")
     if options["dose"] != (options["dev"] is not None):
         raise click.UsageError("--dose and --dev need each other: the dose is never chosen on the test items")
+    if options["native_data"] is None and (options["native_config"] or options["native_run"]):
+        raise click.UsageError("--native-config and --native-run need --train-native")
+    if options["native_data"] is not None and "native" in options["baselines"]:
+        raise click.UsageError("--train-native and --baselines native=REF exclude each other")
     result = evaluate(ref, _order(options), say=output.note if output.is_verbose else lambda _: None)
     output.result(_document(result), lambda: _text(ref, result))
 
@@ -81,12 +89,19 @@ def _order(options: dict[str, Any]) -> EvaluateOrder:
     same = ("on", "data", "task", "baselines", "source_base", "source", "dev", "generic", "seed", "plot")
     return EvaluateOrder(
         **{name: options[name] for name in same},
+        native=_native(options),
         output=options["path"],
         is_plain=options["plain"],
         is_any_base=options["any_base"],
         is_recorded=options["record"],
         is_forced=options["force"],
     )
+
+
+def _native(options: dict[str, Any]) -> NativeOrder | None:
+    if options["native_data"] is None:
+        return None
+    return NativeOrder(data=options["native_data"], config=options["native_config"], run=options["native_run"])
 
 
 def _document(result: EvaluateResult) -> dict[str, Any]:

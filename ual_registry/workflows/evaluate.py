@@ -17,8 +17,10 @@ from ual_registry.air.read import verify
 from ual_registry.air.write import write
 from ual_registry.digest import Digest
 from ual_registry.errors import BaseMismatchError, FormatError, MissingExtraError, RegistryError, StorageError
+from ual_registry.evaluation.carried import carried_energy
 from ual_registry.storage import check_target
 from ual_registry.workflows.extras import need_transformers
+from ual_registry.workflows.native import NativeOrder, refuse_test_items, train_native
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 
@@ -45,6 +47,7 @@ class EvaluateOrder:
         data: The test items, a JSONL file.
         task: ``labels``, ``bits-per-byte`` or ``exact``.
         baselines: References to further adapters, by a name of ``BASELINES``.
+        native: How to train a native adapter first, in place of one among the baselines.
         source_base: Folder of the model that the adapter was carried from.
         source: Reference to the adapter that it was made from.
         dev: Items that choose the dose; a curve is measured where they are given.
@@ -62,6 +65,7 @@ class EvaluateOrder:
     data: str
     task: str = "labels"
     baselines: Mapping[str, str] = field(default_factory=dict)
+    native: NativeOrder | None = None
     source_base: str | None = None
     source: str | None = None
     dev: str | None = None
@@ -125,14 +129,14 @@ def evaluate(reference: str, order: EvaluateOrder, *, say: Callable[[str], None]
         baselines = _baselines(stack, order, materials)
         say(f"loading {order.on}")
         loaded = _loaded(order.on, adapter, materials, name="base", is_any=order.is_any_base)
+        if order.native is not None:
+            say(f"training a native adapter on {order.native.data}")
+            baselines = replace(baselines, native=_trained(stack, order, loaded, data.test, materials))
         task = TASKS[order.task][0](order.seed, order.is_plain)
         found = run(loaded, adapter, task, data, baselines=baselines, seed=order.seed, say=say)
         materials |= {key: own.digest for key, own in _files(data)}
         path_digest, revision = _keep(adapter, found, materials, order, name)
-    if order.plot is not None:
-        from ual_registry.evaluation.plots import draw  # noqa: PLC0415  # loads matplotlib
-
-        draw(found, Path(order.plot))
+    _draw(adapter, found, order)
     return EvaluateResult(
         evaluation=found,
         digest=materials["adapter"],
@@ -222,6 +226,21 @@ def _baselines(stack: contextlib.ExitStack, order: EvaluateOrder, materials: dic
     return Baselines(native=given.get("native"), wrong_task=given.get("wrong-task"), source=source)
 
 
+def _trained(
+    stack: contextlib.ExitStack, order: EvaluateOrder, loaded: LoadedBase, test: DataFile, materials: dict[str, str]
+) -> Adapter:
+    """Train the native adapter and open it."""
+    from ual_registry.evaluation.tasks import TASKS  # noqa: PLC0415  # as in evaluate
+
+    assert order.native is not None  # the caller asks
+    items = TASKS[order.task][1](Path(order.native.data))
+    refuse_test_items(order.native, items, test)
+    place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ual-native-")))
+    path = train_native(order.native, loaded, items, place, seed=order.seed, is_plain=order.is_plain)
+    materials["native training data"] = items.digest
+    return _open(stack, "native adapter", str(path), materials)
+
+
 def _loaded(folder: str, adapter: Adapter, materials: dict[str, str], *, name: str, is_any: bool) -> LoadedBase:
     """Load a base model with its tokenizer, and make sure that the adapter is for it."""
     from ual_registry.models.loaded import load_base_model  # noqa: PLC0415  # loads torch
@@ -261,6 +280,15 @@ def _keep(
         path = Path(order.output) if order.output is not None else Path(place) / "adapter.air"
         digest = str(write(judged, path))
         return digest, _add(path, name) if name is not None else None
+
+
+def _draw(adapter: Adapter, found: Evaluation, order: EvaluateOrder) -> None:
+    """Draw the picture where one is asked for."""
+    if order.plot is None:
+        return
+    from ual_registry.evaluation.plots import draw  # noqa: PLC0415  # loads matplotlib
+
+    draw(found, Path(order.plot), carried_energy(adapter.manifest))
 
 
 def _add(path: Path, name: str) -> str:

@@ -138,6 +138,41 @@ def test_a_registered_adapter_gets_a_revision_with_its_report_card(
     ]
 
 
+NATIVE = (
+    "evaluate weak.air --on base --data test.jsonl --train-native train.jsonl --native-config quick.json "
+    "--native-run run -o judged.air --force --json"
+)
+
+
+@pytest.fixture
+def trainable(place: Path) -> Path:
+    """The working folder with items to train on, and settings of a training that takes a moment."""
+    pytest.importorskip("accelerate")
+    write_jsonl(place / "train.jsonl", label_lines(range(12, 18)))
+    settings = {"rank": 2, "steps": 3, "batch_size": 6, "accumulation": 1, "held_out_share": 0.2}
+    (place / "quick.json").write_text(json.dumps({**settings, "learning_rate": 0.01}))
+    return place
+
+
+def test_a_native_adapter_is_trained_on_request_and_kept(trainable: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ual(NATIVE, capsys)
+    first = json.loads(out)
+    assert (code, [arm["arm"] for arm in first["metrics"][0]["arms"]][:3]) == (0, ["base", "adapter", "native"])
+    with read(trainable / "run" / "adapter.air") as native, read(trainable / "judged.air") as judged:
+        assert native.manifest.base_model.id == "base"
+        materials = {own["name"]: own["digest"] for own in judged.manifest.provenance[-1].materials}
+    assert materials == {
+        "adapter": str(Digest.of_file(trainable / "weak.air")),
+        "base config": str(Digest.of_file(trainable / "base" / "config.json")),
+        "base weights": str(Digest.of_file(trainable / "base" / "model.safetensors")),
+        "native training data": str(Digest.of_file(trainable / "train.jsonl")),
+        "native adapter": str(Digest.of_file(trainable / "run" / "adapter.air")),
+        "test data": str(Digest.of_file(trainable / "test.jsonl")),
+    }
+    again = json.loads(ual(NATIVE, capsys)[1])
+    assert again["metrics"] == first["metrics"]
+
+
 def test_people_read_a_table_the_curve_and_a_verdict(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = ual(f"{EVERYTHING} -v", capsys)
     lines = out.splitlines()
@@ -162,6 +197,17 @@ BASE = "evaluate native.air --on base --data test.jsonl"
         (f"{BASE} --source native.air", 2, "--source and --source-base need each other"),
         (f"{BASE} --baselines best=x.air", 2, "'best=x.air': expected native=REF or wrong-task=REF"),
         (f"{BASE} --baselines native=a.air --baselines native=b.air", 2, "native is given twice"),
+        (f"{BASE} --native-run run", 2, "--native-config and --native-run need --train-native"),
+        (
+            f"{BASE} --train-native dev.jsonl --baselines native=a.air",
+            2,
+            "--train-native and --baselines native=REF exclude each other",
+        ),
+        (
+            f"{BASE} --train-native test.jsonl",
+            3,
+            "test.jsonl: is the test file too, so the native adapter would have seen what it is tested on",
+        ),
         (f"{BASE} --plot arms.pdf", 11, "cannot write arms.pdf: a picture is a file that ends in .png or .svg"),
         (f"{BASE} -o native.air", 11, "cannot write native.air"),
         (f"{BASE} --record", 8, "cannot record the report card of native.air: it is no name in the registry"),
