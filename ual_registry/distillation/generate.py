@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from ual_registry.distillation.draw import draw
 from ual_registry.distillation.pieces import Cutter
 from ual_registry.distillation.prompts import Prompts
 from ual_registry.distillation.texts import Ended, Kept, Rules, Text, TextFile, keep_texts
@@ -40,7 +40,7 @@ class Sampling:
     temperature: float = 0.8
     top_p: float = 0.95
     max_tokens: int = 128
-    batch_size: int = 8
+    batch_size: int = 32
     seed: int = 0
     stop: tuple[str, ...] = ()
 
@@ -122,35 +122,26 @@ class _Writer:
 
     def write(self, prompts: Sequence[str], number: int) -> list[Text]:
         """Go on from every prompt of a batch; what is drawn follows from the seed and the batch's number."""
-        ids, mask = _padded([self._cutter.prompt_ids(prompt) for prompt in prompts], _pad_token(self._tokenizer))
-        device = next(self._model.parameters()).device
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(_batch_seed(self._sampling.seed, number))
-            made = self._model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                generation_config=self._config(),
-                stopping_criteria=StoppingCriteriaList([_Stops(self._tokenizer, self._sampling.stop, ids.shape[1])]),
+        sampling = self._sampling
+        with torch.random.fork_rng():
+            torch.manual_seed(_batch_seed(sampling.seed, number))
+            rows = draw(
+                self._model,
+                [self._cutter.prompt_ids(prompt) for prompt in prompts],
+                most=sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                is_over=self._is_over,
             )
-        rows = made[:, ids.shape[1] :].tolist()
         return [self._text(prompt, row, number) for prompt, row in zip(prompts, rows, strict=True)]
 
-    def _config(self) -> GenerationConfig:
-        """Return settings that leave nothing to the model's own, which may bring filters and penalties."""
-        drawn = self._sampling.temperature > 0
-        settings: dict[str, Any] = {
-            "do_sample": drawn,
-            "temperature": self._sampling.temperature if drawn else 1.0,
-            "top_p": self._sampling.top_p if drawn else 1.0,
-            "top_k": 0,
-            "repetition_penalty": 1.0,
-            "num_beams": 1,
-            "max_new_tokens": self._sampling.max_tokens,
-            "eos_token_id": self._ends or None,
-            "pad_token_id": _pad_token(self._tokenizer),
-            "use_cache": True,
-        }
-        return GenerationConfig(**settings)  # type: ignore[no-untyped-call]  # transformers gives it no types
+    def _is_over(self, row: Sequence[int]) -> bool:
+        """Tell whether a row's newest token ends it, or one of the stop texts stands among its last tokens."""
+        if row[-1] in self._ends:
+            return True
+        stop = self._sampling.stop
+        tail = _decoded(self._tokenizer, list(row[-_TAIL_TOKENS:])) if stop else ""
+        return any(text in tail for text in stop)
 
     def _text(self, prompt: str, row: list[int], number: int) -> Text:
         cut = next((index for index, token in enumerate(row) if token in self._ends), None)
@@ -168,19 +159,6 @@ class _Writer:
         return whole[len(start) :] if whole.startswith(start) else _decoded(self._tokenizer, row)
 
 
-def _padded(prompts: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put prompts of several lengths into one batch, padded on the left: ids and mask, shape (batch, length)."""
-    width = max(len(prompt) for prompt in prompts)
-    ids = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids), torch.tensor(mask)
-
-
-def _pad_token(tokenizer: Any) -> int:
-    known = (token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None)
-    return int(next(known, 0))
-
-
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
     """Return every token that ends a text, as model and tokenizer name them."""
     named = getattr(model.generation_config, "eos_token_id", None)
@@ -190,18 +168,6 @@ def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 def _batch_seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}-{number}".encode()).digest()[:7], "big")
-
-
-class _Stops(StoppingCriteria):
-    """Ends a row when one of the stop texts stands among its last tokens."""
-
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...], prompt_tokens: int) -> None:
-        self._tokenizer, self._stop, self._prompt_tokens = tokenizer, stop, prompt_tokens
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        tails = input_ids[:, max(self._prompt_tokens, input_ids.shape[1] - _TAIL_TOKENS) :].tolist()
-        ended = [self._stop and any(stop in _decoded(self._tokenizer, tail) for stop in self._stop) for tail in tails]
-        return torch.tensor([bool(found) for found in ended], device=input_ids.device)
 
 
 def _decoded(tokenizer: Any, ids: list[int]) -> str:

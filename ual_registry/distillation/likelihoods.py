@@ -1,7 +1,8 @@
 """Log-probabilities of given tokens, with the output head run only where they are needed.
 
-A head may have hundreds of thousands of rows. It is run on a few positions at a time, and its logits are forgotten
-and computed again when a gradient comes back, so that they never fill the memory.
+A head may have hundreds of thousands of rows. It is run on a few positions at a time, and its logits are forgotten, so
+that they never fill the memory. Where the head is frozen and plain, what a gradient needs of them is computed at once:
+a row of the hidden size for each position; otherwise they are computed again when a gradient comes back.
 """
 
 from __future__ import annotations
@@ -65,11 +66,14 @@ class Scorer:
 
     def _scored(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Score positions a few at a time; ``hidden`` has the shape (n, hidden_size), ``targets`` (n,)."""
-        size = max(1, _LOGITS_AT_ONCE // self._model.get_output_embeddings().weight.shape[0])
-        parts = [
-            checkpoint(self._score, part, own, use_reentrant=False)
-            for part, own in zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
-        ]
+        head = self._model.get_output_embeddings()
+        size = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
+        pairs = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
+        if type(head) is torch.nn.Linear and not any(own.requires_grad for own in head.parameters()):
+            chosen: Any = _Chosen.apply
+            parts = [chosen(part, own, head.weight, head.bias, self._cap()) for part, own in pairs]
+        else:
+            parts = [checkpoint(self._score, part, own, use_reentrant=False) for part, own in pairs]
         return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
     def _score(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -77,8 +81,13 @@ class Scorer:
 
     def _finished_head(self, hidden: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._model.get_output_embeddings()(hidden)
-        cap = getattr(self._model.config.get_text_config(), "final_logit_softcapping", None)
+        cap = self._cap()
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def _cap(self) -> float | None:
+        """Return what the model bounds its logits by, where it does."""
+        cap: float | None = getattr(self._model.config.get_text_config(), "final_logit_softcapping", None)
+        return cap
 
     def _is_head_known(self) -> bool:
         """Tell whether the head makes the model's own logits; some models scale them in ways of their own."""
@@ -91,3 +100,40 @@ class Scorer:
 
 def _chosen(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+class _Chosen(torch.autograd.Function):
+    """Log-probabilities of chosen tokens under a frozen head, with their gradient to the hidden states beside them.
+
+    With log-probabilities ``l = log_softmax(W h + b)`` the gradient of ``l[t]`` is ``W[t] - sum_v exp(l[v]) W[v]``;
+    where logits are bounded by ``c tanh(z / c)``, each term has the factor ``1 - (logit / c)^2``. One more product with
+    the head gives it for all positions, and no logit is kept.
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  # torch calls it so
+        ctx: Any,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        cap: float | None,
+    ) -> torch.Tensor:
+        """Return log-probabilities, shape (n,), float32; ``hidden`` has the shape (n, hidden_size)."""
+        logits = torch.nn.functional.linear(hidden, weight, bias)
+        logits = (logits if cap is None else cap * torch.tanh(logits / cap)).float()
+        total = torch.logsumexp(logits, dim=1, keepdim=True)
+        chosen = logits.gather(1, targets[:, None]) - total
+        if ctx.needs_input_grad[0]:
+            slopes = (logits - total).exp_().neg_()
+            slopes.scatter_add_(1, targets[:, None], torch.ones_like(total))
+            if cap is not None:
+                slopes *= 1 - (logits / cap) ** 2
+            ctx.save_for_backward(slopes.to(weight.dtype) @ weight)
+        return chosen[:, 0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradient to ``hidden``; nothing else has one."""
+        (slopes,) = ctx.saved_tensors
+        return gradients[0][:, None].to(slopes.dtype) * slopes, None, None, None, None

@@ -11,7 +11,11 @@ from ual_registry.air.canonical import canonical_bytes
 from ual_registry.digest import Digest
 from ual_registry.distillation.seeds import SeedPrompts
 
-__all__ = ["FewShot", "Given", "Prefixes", "Prompts"]
+__all__ = ["LISTED", "FewShot", "Given", "Lists", "Prefixes", "Prompts"]
+
+
+LISTED = 3
+"""How many seeds a list has."""
 
 
 class Prompts(Protocol):
@@ -59,7 +63,10 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class FewShot:
-    """Lists of the seeds in random orders, each to be continued by one more input."""
+    """Lists of some of the seeds, to be continued by one more input: one list for each batch, so that it is read once.
+
+    Few seeds in a list, and others the next time, give inputs of more kinds than all of them in another order.
+    """
 
     seeds: SeedPrompts
 
@@ -69,11 +76,37 @@ class FewShot:
         return "\n" if all("\n" not in text for text in self.seeds.inputs) else "\n---\n"
 
     def batch(self, number: int, size: int, seed: int) -> Sequence[str]:
-        """Return lists, in orders that follow from seed and number."""
+        """Return one list as often as asked for; which seeds it has, in which order, follows from seed and number."""
         chosen = random.Random(f"{seed}-{number}")  # noqa: S311  # nothing is secret here
-        orders = (chosen.sample(self.seeds.inputs, len(self.seeds.inputs)) for _ in range(size))
-        return ["".join(f"- {text}{self.separator}" for text in order) + "-" for order in orders]
+        order = chosen.sample(self.seeds.inputs, min(LISTED, len(self.seeds.inputs)))
+        return [_list(order, self.separator)] * size
 
     def document(self) -> Mapping[str, Any]:
         """Return the seeds."""
-        return {"kind": "few-shot", **self.seeds.document()}
+        return {"kind": "few-shot", "listed": LISTED, **self.seeds.document()}
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Lists of inputs, to be continued by one more input; one for each batch, so that it is read once.
+
+    Attributes:
+        lists: The inputs of each list.
+        separator: What stands after every input of a list.
+    """
+
+    lists: tuple[tuple[str, ...], ...]
+    separator: str
+
+    def batch(self, number: int, size: int, seed: int) -> Sequence[str]:
+        """Return the list of a batch as often as asked for."""
+        return [_list(own, self.separator) for own in self.lists[number : number + 1]] * size
+
+    def document(self) -> Mapping[str, Any]:
+        """Return a digest of the lists, of which there may be many."""
+        digest = Digest.of_bytes(canonical_bytes([list(own) for own in self.lists]))
+        return {"kind": "lists", "count": len(self.lists), "digest": str(digest), "separator": self.separator}
+
+
+def _list(inputs: Sequence[str], separator: str) -> str:
+    return "".join(f"- {text}{separator}" for text in inputs) + "-"

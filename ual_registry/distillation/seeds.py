@@ -16,7 +16,7 @@ from ual_registry.air.model import Manifest
 from ual_registry.errors import FormatError
 from ual_registry.storage import read_file
 
-__all__ = ["MAX_SEEDS", "SEED_PROMPTS_KEY", "SeedPrompts", "read_seeds", "seeds_of", "with_seeds"]
+__all__ = ["MAX_SEEDS", "SEED_PROMPTS_KEY", "SeedPrompts", "checked_seeds", "read_seeds", "seeds_of", "with_seeds"]
 
 SEED_PROMPTS_KEY = "io.ual-registry.seed-prompts"
 """The annotation of a manifest that holds seed prompts."""
@@ -26,6 +26,9 @@ MAX_SEEDS = 5
 
 MAX_SEED_CHARACTERS = 4096
 """How long one seed, or the template, may be."""
+
+MAX_ANSWER_TOKENS = 65536
+"""How long an answer may be said to be."""
 
 _MAX_FILE_BYTES = 1 << 20
 _SLOT = "{input}"
@@ -38,6 +41,8 @@ class SeedPrompts:
     Attributes:
         inputs: One to five texts, each once.
         template: The prompt, with ``{input}`` where the input stands.
+        answer_tokens: How many tokens an answer has at most, in the source's tokens; ``None`` where it ends by itself.
+            An adapter that was taught labels, and never where to end, runs on behind them.
 
     >>> SeedPrompts(inputs=("is it late",), template="Request: {input} Topic:").prompts()
     ('Request: is it late Topic:',)
@@ -45,10 +50,16 @@ class SeedPrompts:
 
     inputs: tuple[str, ...]
     template: str = _SLOT
+    answer_tokens: int | None = None
 
     def prompt(self, text: str) -> str:
         """Return the prompt for one input."""
         return self.template.replace(_SLOT, text)
+
+    def input_of(self, prompt: str) -> str:
+        """Return the input that a prompt was made of."""
+        before, _, after = self.template.partition(_SLOT)
+        return prompt[len(before) : len(prompt) - len(after)]
 
     def prompts(self) -> tuple[str, ...]:
         """Return the prompt of every seed."""
@@ -56,11 +67,13 @@ class SeedPrompts:
 
     def document(self) -> dict[str, Any]:
         """Return the stored form."""
-        return {"inputs": list(self.inputs), "template": self.template}
+        more = {} if self.answer_tokens is None else {"answer_tokens": self.answer_tokens}
+        return {"inputs": list(self.inputs), "template": self.template, **more}
 
 
 def read_seeds(path: str | Path) -> SeedPrompts:
-    """Read seed prompts from a JSON file: a list of inputs, or an object with ``inputs`` and ``template``.
+    """Read seed prompts from a JSON file: a list of inputs, or an object with ``inputs``, and perhaps ``template`` and
+    ``answer_tokens``.
 
     Raises:
         StorageError: The file cannot be read.
@@ -87,15 +100,23 @@ def with_seeds(manifest: Manifest, seeds: SeedPrompts) -> Manifest:
     Raises:
         FormatError: There are none, too many, or one is too long.
     """
-    document = seeds.document()
-    _parse(document, what="seed prompts")
+    document = checked_seeds(seeds).document()
     return replace(manifest, annotations={**manifest.annotations, SEED_PROMPTS_KEY: document})
+
+
+def checked_seeds(seeds: SeedPrompts) -> SeedPrompts:
+    """Return seed prompts that an artifact can carry, as they are.
+
+    Raises:
+        FormatError: There are none, too many, or one is too long.
+    """
+    return _parse(seeds.document(), what="seed prompts")
 
 
 def _parse(document: Any, *, what: str) -> SeedPrompts:
     if not isinstance(document, Mapping):
         raise _fault_in(what, "expected a list of inputs, or an object with inputs and template")
-    unknown = sorted(set(document) - {"inputs", "template"})
+    unknown = sorted(set(document) - {"inputs", "template", "answer_tokens"})
     if unknown:
         raise _fault_in(what, f"unknown property {unknown[0]!r}")
     inputs, template = document.get("inputs"), document.get("template", _SLOT)
@@ -105,10 +126,13 @@ def _parse(document: Any, *, what: str) -> SeedPrompts:
         raise _fault_in(what, f"inputs: expected 1 to {MAX_SEEDS} texts, each once, got {len(inputs)}")
     if not isinstance(template, str) or template.count(_SLOT) != 1:
         raise _fault_in(what, f"template: expected a text that holds {_SLOT} once")
+    answer_tokens = document.get("answer_tokens")
+    if answer_tokens is not None and (type(answer_tokens) is not int or not 1 <= answer_tokens <= MAX_ANSWER_TOKENS):
+        raise _fault_in(what, f"answer_tokens: expected a whole number from 1 to {MAX_ANSWER_TOKENS}")
     longest = max(len(text) for text in (*inputs, template))
     if longest > MAX_SEED_CHARACTERS:
         raise _fault_in(what, f"a text has {longest} characters, at most {MAX_SEED_CHARACTERS} are allowed")
-    return SeedPrompts(inputs=tuple(inputs), template=template)
+    return SeedPrompts(inputs=tuple(inputs), template=template, answer_tokens=answer_tokens)
 
 
 def _fault_in(what: str, problem: str) -> FormatError:

@@ -43,7 +43,7 @@ class TextScores:
         start: Character offset at which the first scored piece begins.
         ends: Character offset at which each scored piece ends, int64, shape (pieces,).
         adapted: Log-probability of each piece with the adapter, float32, shape (pieces,), in nats.
-        plain: The same without the adapter.
+        plain: The same without the adapter; as ``adapted`` where that was not asked for.
     """
 
     start: int
@@ -60,6 +60,7 @@ def score_texts(
     *,
     material: Mapping[str, Any],
     folder: Path | None = None,
+    is_plain_needed: bool = True,
 ) -> tuple[TextScores, ...]:
     """Score texts under the source, with its adapter and without.
 
@@ -70,6 +71,8 @@ def score_texts(
         texts: The texts.
         material: What the scores depend on beside texts and tokenizer: digests of model and adapter.
         folder: Where scores are kept; nowhere where absent.
+        is_plain_needed: Whether to score without the adapter too, which takes as long again; see
+            ``recipe.Recipe.needs_plain``.
 
     Raises:
         FormatError: The folder holds the scores of other material, or a shard was changed.
@@ -78,7 +81,8 @@ def score_texts(
     """
     cutter = Cutter(tokenizer)
     if folder is not None:
-        _open(folder, {**material, "texts": str(texts_digest(texts)), "tokenizer": str(cutter.digest)})
+        part = {} if is_plain_needed else {"part": "adapted"}
+        _open(folder, {**material, **part, "texts": str(texts_digest(texts)), "tokenizer": str(cutter.digest)})
     found: list[TextScores] = []
     for number, start in enumerate(range(0, len(texts), _SHARD_TEXTS)):
         shard = texts[start : start + _SHARD_TEXTS]
@@ -86,18 +90,19 @@ def score_texts(
         if path is not None and path.exists():
             found.extend(_read(path, len(shard)))
             continue
-        scores = _score(model, adapter, [cutter.cut(text.prompt, text.completion) for text in shard])
+        pieces = [cutter.cut(text.prompt, text.completion) for text in shard]
+        scores = _score(model, adapter, pieces, is_plain_needed=is_plain_needed)
         if path is not None:
             _write(path, scores)
         found.extend(scores)
     return tuple(found)
 
 
-def _score(model: Any, adapter: Adapter, texts: Sequence[Pieces]) -> list[TextScores]:
+def _score(model: Any, adapter: Adapter, texts: Sequence[Pieces], *, is_plain_needed: bool) -> list[TextScores]:
     with torch.no_grad():
-        plain = _token_scores(model, texts)
         with attach(model, adapter):
             adapted = _token_scores(model, texts)
+        plain = _token_scores(model, texts) if is_plain_needed else adapted
     found = []
     for pieces, own, base in zip(texts, adapted, plain, strict=True):
         start, scored = scored_pieces(pieces)
@@ -110,12 +115,15 @@ def _score(model: Any, adapter: Adapter, texts: Sequence[Pieces]) -> list[TextSc
 def _token_scores(model: Any, texts: Sequence[Pieces]) -> list[torch.Tensor]:
     """Return the log-probabilities of all scored tokens of each text, on the CPU."""
     scorer = Scorer(model)
-    found: list[torch.Tensor] = []
+    found: dict[int, torch.Tensor] = {}
+    by_length = sorted(range(len(texts)), key=lambda index: len(texts[index].ids))  # little of a batch is padding
     for start in range(0, len(texts), _BATCH_TEXTS):
-        batch = texts[start : start + _BATCH_TEXTS]
+        places = by_length[start : start + _BATCH_TEXTS]
+        batch = [texts[index] for index in places]
         wanted = [range(pieces.first, len(pieces.ids)) for pieces in batch]
-        found.extend(scores.cpu() for scores in scorer([pieces.ids for pieces in batch], wanted))
-    return found
+        scored = scorer([pieces.ids for pieces in batch], wanted)
+        found.update(zip(places, (scores.cpu() for scores in scored), strict=True))
+    return [found[index] for index in range(len(texts))]
 
 
 def _open(folder: Path, settings: Mapping[str, Any]) -> None:

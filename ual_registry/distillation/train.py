@@ -20,12 +20,15 @@ from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.trainee import Trainee
 from ual_registry.errors import NumericalError
 
-__all__ = ["OnLook", "TrainingRun", "train"]
+__all__ = ["OnLook", "TrainingRun", "alike", "train"]
 
 OnLook = Callable[[int, float], None]
 """Called after every look at the held-out texts with the step and their loss."""
 
 _LAST_RATE = 0.1
+
+_GROUP_BATCHES = 8
+"""From how many batches' worth of random texts batches of like lengths are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,26 @@ def train(
             on_look(*run.progress.curve[-1])
     student.load(run.best)
     return run.progress
+
+
+def alike(lengths: Sequence[int], size: int, chosen: random.Random) -> list[list[int]]:
+    """Put every text into one batch, with others of like length, so that little of a batch is padding.
+
+    Texts are sorted within random groups of several batches, not as a whole: which ones meet still changes.
+
+    Args:
+        lengths: How long each text is.
+        size: Texts of a batch; one batch may have fewer.
+        chosen: Decides groups and order.
+
+    Returns:
+        Batches of indices.
+    """
+    order = chosen.sample(range(len(lengths)), len(lengths))
+    span = size * _GROUP_BATCHES
+    groups = [sorted(order[start : start + span], key=lengths.__getitem__) for start in range(0, len(order), span)]
+    batches = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+    return chosen.sample(batches, len(batches))
 
 
 class TrainingRun:
@@ -131,12 +154,11 @@ class TrainingRun:
 
     def _batch(self) -> list[Example]:
         """Return the texts of the next step: they pass by in an order that follows from seed and pass."""
-        texts, size = self._examples.train, self._recipe.batch_size
-        found = []
-        for index in range(self.progress.step * size, (self.progress.step + 1) * size):
-            order = random.Random(f"{self._recipe.seed}-{index // len(texts)}")  # noqa: S311  # nothing is secret
-            found.append(texts[order.sample(range(len(texts)), len(texts))[index % len(texts)]])
-        return found
+        texts, recipe = self._examples.train, self._recipe
+        number, place = divmod(self.progress.step, math.ceil(len(texts) / recipe.batch_size))
+        chosen = random.Random(f"{recipe.seed}-{number}")  # noqa: S311  # nothing is secret
+        batches = alike([len(own.ids) for own in texts], recipe.batch_size, chosen)
+        return [texts[index] for index in batches[place]]
 
     def _terms(self, batch: Sequence[Example]) -> _Terms:
         scored = self._scorer([own.ids for own in batch], [own.wanted for own in batch])
@@ -153,7 +175,7 @@ class TrainingRun:
         )
 
     def _held_out_loss(self) -> float:
-        texts, size = self._examples.held_out, self._recipe.batch_size
+        texts, size = sorted(self._examples.held_out, key=lambda own: len(own.ids)), self._recipe.batch_size
         with torch.no_grad():
             parts = [self._terms(texts[start : start + size]) for start in range(0, len(texts), size)]
         whole = _Terms(

@@ -40,7 +40,7 @@ def test_the_same_text_is_never_on_both_sides(make: Any) -> None:
 
 
 def test_the_end_of_a_text_is_learnt_and_its_prompt_is_not(make: Any) -> None:
-    for own in every(make()):
+    for own in every(make(token_share=0.7)):
         assert own.ids[-1] == 1
         assert own.wanted == tuple(range(own.wanted[0], len(own.ids)))
         assert own.wanted[0] >= 1
@@ -50,7 +50,9 @@ def test_the_end_of_a_text_is_learnt_and_its_prompt_is_not(make: Any) -> None:
 
 
 def test_without_the_chunk_loss_only_selected_tokens_are_computed(make: Any) -> None:
-    for with_chunks, own in zip(every(make()), every(make(alm_weight=0.0)), strict=True):
+    for with_chunks, own in zip(
+        every(make(token_share=0.7)), every(make(token_share=0.7, alm_weight=0.0)), strict=True
+    ):
         assert own.selected.all()
         assert own.wanted == tuple(torch.tensor(with_chunks.wanted)[with_chunks.selected].tolist())
         assert (own.spans, len(own.teacher)) == ((), 0)

@@ -29,7 +29,7 @@ class KilledError(Exception):
 
 
 def generate(source: LoadedBase, file: Path, sampling: Sampling = SAMPLING, **more: Any) -> Kept:
-    settings = {"wanted": 12, "rules": Rules(), "material": {}, "max_generated": 12}
+    settings: dict[str, Any] = {"wanted": 12, "rules": Rules(), "material": {}, "max_generated": 12}
     return generate_texts(
         source.model, source.tokenizer, more.pop("prompts", Prefixes()), sampling, file, **settings | more
     )
@@ -144,6 +144,40 @@ def test_without_seeds_source_and_adapter_run_freely(source: LoadedBase, adapter
     kept = run_freely(source, adapter, SAMPLING, tmp_path / "texts.jsonl", wanted=4, rules=Rules())
     assert (corpus.texts, corpus.counts, corpus.input_counts) == (kept.texts, kept.counts, {})
     assert {text.prompt for text in corpus.texts} == {""}
+
+
+def test_an_adapter_that_only_repeats_itself_is_given_openings_of_the_source(
+    source: LoadedBase, adapter: Named, tmp_path: Path
+) -> None:
+    strict = Rules(max_repetition=-1.0)  # so that everything counts as repetitive
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ual_registry.distillation.corpus.answer", lambda *given, **_: Kept(given[2], {"kept": 5}))
+        corpus = make_corpus(source, adapter, None, SAMPLING, tmp_path, wanted=5, rules=strict)
+    openings = [own.completion for own in TextFile(tmp_path / "inputs.jsonl", _header(tmp_path)).read()]
+    assert corpus.input_counts["kept"] == 5
+    prompts: Any = corpus.texts  # of the patched answer
+    assert set(prompts) <= set(openings)
+    assert sorted(prompts, key=len) == list(prompts)
+    assert make_corpus(source, adapter, None, SAMPLING, tmp_path, wanted=5).input_counts == {}
+
+
+def test_few_answers_are_asked_for_again_until_each_has_as_many_texts(
+    source: LoadedBase, adapter: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The toy adapter gives every answer its own; let two texts be of one kind and all others of another.
+    monkeypatch.setattr(
+        "ual_registry.distillation.corpus.answer_groups", lambda texts: {"rare": texts[:2], "often": texts[2:]}
+    )
+    seeds = SeedPrompts(inputs=("the cat", "a friend", "a dog"), answer_tokens=1)
+    sampling = Sampling(max_tokens=24, batch_size=8, seed=3)
+    corpus = make_corpus(source, adapter, seeds, sampling, tmp_path, wanted=60)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["inputs-2.jsonl", "inputs.jsonl", "texts-2.jsonl", "texts.jsonl"]
+    assert {text.tokens for text in corpus.texts} == {1}
+    (header, *lines) = (tmp_path / "inputs-2.jsonl").read_text().splitlines()
+    assert json.loads(header)["settings"]["prompts"]["kind"] == "lists"
+    assert len(lines) == 8 * json.loads(header)["settings"]["prompts"]["count"]
+    assert make_corpus(source, adapter, seeds, sampling, tmp_path, wanted=60) == corpus
 
 
 def _header(folder: Path) -> Any:

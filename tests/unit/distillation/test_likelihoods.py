@@ -67,3 +67,19 @@ def test_gradients_are_the_same_in_pieces_and_whole(monkeypatch: pytest.MonkeyPa
         torch.autograd.backward(torch.cat(Scorer(model)(TEXTS, WANTED)).sum())
         gradients.append(model.model.layers[0].self_attn.q_proj.weight.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes"), [("llama", {}), ("gpt_neox", {}), ("gemma3_text", {"final_logit_softcapping": 3.0})]
+)
+def test_a_frozen_head_gives_the_gradients_of_one_that_is_not(architecture: str, changes: dict[str, Any]) -> None:
+    gradients = []
+    for is_frozen in (False, True):
+        model = model_of(architecture, tie_word_embeddings=False, **changes)
+        model.get_output_embeddings().requires_grad_(not is_frozen)
+        weights = torch.tensor([0.5, -1.0, 2.0, 3.0, 0.25, 1.0])
+        torch.autograd.backward((torch.cat(Scorer(model)(TEXTS, WANTED)) * weights).sum())
+        gradients.append([own.grad for name, own in model.named_parameters() if own.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) + 1
+    for one, other in zip(*gradients, strict=False):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

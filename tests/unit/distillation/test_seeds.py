@@ -22,6 +22,7 @@ HINT = 'write ["first input", "second input"], or {"template": "Request: {input}
     [
         (["one", "two"], SeedPrompts(inputs=("one", "two"))),
         ({"inputs": ["one"], "template": "Q: {input}\nA:"}, SeedPrompts(inputs=("one",), template="Q: {input}\nA:")),
+        ({"inputs": ["one"], "answer_tokens": 3}, SeedPrompts(inputs=("one",), answer_tokens=3)),
     ],
 )
 def test_a_seeds_file_is_a_list_or_an_object(document: Any, expected: SeedPrompts, tmp_path: Path) -> None:
@@ -40,6 +41,8 @@ def test_a_seeds_file_is_a_list_or_an_object(document: Any, expected: SeedPrompt
         (["a", " "], "inputs: expected a list of texts that are not empty"),
         (["a", 1], "inputs: expected a list of texts that are not empty"),
         ({"inputs": ["a"], "template": "none"}, "template: expected a text that holds {input} once"),
+        ({"inputs": ["a"], "answer_tokens": 0}, "answer_tokens: expected a whole number from 1 to 65536"),
+        ({"inputs": ["a"], "answer_tokens": True}, "answer_tokens: expected a whole number from 1 to 65536"),
         (["a" * 4097], "a text has 4097 characters, at most 4096 are allowed"),
     ],
 )
@@ -73,3 +76,9 @@ def test_seeds_take_the_place_of_those_that_were_there() -> None:
     assert seeds_of(with_seeds(first, SeedPrompts(inputs=("two",)))) == SeedPrompts(inputs=("two",))
     with pytest.raises(FormatError, match="seed prompts: inputs: expected 1 to 5 texts"):
         with_seeds(first, SeedPrompts(inputs=()))
+
+
+def test_an_input_is_found_again_in_its_prompt() -> None:
+    seeds = SeedPrompts(inputs=("one",), template="Q: {input}\nA:")
+    assert seeds.input_of(seeds.prompt("is it late")) == "is it late"
+    assert SeedPrompts(inputs=("one",)).input_of("as it is") == "as it is"

@@ -13,6 +13,7 @@ from tests.reference.distillation import token_log_probs
 from tests.unit.distillation.material import sentences
 from ual_registry.distillation import teacher
 from ual_registry.distillation.pieces import Cutter
+from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.scores import excess
 from ual_registry.distillation.teacher import score_texts
@@ -80,3 +81,28 @@ def test_scores_of_something_else_are_refused(source: LoadedBase, adapter: Named
     with pytest.raises(FormatError) as caught:
         score(source, adapter, folder=tmp_path)
     assert (caught.value.message, caught.value.problem_code) == (f"{shard}: is no shard of scores", "teacher-scores")
+
+
+def test_without_the_plain_side_the_adapted_one_is_the_same_and_is_kept_apart(
+    source: LoadedBase, adapter: Named, tmp_path: Path
+) -> None:
+    both, one = score(source, adapter), score(source, adapter, is_plain_needed=False, folder=tmp_path)
+    for whole, part in zip(both, one, strict=True):
+        assert torch.equal(part.adapted, whole.adapted)
+        assert excess(part.adapted, part.plain).tolist() == [0.0] * len(part.ends)
+    with pytest.raises(FormatError, match="the scores are those of other texts, models or adapters"):
+        score(source, adapter, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"token_share": 1.0}, False),
+        ({"token_share": 0.9}, True),
+        ({"token_share": 1.0, "sample_share": 0.5}, True),
+        ({"token_share": 1.0, "is_contrastive": True, "alm_weight": 1.0}, True),
+        ({"token_share": 1.0, "is_contrastive": True, "alm_weight": 0.0}, False),
+    ],
+)
+def test_a_recipe_says_whether_it_needs_the_plain_side(changes: dict[str, Any], expected: bool) -> None:
+    assert Recipe(**changes).needs_plain is expected
