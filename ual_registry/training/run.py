@@ -101,16 +101,17 @@ def train(
     kept = None if resumed is None else read_checkpoint(resumed, settings)
     job = _Job(base, prepared, config, place, run, shared)
     on = factors_on(base, peft_config, seed=config.seed, is_recomputed=config.gradient_checkpointing)
-    with memory_told(config), undisturbed(), on as model:
-        if config.batching == "packed":
-            check_packing(base.model)
-        trainer = job.trained(model, settings, kept, resumed, is_shown=is_shown)
-        made = job.finish(model, trainer)
+    with undisturbed():
+        with memory_told(config), on as model:
+            if config.batching == "packed":
+                check_packing(base.model)
+            trainer = job.trained(model, settings, kept, resumed, is_shown=is_shown)
+            made = job.finish(model, trainer)
+            if shared[0] == 0:
+                job.write(model, made.record, labels or {}, created_at)
         if shared[0] == 0:
-            job.write(model, made.record, labels or {}, created_at)
-    if shared[0] == 0:
-        made = job.prove(made, created_at)
-    trainer.accelerator.wait_for_everyone()
+            made = job.prove(made, created_at)
+        trainer.accelerator.wait_for_everyone()
     return TrainingResult(
         adapter=read(run.adapter), path=run.adapter, digest=Digest.of_file(run.adapter), record=made.record
     )

@@ -56,7 +56,7 @@ def test_a_training_says_what_it_did_and_keeps_it(place: Path, capsys: pytest.Ca
         0,
         ["loading base", "3 examples left out: another one says the same", "training in triage.run"],
     )
-    assert lines[0].startswith("trained on base: 6 steps, ")
+    assert lines[0].startswith("trained on llama: 6 steps, ")
     assert lines[1].startswith("held-out loss 5.")
     assert lines[1].endswith("(step 6)")
     assert lines[2].startswith("the adapter changes logits by up to ")
@@ -66,9 +66,9 @@ def test_a_training_says_what_it_did_and_keeps_it(place: Path, capsys: pytest.Ca
     ]  # fmt: skip
     with ual.read("triage.air") as adapter:
         manifest = adapter.manifest
-    assert (manifest.name, manifest.domain, manifest.base_model.id) == ("triage", "toys", "base")
+    assert (manifest.name, manifest.domain, manifest.base_model.id) == ("triage", "toys", "llama")
     assert str(Registry.open().resolve("triage@1")) == lines[-1] == str(ual.Digest.of_file(Path("triage.air")))
-    assert str(place) not in json.dumps(ual.read("triage.air").manifest.origin.config)  # type: ignore[union-attr]
+    assert str(place) not in repr(manifest.origin)
 
 
 def test_the_documents_follow_their_schemas(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
