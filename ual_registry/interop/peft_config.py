@@ -20,8 +20,10 @@ from ual_registry.storage import read_file
 
 __all__ = [
     "CONFIG_FILE",
+    "MAX_CONFIG_BYTES",
     "WEIGHTS_FILE",
     "PeftConfig",
+    "carried_part",
     "check_config",
     "load_config",
     "parse_config",
@@ -32,7 +34,8 @@ __all__ = [
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PICKLE_FILE = "adapter_model.bin"
-_MAX_CONFIG_BYTES = 16 << 20
+MAX_CONFIG_BYTES = 16 << 20
+"""A configuration that is longer is none."""
 
 _CARRIED = frozenset(
     {
@@ -213,7 +216,7 @@ def load_config(folder: Path) -> PeftConfig:
     Raises:
         ForeignFormatError: It is no LoRA configuration, or says something that AIR cannot carry.
     """
-    return parse_config(read_file(folder / CONFIG_FILE, limit_bytes=_MAX_CONFIG_BYTES))
+    return parse_config(read_file(folder / CONFIG_FILE, limit_bytes=MAX_CONFIG_BYTES))
 
 
 def parse_config(data: bytes) -> PeftConfig:
@@ -251,6 +254,14 @@ def check_config(document: Mapping[str, Any]) -> PeftConfig:
     for field in ("rank_pattern", "alpha_pattern"):
         refuse_costly_patterns(document.get(field) or {}, field=field)
     return PeftConfig(document=document)
+
+
+def carried_part(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a parsed configuration that AIR can carry, which says what the factors are."""
+    kept = {key: value for key, value in document.items() if key in _CARRIED}
+    if kept.get("init_lora_weights", True) not in _PLAIN_INITS:
+        del kept["init_lora_weights"]
+    return kept
 
 
 def _refusal(message: str, hint: str | None = None, code: str = "peft-config") -> ForeignFormatError:

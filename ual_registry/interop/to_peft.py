@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ual_registry.interop.peft_parameters import (
 )
 from ual_registry.storage import atomic_folder
 
-__all__ = ["to_peft"]
+__all__ = ["PeftForm", "peft_form", "to_peft", "write_peft"]
 
 _SCALING_TOLERANCE = 1e-9
 """How far two computations of alpha over rank may differ, as a ratio; doubles hold 16 digits."""
@@ -50,6 +51,31 @@ def to_peft(adapter: Adapter, folder: str | Path) -> None:
         BinderError: An entry of a fused module does not fit the architecture.
         StorageError: The file system refuses; nothing is left behind.
     """
+    write_peft(peft_form(adapter), Path(folder))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeftForm:
+    """An adapter as PEFT stores it.
+
+    Attributes:
+        config: The configuration.
+        tensors: The tensors by their PEFT names.
+        metadata: The tensor file's ``__metadata__``.
+    """
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+
+def peft_form(adapter: Adapter) -> PeftForm:
+    """Return what PEFT would store; see ``to_peft``.
+
+    Raises:
+        ForeignFormatError: PEFT cannot say what the adapter says.
+        BinderError: An entry of a fused module does not fit the architecture.
+    """
     manifest = adapter.manifest
     modules = _by_module(manifest)
     tensors = dict(_module_tensors(adapter, modules))
@@ -59,10 +85,18 @@ def to_peft(adapter: Adapter, folder: str | Path) -> None:
         tensors[extra.name] = adapter.tensors[extra.tensor]
     origin = manifest.origin
     config = _original(origin, modules) if origin else _config(manifest, modules)
-    metadata = origin.metadata if origin else {"format": "pt"}
-    with atomic_folder(Path(folder)) as place:
-        write_container(place / WEIGHTS_FILE, tensors, metadata)
-        text = json.dumps(config, default=_plain, indent=2, sort_keys=True, ensure_ascii=False)
+    return PeftForm(config=config, tensors=tensors, metadata=origin.metadata if origin else {"format": "pt"})
+
+
+def write_peft(form: PeftForm, folder: Path) -> None:
+    """Write what PEFT stores into a folder, which appears when it is complete.
+
+    Raises:
+        StorageError: The file system refuses; nothing is left behind.
+    """
+    with atomic_folder(folder) as place:
+        write_container(place / WEIGHTS_FILE, form.tensors, form.metadata)
+        text = json.dumps(form.config, default=_plain, indent=2, sort_keys=True, ensure_ascii=False)
         (place / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
