@@ -1,0 +1,211 @@
+"""A proxy before a server that behaves as vLLM does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.unit.web.fake_vllm import BASE, FakeVLLM
+from tests.unit.web.running import running, wait_for
+from ual_registry.dispatch.decision import Decision, Reason
+from ual_registry.web.engine import ServedModel
+from ual_registry.web.limits import Limits
+from ual_registry.web.proxy import make_proxy
+from ual_registry.web.upstream import Supply, Upstream
+
+BANKING, TRAVEL = "sha256:" + "b" * 64, "sha256:" + "7" * 64
+NAME = "ual-" + "b" * 16
+
+
+@dataclass
+class MemoryChooser:
+    """Queries that begin with a domain's name belong to it."""
+
+    digests: dict[str, str] = field(default_factory=lambda: {"bank@live": BANKING, "trip": TRAVEL})
+    is_closed: bool = False
+
+    def route(self, query: str) -> Decision:
+        domain = query.split(maxsplit=1)[0]
+        if domain == "banking":
+            return Decision(reason=Reason.OK, domain=domain, adapter=self.digests["bank@live"], probability=0.9)
+        if domain == "new":
+            return Decision(reason=Reason.NO_ADAPTER, domain=domain, adapter=None, probability=0.8)
+        return Decision(reason=Reason.OUT_OF_SCOPE, domain="banking", adapter=None, probability=0.4)
+
+    def digest(self, reference: str) -> str | None:
+        return self.digests.get(reference)
+
+    def models(self) -> list[ServedModel]:
+        return [ServedModel(id=name, root=digest) for name, digest in self.digests.items()]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@dataclass
+class Scene:
+    """A proxy and what is behind it."""
+
+    url: str
+    vllm: FakeVLLM
+    chooser: MemoryChooser
+    exported: list[str]
+    folder: Path
+
+    def ask(self, query: str = "banking please", model: str = "auto", **more: Any) -> httpx.Response:
+        body = {"model": model, "prompt": query, "max_tokens": 3, **more}
+        return httpx.post(f"{self.url}/v1/completions", json=body, headers={"authorization": "Bearer key"})
+
+
+@contextlib.contextmanager
+def scene(folder: Path, supply: Supply, **options: Any) -> Iterator[Scene]:
+    vllm, chooser, exported = FakeVLLM(), MemoryChooser(), []
+
+    def export(digest: str, place: Path) -> None:
+        exported.append(digest)
+        place.mkdir()
+
+    with running(vllm.app()) as (behind, _):
+        names = options.pop("names", None)
+        upstream = Upstream(behind, supply=supply, folder=folder, export=export, names=names)
+        with running(make_proxy(chooser, upstream, Limits(max_body_bytes=10_000), **options)) as (url, _):
+            yield Scene(url, vllm, chooser, exported, folder)
+    assert chooser.is_closed
+
+
+@pytest.fixture
+def loading(tmp_path: Path) -> Iterator[Scene]:
+    with scene(tmp_path, Supply.API) as found:
+        yield found
+
+
+def test_a_routed_adapter_is_loaded_once_and_answers_under_its_digest(loading: Scene) -> None:
+    first, second = loading.ask(extra_field=[1]), loading.ask()
+    assert loading.vllm.loads == [{"lora_name": NAME, "lora_path": str(loading.folder / NAME)}]
+    assert loading.exported == [BANKING]
+    assert loading.vllm.asked == [
+        {"model": NAME, "prompt": "banking please", "max_tokens": 3, "extra_field": [1]},
+        {"model": NAME, "prompt": "banking please", "max_tokens": 3},
+    ]
+    assert loading.vllm.keys == ["Bearer key"] * 2
+    assert [own.json()["choices"][0]["text"] for own in (first, second)] == [NAME, NAME]
+    own = {name: value for name, value in first.headers.items() if name.startswith("x-ual-")}
+    assert own == {
+        "x-ual-domain": "banking",
+        "x-ual-adapter": BANKING,
+        "x-ual-reason": "ok",
+        "x-ual-probability": "0.9000",
+    }
+
+
+def test_an_alias_that_moves_leads_to_another_adapter(loading: Scene) -> None:
+    loading.ask()
+    loading.chooser.digests["bank@live"] = TRAVEL
+    assert loading.ask().json()["model"] == "ual-" + "7" * 16
+
+
+def test_a_server_that_was_started_again_gets_the_adapter_once_more(loading: Scene) -> None:
+    loading.ask()
+    loading.vllm.loaded.clear()
+    assert loading.ask().json()["model"] == NAME
+    assert (len(loading.vllm.loads), loading.exported) == (2, [BANKING])
+
+
+def test_a_name_that_somebody_else_loaded_is_taken(loading: Scene) -> None:
+    loading.vllm.load_error = f"The lora adapter '{NAME}' has already been loaded."
+    loading.vllm.loaded[NAME] = "elsewhere"
+    assert loading.ask().status_code == 200
+
+
+def test_an_adapter_that_the_server_does_not_load_is_told(loading: Scene) -> None:
+    loading.vllm.load_error = "rank is too high"
+    answer = loading.ask()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_load")
+    assert "rank is too high" in answer.json()["error"]["message"]
+
+
+def test_a_name_forces_an_adapter_and_what_the_registry_has_not_is_handed_through(loading: Scene) -> None:
+    forced, base, nobody = loading.ask(model="trip"), loading.ask(model=BASE), loading.ask(model="nobody")
+    assert (forced.json()["model"], forced.headers["x-ual-reason"]) == ("ual-" + "7" * 16, "forced")
+    assert (base.json()["model"], base.headers["x-ual-adapter"]) == (BASE, "org%2Fbase")
+    assert (nobody.status_code, nobody.json()) == (
+        404,
+        {"error": {"message": "The model `nobody` does not exist.", "type": "NotFoundError", "code": 404}},
+    )
+
+
+def test_what_no_domain_takes_goes_to_the_base_model(loading: Scene) -> None:
+    answer = loading.ask("odd")
+    assert (answer.json()["model"], answer.headers["x-ual-reason"]) == (BASE, "out_of_scope")
+
+
+def test_a_stream_comes_through_openais_client(loading: Scene) -> None:
+    with openai.OpenAI(base_url=f"{loading.url}/v1", api_key="none", max_retries=0) as client:
+        chunks = list(client.completions.create(model="auto", prompt="banking", max_tokens=3, stream=True))
+    assert [own.choices[0].text for own in chunks] == [NAME] * 3
+
+
+def test_a_client_that_goes_away_ends_the_stream_behind_too(loading: Scene) -> None:
+    asked = {"model": "auto", "prompt": "banking", "max_tokens": 500, "stream": True}
+    with httpx.stream("POST", f"{loading.url}/v1/completions", json=asked) as answer:
+        next(answer.iter_bytes())
+    wait_for(lambda: loading.vllm.ended == 1)
+    assert loading.vllm.sent < 500
+    wait_for(lambda: httpx.get(f"{loading.url}/health").json()["running"] == 0)
+
+
+def test_the_models_are_auto_the_adapters_and_those_behind(loading: Scene) -> None:
+    found = httpx.get(f"{loading.url}/v1/models").json()["data"]
+    assert [model["id"] for model in found] == ["auto", "bank@live", "trip", BASE]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"prompt": "x"}, 400, "missing_required_parameter"),
+        ({"model": "auto"}, 400, "missing_required_parameter"),
+        ({"model": "auto", "prompt": "x" * 20_000}, 413, "request_too_large"),
+    ],
+)
+def test_a_wrong_request_goes_no_further(loading: Scene, body: dict[str, Any], status: int, code: str) -> None:
+    answer = httpx.post(f"{loading.url}/v1/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert loading.vllm.asked == []
+
+
+def test_a_resolver_finds_adapters_in_its_folder(tmp_path: Path) -> None:
+    with scene(tmp_path, Supply.RESOLVER) as found:
+        found.vllm.loaded[NAME] = "by its resolver"
+        assert found.ask().json()["model"] == NAME
+        assert (found.exported, found.vllm.loads) == ([BANKING], [])
+    assert [place.name for place in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_server_that_has_its_adapters_is_asked_by_domain(tmp_path: Path) -> None:
+    with scene(tmp_path, Supply.NONE, names={"banking": "bank-model"}) as found:
+        found.vllm.loaded |= {"bank-model": "", "new": ""}
+        assert [found.ask(query).json()["model"] for query in ("banking", "new", "odd")] == ["bank-model", "new", BASE]
+        assert found.exported == []
+
+
+@pytest.mark.parametrize(("fallback", "status", "model"), [("refuse", 400, None), ("other", 200, "other")])
+def test_the_fallback_is_what_was_asked_for(tmp_path: Path, fallback: str, status: int, model: str | None) -> None:
+    with scene(tmp_path, Supply.API, fallback=fallback) as found:
+        found.vllm.loaded["other"] = ""
+        answer = found.ask("odd")
+        assert (answer.status_code, answer.json().get("model")) == (status, model)
+
+
+def test_a_server_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    upstream = Upstream("http://127.0.0.1:9", supply=Supply.NONE)
+    with running(make_proxy(MemoryChooser(), upstream)) as (url, _):
+        answer = httpx.post(f"{url}/v1/completions", json={"model": "auto", "prompt": "banking"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_unreachable")
+        assert httpx.get(f"{url}/v1/models").json()["error"]["code"] == "upstream_error"

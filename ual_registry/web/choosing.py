@@ -1,0 +1,61 @@
+"""Choosing for a proxy: a dispatcher that routes and leaves answering to the server behind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ual_registry.dispatch.decision import Decision
+from ual_registry.dispatch.dispatcher import LoRADispatcher
+from ual_registry.dispatch.log import DecisionLog
+from ual_registry.errors import FormatError, RegistryError, RegistryUnavailableError
+from ual_registry.registry.registry import Registry
+from ual_registry.web.engine import ServedModel
+from ual_registry.web.listing import registered_models
+
+__all__ = ["DispatchChooser"]
+
+
+class DispatchChooser:
+    """Chooses with a dispatcher; threads share it.
+
+    Args:
+        dispatcher: A dispatcher without a base model; closed with the chooser.
+        registry: Its registry.
+        log: Where decisions are logged.
+    """
+
+    def __init__(self, dispatcher: LoRADispatcher, registry: Registry, log: DecisionLog | None = None) -> None:
+        self._dispatcher, self._registry, self._log = dispatcher, registry, log
+
+    def route(self, query: str) -> Decision:
+        """Say which adapter answers a query now, and log it.
+
+        Raises:
+            UALError: As ``LoRADispatcher.route_query``.
+        """
+        decision = self._dispatcher.route_query(query)
+        if self._log is not None:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            self._log.write(query, decision, at=now)
+        return decision
+
+    def digest(self, reference: str) -> str | None:
+        """Return the digest of an adapter that a client named; ``None`` where it is none of the registry.
+
+        Raises:
+            RegistryUnavailableError: The registry cannot be asked.
+        """
+        try:
+            return str(self._registry.resolve(reference))
+        except RegistryUnavailableError:
+            raise
+        except (RegistryError, FormatError):
+            return None
+
+    def models(self) -> list[ServedModel]:
+        """Return the adapters of the registry."""
+        return registered_models(self._registry)
+
+    def close(self) -> None:
+        """Close the dispatcher."""
+        self._dispatcher.close()

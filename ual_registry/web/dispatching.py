@@ -1,0 +1,112 @@
+"""The engine over a dispatcher: every query is answered by the adapter of its domain, or by the one that was named."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Generator, Iterator
+
+from ual_registry.dispatch.answer import AnswerPiece
+from ual_registry.dispatch.dispatcher import LoRADispatcher
+from ual_registry.dispatch.generate import Finish, Settings
+from ual_registry.dispatch.generate import Generator as TextGenerator
+from ual_registry.dispatch.sources import is_path
+from ual_registry.errors import FormatError, RegistryError, RegistryUnavailableError
+from ual_registry.models.loaded import LoadedBase
+from ual_registry.registry.registry import Registry
+from ual_registry.web.engine import AUTO, CacheFacts, Part, Question, Reply, ServedModel
+from ual_registry.web.failure import HttpError, unknown_model
+from ual_registry.web.listing import registered_models
+
+__all__ = ["DispatchEngine"]
+
+
+class DispatchEngine:
+    """Answers with a dispatcher; threads share it.
+
+    Args:
+        dispatcher: The dispatcher; closed with the engine.
+        base: Its base model.
+        registry: Its registry.
+    """
+
+    def __init__(self, dispatcher: LoRADispatcher, base: LoadedBase, registry: Registry) -> None:
+        self._dispatcher, self._registry = dispatcher, registry
+        # A tokenizer serves one thread at a time, and the dispatcher guards its own.
+        self._counting = TextGenerator(dataclasses.replace(base, tokenizer=copy.deepcopy(base.text_tokenizer)))
+
+    def models(self) -> list[ServedModel]:
+        """Return ``auto`` where there is a router, and the adapters of the registry."""
+        found = registered_models(self._registry)
+        return found if self._dispatcher.router is None else [ServedModel(id=AUTO), *found]
+
+    def count(self, question: Question) -> int:
+        """Return the tokens of a question's prompt.
+
+        Raises:
+            RouteError: The prompt is empty or too long.
+        """
+        return len(self._counting.prompt_ids(question.prompt, is_plain=question.is_plain))
+
+    def stream(self, question: Question) -> Reply:
+        """Choose who answers a question, and begin the answer.
+
+        Raises:
+            HttpError: There is no such model.
+            UALError: As ``LoRADispatcher.stream``.
+        """
+        named = self._named(question.model)
+        own = question.sampling
+        settings = Settings(
+            max_tokens=own.max_tokens, temperature=own.temperature, top_p=own.top_p, seed=own.seed, stop=own.stop
+        )
+        try:
+            pieces = self._dispatcher.stream(
+                question.query, prompt=question.prompt, adapter=named, settings=settings, is_plain=question.is_plain
+            )
+        except (RegistryError, FormatError) as error:
+            if named is not None and not isinstance(error, RegistryUnavailableError):
+                raise unknown_model(question.model) from error
+            raise
+        first = next(iter(pieces))
+        return Reply(
+            decision=first.decision,
+            adapter=first.adapter,
+            is_fallback=first.is_fallback,
+            parts=_parts(first, pieces),
+        )
+
+    def cache(self) -> CacheFacts:
+        """Return what the cache of adapters holds and did."""
+        found = self._dispatcher.cache_statistics()
+        return CacheFacts(hits=found.hits, misses=found.misses, adapters=found.adapters, size_bytes=found.size_bytes)
+
+    def close(self) -> None:
+        """Close the dispatcher."""
+        self._dispatcher.close()
+
+    def _named(self, model: str) -> str | None:
+        """Return the reference that a client named; a path means nothing to it, whatever lies there."""
+        if model == AUTO:
+            if self._dispatcher.router is None:
+                raise HttpError(404, "model_not_found", "there is no router: name an adapter", param="model")
+            return None
+        if is_path(model):
+            raise unknown_model(model)
+        return model
+
+
+def _parts(first: AnswerPiece, rest: Iterator[AnswerPiece]) -> Generator[Part, None, None]:
+    try:
+        yield _part(first)
+        for piece in rest:
+            yield _part(piece)
+    finally:
+        if isinstance(rest, Generator):
+            rest.close()
+
+
+def _part(piece: AnswerPiece) -> Part:
+    if piece.finish is None:
+        return Part(piece.text, piece.tokens)
+    return Part(piece.text, piece.tokens, "length" if piece.finish is Finish.LENGTH else "stop")

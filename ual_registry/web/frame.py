@@ -1,0 +1,156 @@
+"""What every server here has around its answers: errors in OpenAI's shape, health, metrics, a log line a request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from ual_registry.dispatch.decision import Decision
+from ual_registry.web.answers import decision_headers
+from ual_registry.web.failure import ClientGoneError, HttpError, explain
+from ual_registry.web.gate import Gate
+from ual_registry.web.metrics import Metrics
+
+__all__ = ["CLIENT_GONE", "LOG", "EndingStream", "Visit", "framed"]
+
+LOG = logging.getLogger("ual_registry.web")
+CLIENT_GONE = 499
+"""How logs and metrics tell that the client went away; nobody gets to read it."""
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def framed(gate: Gate, metrics: Metrics, close: Callable[[], Any]) -> FastAPI:
+    """Return an application with health, metrics and errors.
+
+    Args:
+        gate: Its door.
+        metrics: Its numbers.
+        close: Called, and awaited where it is to be, when the server has stopped.
+    """
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        found = close()
+        if found is not None:
+            await found
+
+    app = FastAPI(title="ual serve", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.gate = gate
+
+    async def health(_: Request) -> Response:
+        state = "stopping" if gate.is_closed else "ok"
+        document = {"status": state, "running": gate.running, "waiting": gate.waiting}
+        return JSONResponse(document, status_code=503 if gate.is_closed else 200)
+
+    async def numbers(_: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    app.add_route("/health", health)
+    app.add_route("/metrics", numbers)
+    app.add_exception_handler(HTTPException, _unknown_address)
+    return app
+
+
+async def _unknown_address(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    what = "method_not_allowed" if status == 405 else "unknown_url"
+    return _error(HttpError(status, what, f"nothing answers {request.method} {request.url.path}"))
+
+
+@dataclass(slots=True, kw_only=True)
+class Visit:
+    """One request from its arrival to its end: what is counted and logged of it.
+
+    Attributes:
+        endpoint: What it asks for.
+        metrics: Where it is counted.
+        id: Names the request.
+        since: When it arrived.
+        facts: What the log line says of it.
+        read: Tokens of its prompt.
+        written: Tokens generated.
+    """
+
+    endpoint: str
+    metrics: Metrics
+    id: str
+    since: float = field(default_factory=time.monotonic)
+    facts: dict[str, Any] = field(default_factory=dict)
+    read: int = 0
+    written: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes by now."""
+        return time.monotonic() - self.since
+
+    def decided(self, decision: Decision, adapter: str | None, *, is_fallback: bool) -> dict[str, str]:
+        """Note who answers, and return the headers that say so."""
+        self.metrics.began(self.endpoint, decision, is_fallback=is_fallback, seconds=self.seconds)
+        self.facts |= {
+            "domain": decision.domain,
+            "adapter": adapter,
+            "reason": str(decision.reason),
+            "probability": decision.probability,
+            "is_fallback": is_fallback,
+        }
+        return {**decision_headers(decision, adapter), "x-request-id": self.id}
+
+    def ended(self, status: int) -> None:
+        """Count the request and write its line; what was asked and answered is no part of it."""
+        self.metrics.ended(self.endpoint, status, self.seconds, read=self.read, written=self.written)
+        line = {"id": self.id, "endpoint": self.endpoint, "status": status, **self.facts}
+        line |= {"prompt_tokens": self.read, "completion_tokens": self.written, "seconds": round(self.seconds, 4)}
+        LOG.info(json.dumps(line, ensure_ascii=False))
+
+    def failed(self, error: BaseException) -> Response:
+        """Return the answer to an error, counted and logged."""
+        if isinstance(error, ClientGoneError):
+            self.ended(CLIENT_GONE)
+            return Response(status_code=CLIENT_GONE)
+        found = self.told(error)
+        self.ended(found.status)
+        found.headers["x-request-id"] = self.id
+        return _error(found)
+
+    def told(self, error: BaseException) -> HttpError:
+        """Return what the client is told of an error; what is the server's fault is logged whole."""
+        found = explain(error if isinstance(error, Exception) else RuntimeError())
+        if found.status == 500:
+            LOG.error("request %s: %s", self.id, error, exc_info=error)
+        self.facts["error"] = found.kind
+        return found
+
+
+class EndingStream(StreamingResponse):
+    """A stream that says when it is over, however it ends.
+
+    Attributes:
+        over: Called at the end.
+    """
+
+    over: Callable[[], None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.over()
+
+
+def _error(error: HttpError) -> Response:
+    return JSONResponse(error.document(), status_code=error.status, headers=error.headers)

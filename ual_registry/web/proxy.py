@@ -1,0 +1,213 @@
+"""A proxy before a server of many adapters: it routes, says which model answers, and hands everything else through."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import httpx
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from ual_registry.dispatch.decision import Decision, Reason
+from ual_registry.web.answers import model_document
+from ual_registry.web.engine import AUTO, ServedModel
+from ual_registry.web.failure import HttpError
+from ual_registry.web.frame import CLIENT_GONE, EndingStream, Visit, framed
+from ual_registry.web.gate import Gate
+from ual_registry.web.limits import Limits, read_document
+from ual_registry.web.metrics import Metrics
+from ual_registry.web.questions import query_of
+from ual_registry.web.run import until_gone
+from ual_registry.web.upstream import Supply, Upstream
+
+__all__ = ["Chooser", "make_proxy"]
+
+BASE = "base"
+REFUSE = "refuse"
+_PASSED_ON = ("authorization", "accept", "user-agent")
+_PASSED_BACK = ("content-type", "retry-after", "cache-control")
+
+
+class Chooser(Protocol):
+    """Chooses adapters; threads share it."""
+
+    def route(self, query: str) -> Decision:
+        """Say which adapter answers a query now, and log it.
+
+        Raises:
+            UALError: The query cannot be routed.
+        """
+        ...
+
+    def digest(self, reference: str) -> str | None:
+        """Return the digest of an adapter that a client named; ``None`` where it is none of the registry."""
+        ...
+
+    def models(self) -> list[ServedModel]:
+        """Return the adapters that a client can name."""
+        ...
+
+    def close(self) -> None:
+        """Let everything go."""
+        ...
+
+
+def make_proxy(chooser: Chooser, upstream: Upstream, limits: Limits | None = None, *, fallback: str = BASE) -> FastAPI:
+    """Return the proxy.
+
+    Args:
+        chooser: Chooses adapters.
+        upstream: The server behind.
+        limits: How much the proxy takes on.
+        fallback: What answers where no adapter does: ``base``, ``refuse``, or the name of a model.
+    """
+    desk = _Desk(chooser, upstream, limits or Limits(), fallback)
+    app = framed(desk.gate, desk.metrics, desk.close)
+    app.add_route("/v1/models", desk.models)
+    for endpoint, path in (("chat", "/v1/chat/completions"), ("completions", "/v1/completions")):
+        app.add_route(path, partial(desk.answer, endpoint=endpoint, path=path), methods=["POST"])
+    return app
+
+
+class _Desk:
+    """Hands the requests of one proxy through."""
+
+    def __init__(self, chooser: Chooser, upstream: Upstream, limits: Limits, fallback: str) -> None:
+        self._chooser, self._upstream, self._limits, self._fallback = chooser, upstream, limits, fallback
+        self.gate = Gate(running=limits.max_running, waiting=limits.max_waiting)
+        self.metrics = Metrics(self.gate)
+
+    async def close(self) -> None:
+        """Close the connections to the server behind."""
+        await self._upstream.close()
+        self._chooser.close()
+
+    async def models(self, request: Request) -> Response:
+        """List ``auto``, the adapters that can be brought, and what the server behind lists."""
+        visit = self._visit("models")
+        try:
+            listed = await self._upstream.models(_passed_on(request))
+            brings = self._upstream.supply is not Supply.NONE
+            own = await asyncio.to_thread(self._chooser.models) if brings else []
+            documents = [model_document(model) for model in (ServedModel(id=AUTO), *own)]
+        except Exception as error:  # noqa: BLE001  # told as OpenAI tells it
+            return visit.failed(error)
+        visit.ended(200)
+        return JSONResponse({"object": "list", "data": [*documents, *listed]})
+
+    async def answer(self, request: Request, *, endpoint: str, path: str) -> Response:
+        """Hand a question through."""
+        visit = self._visit(endpoint)
+        try:
+            body = await read_document(request, self._limits)
+            since = await until_gone(request, self.gate.enter())
+            leave = _once(partial(self.gate.leave, since))
+        except Exception as error:  # noqa: BLE001  # told as OpenAI tells it
+            return visit.failed(error)
+        try:
+            answer, headers = await until_gone(request, self._asked(request, body, path, visit))
+        except Exception as error:  # noqa: BLE001  # likewise
+            leave()
+            return visit.failed(error)
+        except BaseException:
+            leave()
+            raise
+        return _through(answer, headers, visit, leave)
+
+    async def _asked(
+        self, request: Request, body: dict[str, Any], path: str, visit: Visit
+    ) -> tuple[httpx.Response, dict[str, str]]:
+        """Ask the server behind, and return its answer as it begins, and the headers of the decision."""
+        model = body.get("model")
+        if not isinstance(model, str) or not model:
+            raise HttpError(400, "missing_required_parameter", "model: expected a name, or auto", param="model")
+        visit.facts["model"] = model
+        decision, is_fallback = await self._decided(body, model, path)
+        for _ in range(2):
+            name = await self._name(model, decision, is_fallback=is_fallback)
+            answer = await self._sent(request, path, {**body, "model": name})
+            if answer.status_code != 404 or not self._upstream.forget(name):
+                break
+            await answer.aclose()  # it was started again since: the adapter is brought once more
+        return answer, visit.decided(decision, decision.adapter or name, is_fallback=is_fallback)
+
+    async def _decided(self, body: Mapping[str, Any], model: str, path: str) -> tuple[Decision, bool]:
+        """Return the decision about a request, and whether the fallback answers."""
+        if model != AUTO:
+            brings = self._upstream.supply is not Supply.NONE
+            digest = await asyncio.to_thread(self._chooser.digest, model) if brings else None
+            return Decision(reason=Reason.FORCED, domain=None, adapter=digest), False
+        query = query_of(body, is_chat="chat" in path)
+        decision = await asyncio.to_thread(self._chooser.route, query)
+        # The server behind has adapters by domain, whether or not the registry has them.
+        is_known = decision.reason is Reason.NO_ADAPTER and self._upstream.supply is Supply.NONE
+        is_fallback = not decision.is_routed and not is_known
+        if is_fallback and self._fallback == REFUSE:
+            raise HttpError(400, "refused", f"no adapter answers: {decision.reason}")
+        return decision, is_fallback
+
+    async def _name(self, model: str, decision: Decision, *, is_fallback: bool) -> str:
+        """Return what the server behind calls the model that answers."""
+        if decision.reason is Reason.FORCED and decision.adapter is None:
+            return model
+        if is_fallback:
+            return await self._upstream.base_name() if self._fallback == BASE else self._fallback
+        return await self._upstream.name_of(decision.adapter, decision.domain)
+
+    async def _sent(self, request: Request, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        client = self._upstream.client
+        asked = client.build_request("POST", path, json=body, headers=_passed_on(request))
+        try:
+            return await client.send(asked, stream=True)
+        except httpx.HTTPError as error:
+            raise HttpError(502, "upstream_unreachable", "the server behind cannot be reached") from error
+
+    def _visit(self, endpoint: str) -> Visit:
+        return Visit(endpoint=endpoint, metrics=self.metrics, id=f"req_{secrets.token_hex(12)}")
+
+
+def _through(answer: httpx.Response, headers: Mapping[str, str], visit: Visit, leave: Callable[[], None]) -> Response:
+    """Return the answer of the server behind as it comes; whoever goes away ends it there too."""
+    state = {"status": CLIENT_GONE}
+
+    async def parts() -> AsyncIterator[bytes]:
+        try:
+            async for part in answer.aiter_bytes():
+                yield part
+            state["status"] = answer.status_code
+        except httpx.HTTPError as error:  # the status is sent already
+            state["status"] = 502
+            found = visit.told(HttpError(502, "upstream_broken", "the server behind ended too soon"))
+            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                raise error from None
+            yield b"data: " + json.dumps(found.document()).encode() + b"\n\n"
+        finally:
+            await answer.aclose()
+
+    def over() -> None:
+        leave()
+        visit.ended(state["status"])
+
+    passed = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
+    found = EndingStream(parts(), status_code=answer.status_code, headers={**passed, **headers})
+    found.over = over
+    return found
+
+
+def _passed_on(request: Request) -> dict[str, str]:
+    return {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+
+
+def _once(call: Callable[[], None]) -> Callable[[], None]:
+    left = [call]
+
+    def run() -> None:
+        if left:
+            left.pop()()
+
+    return run
