@@ -22,7 +22,7 @@ from ual_registry.air.router import Encoder
 from ual_registry.digest import Digest
 from ual_registry.dispatch.classifier import Floats
 from ual_registry.errors import RouteError, StorageError
-from ual_registry.models.loaded import weights_digest
+from ual_registry.models.loaded import weights_digest, without_progress_bars
 from ual_registry.storage import read_file
 
 __all__ = ["CachedEncoder", "SentenceEncoder", "TextEncoder", "View", "load_encoder", "require_encoder"]
@@ -160,14 +160,15 @@ def _load(place: Path) -> Any:
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # seconds that a refusal must not cost
 
     try:
-        model = SentenceTransformer(
-            str(place),
-            device="cpu",
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
-            config_kwargs={"output_hidden_states": True},
-        )
+        with without_progress_bars():
+            model = SentenceTransformer(
+                str(place),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+                config_kwargs={"output_hidden_states": True},
+            )
     except (*_REFUSALS, SafetensorError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise RouteError(f"{place}: cannot be loaded as a sentence encoder: {lines[0]}", code="encoder") from error

@@ -33,7 +33,7 @@ from ual_registry.dispatch.prototypes import Prototypes, fit_prototypes
 from ual_registry.dispatch.router import EXAMPLES_KEY, Router
 from ual_registry.errors import RouteError
 
-__all__ = ["DomainExamples", "FitReport", "RouterFit", "fit_router"]
+__all__ = ["DomainExamples", "FitReport", "RouterFit", "check_domains", "fit_router"]
 
 _MOST_FOLDS = 5
 _MANY = 100
@@ -117,7 +117,8 @@ def fit_router(
     Raises:
         RouteError: A name is empty or given twice, a domain has too few examples, or the target cannot be reached.
     """
-    order = _order(domains)
+    check_domains(domains)
+    order = sorted(range(len(domains)), key=lambda index: domains[index].name)
     texts = [text for domain in domains for text in domain.texts]
     rank = {index: place for place, index in enumerate(order)}
     labels = np.repeat([rank[i] for i in range(len(domains))], [len(domain.texts) for domain in domains])
@@ -157,8 +158,12 @@ def fit_router(
     return RouterFit(Router(manifest, classifier, prototypes), report)
 
 
-def _order(domains: Sequence[DomainExamples]) -> list[int]:
-    """Return the domains' places in order of their names, once nothing is wrong with them."""
+def check_domains(domains: Sequence[DomainExamples]) -> None:
+    """Refuse domains that no router can be fitted on.
+
+    Raises:
+        RouteError: There is none, a name is empty or given twice, or a domain has too few examples.
+    """
     if not domains:
         raise RouteError("no domain is given", code="domains", hint="give two or more, each with examples")
     seen: set[str] = set()
@@ -173,7 +178,6 @@ def _order(domains: Sequence[DomainExamples]) -> list[int]:
                 code="examples",
                 hint="thresholds are fitted on examples that are held out; give five or more",
             )
-    return sorted(range(len(domains)), key=lambda index: domains[index].name)
 
 
 def _held_out(embeddings: Floats, labels: Indices, domains: int, seed: int) -> tuple[int, HeldOut, float]:

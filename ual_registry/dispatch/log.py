@@ -100,7 +100,8 @@ class DecisionLog:
         line = json.dumps({"query": query, **decision.document(), **more}, ensure_ascii=False)
         try:
             # One write of a whole line to a file opened for appending: lines of several processes do not mix.
-            with self._lock, self._path.open("a", encoding="utf-8") as stream:
+            # Half of a surrogate pair, as an argument that is no UTF-8 gives, becomes its escape, which JSON reads.
+            with self._lock, self._path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(line + "\n")
         except OSError as error:
             raise StorageError.of("write", self._path, error) from error

@@ -34,7 +34,8 @@ class Prototypes:
         """Return the cosine distance (0..2) to the nearest prototype, (queries,), and which one it is."""
         cosines = embeddings @ self.vector.T
         nearest = cosines.argmax(axis=1)
-        return 1.0 - cosines[np.arange(len(embeddings)), nearest], nearest
+        # Rounding may take a cosine beyond 1, and a distance is never negative.
+        return np.maximum(1.0 - cosines[np.arange(len(embeddings)), nearest], 0.0), nearest
 
 
 def fit_prototypes(embeddings: Floats, labels: Indices, domains: int, *, seed: int = 0) -> Prototypes:

@@ -23,7 +23,7 @@ from ual_registry.air.tensor import FLOAT_DTYPES
 from ual_registry.errors import BaseMismatchError, TransferError, UnresolvedModuleError
 from ual_registry.tensors import entry_factors, to_torch
 
-__all__ = ["Attachment", "attach"]
+__all__ = ["Attachment", "ModuleUpdate", "attach", "module_updates"]
 
 _HALF = (torch.float16, torch.bfloat16)
 _PEFT_PREFIX = "base_model.model."
@@ -47,7 +47,7 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Update:
+class ModuleUpdate:
     """What is added to one module.
 
     Attributes:
@@ -62,11 +62,20 @@ class _Update:
 
     def of(self, module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         """Return the update of a module's output for its input."""
+        return self.outer(module, self.inner(module, inputs))
+
+    def inner(self, module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what ``lora_A`` makes of a module's input, one number for every rank."""
         if isinstance(module, nn.Embedding):
-            found = functional.linear(functional.embedding(inputs, self.lora_A.T), self.lora_B)
-            scale = getattr(module, "embed_scale", None)  # Gemma scales what it looks up, factors included
-            return found if scale is None else found * scale.to(found.dtype)
-        return functional.linear(functional.linear(inputs.to(self.lora_A.dtype), self.lora_A), self.lora_B, self.bias)
+            return functional.embedding(inputs, self.lora_A.T)
+        return functional.linear(inputs.to(self.lora_A.dtype), self.lora_A)
+
+    def outer(self, module: nn.Module, inner: torch.Tensor) -> torch.Tensor:
+        """Return the update of a module's output for what ``lora_A`` made of its input."""
+        found = functional.linear(inner, self.lora_B, self.bias)
+        # Gemma scales what it looks up, factors included.
+        scale = getattr(module, "embed_scale", None) if isinstance(module, nn.Embedding) else None
+        return found if scale is None else found * scale.to(found.dtype)
 
 
 @contextlib.contextmanager
@@ -88,12 +97,7 @@ def attach(model: nn.Module, adapter: Adapter) -> Iterator[Attachment]:
         TransferError: The adapter holds what hooks cannot add: experts, DoRA magnitudes, tensors without a role.
         NumericalError: A factor holds a NaN or an infinity.
     """
-    _refuse_unsupported(model, adapter)
-    updates = [
-        (path, module, _update(adapter, entries, path, module))
-        for path, entries in _by_module(adapter).items()
-        for module in (_module(model, path, entries[0]),)
-    ]
+    updates = [(path, model.get_submodule(path), update) for path, update in module_updates(model, adapter).items()]
     attachment = Attachment(tuple(path for path, _, _ in updates))
     with contextlib.ExitStack() as handles:
         for path, module, update in updates:
@@ -101,7 +105,24 @@ def attach(model: nn.Module, adapter: Adapter) -> Iterator[Attachment]:
         yield attachment
 
 
-def _hook(module: nn.Module, path: str, update: _Update, used: set[str]) -> Any:
+def module_updates(model: Any, adapter: Adapter) -> dict[str, ModuleUpdate]:
+    """Return what an adapter adds to every module that it names, by path, in the order of the entries.
+
+    Args:
+        model: A transformers model, whose module paths are those of the adapter's entries.
+        adapter: An adapter for it; its tensors are copied to each module's device.
+
+    Raises:
+        UALError: As ``attach``.
+    """
+    _refuse_unsupported(model, adapter)
+    return {
+        path: _update(adapter, entries, path, _module(model, path, entries[0]))
+        for path, entries in _by_module(adapter).items()
+    }
+
+
+def _hook(module: nn.Module, path: str, update: ModuleUpdate, used: set[str]) -> Any:
     def add(owner: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         used.add(path)
         return (output + update.of(owner, inputs[0])).to(output.dtype)
@@ -178,7 +199,7 @@ def _shape(module: nn.Module) -> tuple[int, int]:
     return (columns, rows) if isinstance(module, (Conv1D, nn.Embedding)) else (rows, columns)
 
 
-def _update(adapter: Adapter, entries: Sequence[Entry], path: str, module: nn.Module) -> _Update:
+def _update(adapter: Adapter, entries: Sequence[Entry], path: str, module: nn.Module) -> ModuleUpdate:
     """Put the entries of one module together: factors side by side, each in its own rows."""
     out_features, in_features = _shape(module)
     for entry in entries:
@@ -219,13 +240,13 @@ def _bias(parts: Sequence[tuple[torch.Tensor, torch.Tensor]], out_features: int)
     return bias
 
 
-def _placed(lora_A: torch.Tensor, lora_B: torch.Tensor, bias: torch.Tensor | None, module: nn.Module) -> _Update:
+def _placed(lora_A: torch.Tensor, lora_B: torch.Tensor, bias: torch.Tensor | None, module: nn.Module) -> ModuleUpdate:
     weight: torch.Tensor = module.weight  # type: ignore[assignment]  # every kind that is let in has one
     dtype = torch.float32 if weight.dtype in _HALF else weight.dtype
     moved = [None if part is None else part.to(weight.device, dtype) for part in (lora_A, lora_B, bias)]
     assert moved[0] is not None  # only a bias can be absent
     assert moved[1] is not None
-    return _Update(moved[0], moved[1], moved[2])
+    return ModuleUpdate(moved[0], moved[1], moved[2])
 
 
 def _check_fit(entry: Entry, path: str, out_features: int, in_features: int) -> None:

@@ -15,9 +15,10 @@ from ual_registry.hub.model import HubFile, Snapshot
 from ual_registry.workflows.extras import need_dispatch
 
 if TYPE_CHECKING:
-    from ual_registry.dispatch.encode import CachedEncoder, SentenceEncoder
+    from ual_registry.dispatch.encode import CachedEncoder, SentenceEncoder, TextEncoder
+    from ual_registry.dispatch.router import Router
 
-__all__ = ["DEFAULT_ENCODER", "cached", "find_encoder"]
+__all__ = ["DEFAULT_ENCODER", "cached", "cached_or_same", "find_encoder", "matching_encoder"]
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -68,6 +69,41 @@ def _viewed(
     if dimension in (None, found.identity.dimension):
         return found
     return load_encoder(folder, id=id, revision=revision, view=View.PLAIN)
+
+
+def matching_encoder(router: Router, encoder: TextEncoder | str | Path | None = None) -> TextEncoder:
+    """Return the encoder of a router.
+
+    Args:
+        router: The router.
+        encoder: The encoder, its folder or its repository; what the router names where absent.
+
+    Raises:
+        RouteError: It is another one than the router was fitted on.
+        UALError: As ``find_encoder``.
+    """
+    from ual_registry.dispatch.encode import require_encoder  # noqa: PLC0415  # loads torch
+
+    wanted = router.manifest.encoder
+    if encoder is None:
+        if not wanted.revision and not Path(wanted.id).is_dir():
+            raise RouteError(
+                f"the router's encoder {wanted.id!r} was a folder, and there is none of that name here",
+                code="encoder",
+                context={"encoder": wanted.id},
+                hint="give the folder with --encoder",
+            )
+        encoder = f"{wanted.id}@{wanted.revision}" if wanted.revision else wanted.id
+    found = find_encoder(encoder, dimension=wanted.dimension) if isinstance(encoder, (str, Path)) else encoder
+    require_encoder(wanted, found.identity)
+    return found
+
+
+def cached_or_same(encoder: TextEncoder) -> TextEncoder:
+    """Return an encoder that keeps what it said; one that is not ours is left as it is."""
+    from ual_registry.dispatch.encode import SentenceEncoder  # noqa: PLC0415  # loads torch
+
+    return cached(encoder) if isinstance(encoder, SentenceEncoder) else encoder
 
 
 def cached(encoder: SentenceEncoder) -> CachedEncoder:

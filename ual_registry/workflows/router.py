@@ -1,4 +1,4 @@
-"""Routers: train one, measure one, ask one, change one."""
+"""Routers: train one, open one, change one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.digest import Digest
-from ual_registry.errors import RouteError
+from ual_registry.errors import RegistryNotFoundError
 from ual_registry.storage import check_target
-from ual_registry.workflows.encoders import cached, find_encoder
+from ual_registry.workflows.encoders import cached, find_encoder, matching_encoder
 from ual_registry.workflows.extras import need_dispatch
+from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 
 if TYPE_CHECKING:
-    from ual_registry.dispatch.decision import Decision
-    from ual_registry.dispatch.encode import TextEncoder
     from ual_registry.dispatch.fit import DomainExamples, FitReport
-    from ual_registry.dispatch.measure import RouterEvaluation
     from ual_registry.dispatch.queries import Query, RouterSettings
     from ual_registry.dispatch.router import Router
 
@@ -26,10 +24,8 @@ __all__ = [
     "RouterOrder",
     "TrainedRouter",
     "add_router_domain",
-    "evaluate_router",
     "open_router",
     "remove_router_domain",
-    "route",
     "train_router",
 ]
 
@@ -98,7 +94,7 @@ def train_router(order: RouterOrder, *, say: Say = _silent) -> TrainedRouter:
     """
     need_dispatch("routers")
     from ual_registry.dispatch.calibration import Target  # noqa: PLC0415  # loads scikit-learn
-    from ual_registry.dispatch.fit import fit_router  # noqa: PLC0415  # loads scikit-learn
+    from ual_registry.dispatch.fit import check_domains, fit_router  # noqa: PLC0415  # loads scikit-learn
     from ual_registry.dispatch.queries import read_queries, read_settings  # noqa: PLC0415
 
     if order.output is not None:
@@ -106,6 +102,7 @@ def train_router(order: RouterOrder, *, say: Say = _silent) -> TrainedRouter:
     settings = read_settings(order.config)
     queries = [query for path in order.data for query in read_queries(path)]
     domains = _domains(settings, queries)
+    check_domains(domains)  # before an encoder is loaded, which takes seconds
     encoder = cached(find_encoder(order.encoder or settings.encoder))
     texts = [text for domain in domains for text in domain.texts]
     say(f"encoding {len(texts)} examples with {encoder.identity.id}")
@@ -143,15 +140,31 @@ def _domains(settings: RouterSettings, queries: Sequence[Query]) -> list[DomainE
         DomainExamples(
             name=name,
             texts=tuple(dict.fromkeys(texts)),
-            adapter=_digest_of(settings.domains[name].adapter),
+            adapter=_adapter_digest(name, settings.domains[name].adapter),
             min_probability=settings.domains[name].min_probability,
         )
         for name, texts in found.items()
     ]
 
 
-def _digest_of(reference: str | None) -> str | None:
-    return None if reference is None else str(Digest.of_file(locate(reference)))
+def _adapter_digest(domain: str, reference: str | None) -> str | None:
+    """Return the digest of a domain's adapter, which the registry must hold, so that it is there when a query comes."""
+    if reference is None:
+        return None
+    path = locate(reference)
+    digest = str(Digest.of_file(path))
+    from ual_registry.registry.registry import Registry  # noqa: PLC0415  # brings a database library along
+
+    try:
+        held = Registry.open().find(digest)
+    except RegistryNotFoundError as error:
+        raise RegistryNotFoundError(
+            f"domain {domain!r}: the registry does not hold the adapter {reference}",
+            context={"domain": domain, "adapter": reference, "digest": digest},
+            hint=f"register it with 'ual add {reference} --name NAME'",
+        ) from error
+    with read_adapter(held):  # refuses a router
+        return digest
 
 
 def _unused(settings: RouterSettings, queries: Sequence[Query]) -> dict[str, int]:
@@ -192,102 +205,6 @@ def open_router(reference: str | Path) -> Router:
     return Router.load(locate(str(reference)))
 
 
-def route(
-    router: Router | str | Path,
-    texts: Sequence[str],
-    *,
-    encoder: TextEncoder | str | Path | None = None,
-) -> list[Decision]:
-    """Decide which domain and adapter answers each query.
-
-    Args:
-        router: A router, its path or its reference.
-        texts: The queries; all are encoded in one go.
-        encoder: The encoder or its folder; that of the router by its id where absent.
-
-    Raises:
-        RouteError: The encoder is not the router's, or a query is empty.
-        UALError: As ``open_router`` and ``find_encoder``.
-    """
-    own = router if not isinstance(router, (str, Path)) else open_router(router)
-    for place, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise RouteError(f"query {place} is empty", code="queries")
-    return own.route(_matching(own, encoder).encode(list(texts)))
-
-
-def _matching(router: Router, encoder: TextEncoder | str | Path | None) -> TextEncoder:
-    from ual_registry.dispatch.encode import require_encoder  # noqa: PLC0415  # loads torch
-
-    wanted = router.manifest.encoder
-    if encoder is None:
-        encoder = f"{wanted.id}@{wanted.revision}" if wanted.revision else wanted.id
-    found = find_encoder(encoder, dimension=wanted.dimension) if isinstance(encoder, (str, Path)) else encoder
-    require_encoder(wanted, found.identity)
-    return found
-
-
-def evaluate_router(
-    router: Router | str | Path,
-    data: Sequence[Path],
-    *,
-    encoder: TextEncoder | str | Path | None = None,
-    plot: Path | None = None,
-    force: bool = False,
-) -> RouterEvaluation:
-    """Measure a router on queries with known domains; queries without one are what no domain should answer.
-
-    Args:
-        router: A router, its path or its reference.
-        data: Files of queries, JSONL with ``text`` and ``domain``.
-        encoder: The encoder or its folder; that of the router by its id where absent.
-        plot: Picture of coverage and confusion to write.
-        force: Whether to replace what stands there.
-
-    Raises:
-        RouteError: A domain is unknown to the router, or no query has one.
-        UALError: As ``route``.
-    """
-    if plot is not None:
-        check_target(plot, force=force)
-    own = router if not isinstance(router, (str, Path)) else open_router(router)
-    from ual_registry.dispatch.measure import evaluate_router as measure  # noqa: PLC0415  # loads scikit-learn
-    from ual_registry.dispatch.queries import read_queries  # noqa: PLC0415
-
-    queries = [(path, query) for path in data for query in read_queries(path)]
-    for path, query in queries:
-        if query.domain is not None and query.domain not in own.domains:
-            raise RouteError(
-                f"{path}: line {query.line}: the router has no domain {query.domain!r} (it has {', '.join(own.names)})",
-                code="domains",
-            )
-    inside = [(query.text, query.domain) for _, query in queries if query.domain is not None]
-    outside = [query.text for _, query in queries if query.domain is None]
-    if not inside:
-        raise RouteError("no query has a domain; there is nothing to measure accuracy on", code="queries")
-    by_text = cached_or_same(_matching(own, encoder))
-    found = measure(
-        own,
-        [text for text, _ in inside],
-        [domain for _, domain in inside],
-        by_text.encode([text for text, _ in inside]),
-        foreign_texts=outside,
-        foreign_embeddings=by_text.encode(outside),
-    )
-    if plot is not None:
-        from ual_registry.dispatch.plots import draw_evaluation  # noqa: PLC0415  # loads matplotlib
-
-        draw_evaluation(found, plot)
-    return found
-
-
-def cached_or_same(encoder: TextEncoder) -> TextEncoder:
-    """Return an encoder that keeps what it said; one that is not ours is left as it is."""
-    from ual_registry.dispatch.encode import SentenceEncoder  # noqa: PLC0415  # loads torch
-
-    return cached(encoder) if isinstance(encoder, SentenceEncoder) else encoder
-
-
 def add_router_domain(
     reference: str | Path,
     name: str,
@@ -323,8 +240,8 @@ def add_router_domain(
     from ual_registry.dispatch.queries import read_queries  # noqa: PLC0415
 
     texts = [query.text for path in data for query in read_queries(path) if query.domain == name]
-    domain = DomainExamples(name=name, texts=tuple(dict.fromkeys(texts)), adapter=_digest_of(adapter))
-    changed = add_domain(router, domain, _matching(router, encoder).encode(list(domain.texts)))
+    domain = DomainExamples(name=name, texts=tuple(dict.fromkeys(texts)), adapter=_adapter_digest(name, adapter))
+    changed = add_domain(router, domain, matching_encoder(router, encoder).encode(list(domain.texts)))
     _stored(changed, output, register_as)
     return changed
 

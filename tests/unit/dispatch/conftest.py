@@ -2,55 +2,88 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-import transformers
 
-WORDS = {
-    "banking": ["money", "account", "transfer", "card", "balance", "loan", "cash", "deposit"],
-    "travel": ["flight", "hotel", "train", "ticket", "visa", "luggage", "beach", "map"],
-    "other": ["tree", "sheep", "cloud", "river", "stone", "moss", "rain", "fox"],
-}
-"""Words by domain; those of ``other`` belong to none."""
+from examples.tiny_encoder import WORDS, make_tiny_encoder, sentence_encoder, sentences
+from tests.commands import Result, Ual
+from tests.handmade import small_adapter
+from ual_registry.air.write import write
+from ual_registry.cli.main import run
+
+__all__ = ["ENCODER", "WORDS", "sentences", "write_rows"]
+
+ENCODER = ("--encoder", "tiny/encoder")
+"""The options that name the encoder of the trained router."""
 
 
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a sentence-transformers folder of a random BERT with mean pooling."""
+    """Return a sentence-transformers folder of a BERT with mean pooling."""
     folder = tmp_path_factory.mktemp("encoder") / "tiny-encoder"
-    folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *[word for own in WORDS.values() for word in own]]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=64,
-    )
-    transformers.BertModel(config).save_pretrained(folder)
-    modules = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 32, "do_lower_case": false}')
-    (folder / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    sentence_encoder(folder)
     return folder
 
 
-def sentences(domain: str, count: int, seed: int = 0) -> list[str]:
-    """Return texts of a domain's words, all different."""
-    own = WORDS[domain]
-    return [
-        f"{own[(place + seed) % 8]} {own[(place // 8 + seed * 3 + 1) % 8]} {own[(place * 3 + 2) % 8]}"
-        for place in range(count)
-    ]
+@pytest.fixture(scope="session")
+def desk_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an encoder, queries, a registry with two adapters, and a router that was trained there.
+
+    ``trained.json`` is what the training printed.
+    """
+    place: Path = tmp_path_factory.mktemp("desk")
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        _go_to(patch, place)
+        make_tiny_encoder(Path("tiny"))
+        for name in ("money", "trips"):
+            write(small_adapter(name=name), f"{name}.air")
+            assert run(["add", f"{name}.air", "--name", name, "-q"]) == 0
+        printed.seek(0)
+        printed.truncate()
+        words = "router train --config tiny/router.yaml --data tiny/examples.jsonl --name desk -o desk.air -q --json"
+        assert run(words.split()) == 0
+    (place / "trained.json").write_text(printed.getvalue())
+    return place
+
+
+def _go_to(patch: pytest.MonkeyPatch, place: Path) -> None:
+    patch.chdir(place)
+    patch.setenv("UAL_HOME", str(place / "registry"))
+    patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    patch.delenv("UAL_TRACEBACK", raising=False)
+
+
+@pytest.fixture
+def desk(desk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the folder of the trained router, which is the working folder."""
+    place = tmp_path / "desk"
+    shutil.copytree(desk_folder, place)
+    _go_to(monkeypatch, place)
+    return place
+
+
+@pytest.fixture
+def ual(desk: Path, capsys: pytest.CaptureFixture[str]) -> Ual:
+    """Run one command in that folder."""
+
+    def call(*arguments: object) -> Result:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        caught = capsys.readouterr()
+        assert "Traceback" not in caught.err
+        return Result(code, caught.out, caught.err)
+
+    return call
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write a JSONL file."""
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path

@@ -1,0 +1,401 @@
+"""The dispatcher: a router, a base model and a registry of adapters that answer as one."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ual_registry.dispatch.acting import AdapterLoader, LoadedAdapter
+from ual_registry.dispatch.adapter_cache import AdapterCache, CacheStatistics
+from ual_registry.dispatch.answer import BASE, REFUSE, Answer, AnswerPiece, Fallback
+from ual_registry.dispatch.calibration import Target
+from ual_registry.dispatch.choice import AdapterChooser, Choice, Moment
+from ual_registry.dispatch.decision import Decision
+from ual_registry.dispatch.domains import Domains
+from ual_registry.dispatch.encode import TextEncoder
+from ual_registry.dispatch.fit import FitReport
+from ual_registry.dispatch.generate import Generator, Prompt, Row, Settings
+from ual_registry.dispatch.log import DecisionLog
+from ual_registry.dispatch.overlap import Overlap
+from ual_registry.dispatch.router import Router
+from ual_registry.dispatch.saved import read_dispatcher, write_dispatcher
+from ual_registry.dispatch.sources import AdapterSource
+from ual_registry.errors import RouteError
+from ual_registry.models.loaded import LoadedBase, load_base_model
+from ual_registry.registry.registry import Registry
+
+__all__ = ["LoRADispatcher"]
+
+_CACHE_BYTES = 1 << 30
+_MOST_ROWS = 32
+
+
+class LoRADispatcher:
+    """Answers every query with the adapter of its domain; threads may share it.
+
+    What a domain's reference means is asked at every call, so that an alias that moves is followed at once. The base
+    model's weights are never changed. A context manager; ``close`` takes everything off the base model again.
+
+    Args:
+        router: Which domain a query belongs to: a router, or its file; ``train_router`` makes one.
+        base: The base model, or its folder; without one, queries are routed and not answered.
+        registry: Where adapters are; the usual one where absent.
+        encoder: The router's sentence encoder, or its folder.
+        adapters: References of adapters by domain, which come before those of the router.
+        fallback: What answers where no adapter does: ``base``, ``refuse`` (a ``RouteError``), the reference of an
+            adapter, or a function of query and decision that returns one of these.
+        cache_bytes: Memory that adapters may take.
+        log: Where decisions are logged, or the file.
+        is_any_base: Whether adapters may run that were made for another base model.
+
+    Raises:
+        UALError: A file cannot be read, or the base model does not generate text.
+    """
+
+    def __init__(
+        self,
+        router: Router | str | Path | None = None,
+        base: LoadedBase | str | Path | None = None,
+        registry: Registry | None = None,
+        *,
+        encoder: TextEncoder | str | Path | None = None,
+        adapters: Mapping[str, str] | None = None,
+        fallback: Fallback = BASE,
+        cache_bytes: int = _CACHE_BYTES,
+        log: DecisionLog | str | Path | None = None,
+        is_any_base: bool = False,
+    ) -> None:
+        self._domains = Domains(router, encoder, adapters or {})
+        loaded = load_base_model(base) if isinstance(base, (str, Path)) else base
+        self._source = AdapterSource(registry)
+        self._chooser = AdapterChooser(self._source, loaded.base if loaded and not is_any_base else None)
+        self._generator = Generator(loaded) if loaded is not None else None
+        self._loader = AdapterLoader(self._generator.model) if self._generator is not None else None
+        self._cache = AdapterCache(cache_bytes)
+        self._log = DecisionLog(Path(log)) if isinstance(log, (str, Path)) else log
+        self.fallback = fallback
+
+    @property
+    def router(self) -> Router | None:
+        """The router."""
+        return self._domains.router
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that it knows, sorted: those of the router, and those registered since."""
+        return self._domains.names
+
+    def register_domain(self, name: str, adapter: str | None = None, examples: Sequence[str] = ()) -> None:
+        """Say which adapter answers a domain, and what its queries look like; both replace what was said before.
+
+        An adapter is used from the next call on, examples from the next ``train_router`` on.
+
+        Args:
+            name: The domain.
+            adapter: Reference of its adapter: ``name@alias`` is followed when the alias moves.
+            examples: Queries that belong to it.
+
+        Raises:
+            BaseMismatchError: The adapter is for another base model.
+            UALError: The registry does not hold it, or it cannot be read.
+        """
+        if adapter is not None:
+            self._chooser.moment().fitting(adapter)
+        self._domains.register(name, adapter, examples)
+
+    def train_router(
+        self,
+        examples: Mapping[str, Sequence[str]] | None = None,
+        *,
+        target: Target | None = None,
+        has_own_thresholds: bool = False,
+        keeps_examples: bool = False,
+        name: str | None = None,
+        seed: int = 0,
+    ) -> FitReport:
+        """Train a router on the registered domains; it takes the place of the present one.
+
+        Args:
+            examples: Queries by domain, beside those that were registered.
+            target: What its thresholds are to keep; 95 % of in-scope queries where absent.
+            has_own_thresholds: Whether every domain with enough examples gets a threshold of its own.
+            keeps_examples: Whether decisions can show examples.
+            name: Name of the router.
+            seed: Seeds clusters and held-out parts.
+
+        Raises:
+            RouteError: There is no encoder, a domain has too few examples, or the target cannot be reached.
+            UALError: The adapter of a domain is not in the registry.
+        """
+        for domain, texts in (examples or {}).items():
+            self._domains.register(domain, None, (*self._domains.examples.get(domain, ()), *texts))
+        return self._domains.train(
+            self._chooser.moment().digest,
+            target=target,
+            has_own_thresholds=has_own_thresholds,
+            keeps_examples=keeps_examples,
+            name=name,
+            seed=seed,
+        )
+
+    def route_query(self, query: str) -> Decision:
+        """Say which adapter answers a query, or why none does; its digest is what the reference means now.
+
+        Raises:
+            RouteError: There is no router or encoder, or the query is empty.
+            UALError: An adapter that is there cannot be read.
+        """
+        return self.route_queries([query])[0]
+
+    def route_queries(self, queries: Sequence[str]) -> list[Decision]:
+        """Decide about several queries, encoded together; see ``route_query``."""
+        moment, references = self._chooser.moment(), self._domains.references
+        return [moment.settled(decision, references) for decision in self._domains.route(queries)]
+
+    def generate(
+        self,
+        query: str,
+        *,
+        prompt: Prompt | None = None,
+        adapter: str | None = None,
+        settings: Settings | None = None,
+        is_plain: bool = False,
+    ) -> Answer:
+        """Answer a query.
+
+        Args:
+            query: What is routed.
+            prompt: What the model goes on with where that is more than the query, such as the messages of a chat.
+            adapter: Reference of the adapter to answer with; nothing is routed then.
+            settings: How to generate.
+            is_plain: Whether the query is given as it is, even where the model has a chat template.
+
+        Raises:
+            RouteError: The fallback is to refuse, or the query is empty or too long.
+            BaseMismatchError: The adapter that was named is for another base model.
+            UALError: An adapter cannot be read, or does not act.
+        """
+        prompts = None if prompt is None else [prompt]
+        adapters = None if adapter is None else [adapter]
+        return self.generate_batch([query], prompts=prompts, adapters=adapters, settings=settings, is_plain=is_plain)[0]
+
+    def generate_batch(
+        self,
+        queries: Sequence[str],
+        *,
+        prompts: Sequence[Prompt] | None = None,
+        adapters: Sequence[str | None] | None = None,
+        settings: Settings | Sequence[Settings] | None = None,
+        is_plain: bool = False,
+    ) -> list[Answer]:
+        """Answer several queries in mixed batches, in their order; see ``generate``.
+
+        Nothing is generated where one of them is refused.
+
+        Args:
+            queries: The queries.
+            prompts: What the model goes on with, for every query.
+            adapters: The adapter to answer with, for every query; ``None`` among them is routed.
+            settings: How to generate, for all queries or for every one.
+            is_plain: As in ``generate``.
+
+        Raises:
+            UALError: As ``generate``.
+        """
+        generator = self._need_generator()
+        rows = [generator.prompt_ids(prompt, is_plain=is_plain) for prompt in (prompts or queries)]
+        each = [settings or Settings()] * len(queries) if not isinstance(settings, Sequence) else list(settings)
+        choices = self._choices(queries, adapters)
+        found: dict[int, Answer] = {}
+        # Rows of one adapter lie side by side, short prompts among short ones: few adapters and little padding a batch.
+        order = sorted(range(len(queries)), key=lambda place: (choices[place].adapter or "", len(rows[place])))
+        for start in range(0, len(order), _MOST_ROWS):
+            places = order[start : start + _MOST_ROWS]
+            with self._held([choices[place].adapter for place in places]) as loaded:
+                batch = [
+                    Row(rows[place], own.updates if own else None, each[place])
+                    for place, own in zip(places, loaded, strict=True)
+                ]
+                for place, made in zip(places, generator.generate(batch), strict=True):
+                    parts = _parts(choices[place])
+                    found[place] = Answer(
+                        query=queries[place], text=made.text, tokens=made.tokens, finish=made.finish, **parts
+                    )
+        return [found[place] for place in range(len(queries))]
+
+    def stream(
+        self,
+        query: str,
+        *,
+        prompt: Prompt | None = None,
+        adapter: str | None = None,
+        settings: Settings | None = None,
+        is_plain: bool = False,
+    ) -> Iterator[AnswerPiece]:
+        """Answer a query piece by piece; the pieces make the text of ``generate``, whose arguments these are.
+
+        The adapter is chosen and loaded before this returns; whoever stops asking for pieces stops the generation.
+
+        Raises:
+            UALError: As ``generate``.
+        """
+        generator = self._need_generator()
+        ids = generator.prompt_ids(query if prompt is None else prompt, is_plain=is_plain)
+        (choice,) = self._choices([query], [adapter])
+        with self._held([choice.adapter]):  # so that what is wrong with it is told now
+            pass
+        return self._pieces(generator, ids, choice, settings or Settings())
+
+    def preload(self, *references: str) -> list[Future[None]]:
+        """Load adapters in the background, before a query needs them.
+
+        Raises:
+            UALError: The registry does not hold one, or it is for another base model.
+        """
+        moment = self._chooser.moment()
+        digests = [moment.fitting(reference) for reference in references]
+        return [self._cache.preload(digest, partial(self._load, digest)) for digest in digests]
+
+    def pin(self, reference: str) -> str:
+        """Keep the adapter that a reference means now in memory, and return its digest; ``unpin`` takes that.
+
+        Raises:
+            UALError: As ``preload``.
+        """
+        digest = self._chooser.moment().fitting(reference)
+        self._cache.pin(digest)
+        return digest
+
+    def unpin(self, digest: str) -> None:
+        """Let an adapter go again when its turn comes."""
+        self._cache.unpin(digest)
+
+    def cache_statistics(self) -> CacheStatistics:
+        """Return what the cache of adapters holds and did."""
+        return self._cache.statistics()
+
+    def analyze_domain_overlap(self, examples: Mapping[str, Sequence[str]] | None = None) -> Overlap:
+        """Say which domains are hard to tell apart, and which examples make them so.
+
+        Args:
+            examples: Queries by domain, best such as the router was not trained on; those registered where absent.
+
+        Raises:
+            RouteError: There is no router, encoder or example, or the router does not know a domain.
+        """
+        return self._domains.overlap(examples)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write router, references and fallback to a folder; models and adapters stay where they are.
+
+        Args:
+            folder: The folder.
+            force: Whether to replace one that is there.
+
+        Raises:
+            RouteError: There is no router, or the fallback is a function, which no file can hold.
+            StorageError: The file system refuses.
+        """
+        write_dispatcher(
+            Path(folder), self._domains.need_router(), self._domains.references, self.fallback, force=force
+        )
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        base: LoadedBase | str | Path | None = None,
+        registry: Registry | None = None,
+        **options: Any,
+    ) -> LoRADispatcher:
+        """Read what ``save`` wrote.
+
+        Args:
+            folder: The folder.
+            base: The base model, or its folder.
+            registry: Where adapters are.
+            options: Other arguments of the class, which come before what was saved.
+
+        Raises:
+            UALError: A file is missing or broken; otherwise as the class.
+        """
+        router, references, fallback = read_dispatcher(Path(folder))
+        return cls(router, base, registry, **{"adapters": references, "fallback": fallback, **options})
+
+    def close(self) -> None:
+        """Let all adapters go, and take the hooks off the base model."""
+        self._cache.close()
+        if self._generator is not None:
+            self._generator.model.close()
+
+    def __enter__(self) -> LoRADispatcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _choices(self, queries: Sequence[str], adapters: Sequence[str | None] | None) -> list[Choice]:
+        """Return what answers every query now, and log it."""
+        forced = list(adapters) if adapters is not None else [None] * len(queries)
+        moment, references, fallback = self._chooser.moment(), self._domains.references, self.fallback
+        free = [query for query, reference in zip(queries, forced, strict=True) if reference is None]
+        routed = iter(self._domains.route(free) if free else ())
+        decisions = [
+            moment.settled(next(routed), references) if reference is None else moment.forced(reference)
+            for reference in forced
+        ]
+        return [
+            self._logged(query, decision, moment, fallback) for query, decision in zip(queries, decisions, strict=True)
+        ]
+
+    def _logged(self, query: str, decision: Decision, moment: Moment, fallback: Fallback) -> Choice:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        try:
+            choice = moment.choice(query, decision, fallback)
+        except RouteError:
+            if self._log is not None:
+                self._log.write(query, decision, at=now, answered_by=REFUSE)
+            raise
+        if self._log is not None:
+            self._log.write(query, decision, at=now, answered_by=choice.adapter or BASE)
+        return choice
+
+    @contextlib.contextmanager
+    def _held(self, digests: Sequence[str | None], *, is_counted: bool = True) -> Iterator[list[LoadedAdapter | None]]:
+        """Give the adapters of a batch, and keep them for as long as it runs."""
+        with contextlib.ExitStack() as stack:
+            found = {
+                digest: stack.enter_context(
+                    self._cache.hold(digest, partial(self._load, digest), is_counted=is_counted)
+                )
+                for digest in dict.fromkeys(digests)
+                if digest is not None
+            }
+            yield [None if digest is None else found[digest] for digest in digests]
+
+    def _pieces(
+        self, generator: Generator, prompt: tuple[int, ...], choice: Choice, settings: Settings
+    ) -> Iterator[AnswerPiece]:
+        with self._held([choice.adapter], is_counted=False) as (loaded,):
+            for piece in generator.stream([Row(prompt, loaded.updates if loaded else None, settings)]):
+                yield AnswerPiece(text=piece.text, finish=piece.finish, tokens=piece.tokens, **_parts(choice))
+
+    def _load(self, digest: str) -> LoadedAdapter:
+        self._need_generator()
+        assert self._loader is not None  # made with the generator
+        with self._source.open(digest) as adapter:
+            return self._loader.load(adapter, digest)
+
+    def _need_generator(self) -> Generator:
+        if self._generator is None:
+            raise RouteError("there is no base model to generate with", code="generation", hint="give base=FOLDER")
+        return self._generator
+
+
+def _parts(choice: Choice) -> dict[str, Any]:
+    return {"adapter": choice.adapter, "is_fallback": choice.is_fallback, "decision": choice.decision}

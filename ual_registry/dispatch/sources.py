@@ -1,0 +1,110 @@
+"""Where adapters come from: what a reference means now, and the bytes of a digest."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from ual_registry.air.adapter import Adapter
+from ual_registry.air.model import BaseModel
+from ual_registry.air.read import read
+from ual_registry.digest import Digest
+from ual_registry.errors import DigestMismatchError, StorageError
+from ual_registry.registry.registry import Registry
+
+__all__ = ["AdapterSource", "is_path", "other_base"]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as it was when its digest was taken."""
+
+    digest: Digest
+    state: tuple[int, int, int]
+
+
+class AdapterSource:
+    """Finds adapters in a registry and in files; threads may share it.
+
+    Args:
+        registry: The registry; the usual one, opened when it is first needed, where absent.
+    """
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._files: dict[Path, _File] = {}
+        self._places: dict[str, Path] = {}
+
+    def resolve(self, reference: str) -> str:
+        """Return the digest of what a reference means at this moment.
+
+        Args:
+            reference: ``name``, ``name@3``, ``name@alias``, ``sha256:...``, or the path of an AIR file.
+
+        Raises:
+            RegistryError: It names nothing in the registry.
+            StorageError: There is no such file.
+        """
+        if is_path(reference):
+            return self._of_file(Path(reference))
+        if reference in self._places:  # the digest of a file that was named before
+            return reference
+        return str(self._opened().resolve(reference))
+
+    def open(self, digest: str) -> Adapter:
+        """Open the adapter of a digest, its bytes compared with it; close it.
+
+        Raises:
+            RegistryError: The registry does not hold it.
+            DigestMismatchError: The bytes are others.
+            FormatError: It is no adapter.
+            StorageError: The file cannot be read.
+        """
+        path = self._places.get(digest) or self._opened().find(digest)
+        found = Digest.of_file(path)
+        if str(found) != digest:
+            raise DigestMismatchError(
+                f"{path}: has the digest {found}, expected {digest}",
+                context={"path": str(path), "expected": digest, "got": str(found)},
+                hint="the file was changed; if it is one of the registry, 'ual fsck --deep' tells more",
+            )
+        return read(path)
+
+    def _of_file(self, path: Path) -> str:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise StorageError.of("read", path, error) from error
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._files.get(path)
+        if known is None or known.state != state:
+            known = self._files[path] = _File(Digest.of_file(path), state)
+            self._places[str(known.digest)] = path
+        return str(known.digest)
+
+    def _opened(self) -> Registry:
+        with self._lock:
+            if self._registry is None:
+                self._registry = Registry.open()
+            return self._registry
+
+
+def is_path(reference: str) -> bool:
+    """Tell whether a reference means a file, as everywhere: it ends in ``.air`` or holds a separator."""
+    return reference.endswith(".air") or "/" in reference or "\\" in reference
+
+
+def other_base(recorded: BaseModel, base: BaseModel) -> str | None:
+    """Say in what an adapter's base model is another one; ``None`` where it is the same as far as is known.
+
+    Args:
+        recorded: What the adapter's manifest says of its base model.
+        base: The base model at hand.
+    """
+    for name in ("config_digest", "weights_digest"):
+        wanted, found = getattr(recorded, name), getattr(base, name)
+        if None not in (wanted, found) and wanted != found:
+            return f"made for {recorded.id} with {name} {wanted}, not for {base.id} with {found}"
+    return None
