@@ -1,0 +1,1 @@
+"""How much of an adapter survives the move to another base model, measured on real models."""

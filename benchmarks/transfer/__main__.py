@@ -1,0 +1,155 @@
+"""How much of an adapter survives the move: `python -m benchmarks.transfer`.
+
+Adapters are trained on SmolLM2-135M-Instruct, moved to Gemma-3-270M by every rung, and measured there against a
+native adapter and against controls, on the same test items. Doses are chosen on the dev split, never on test.
+Everything that takes time is a step that is kept in the cache, so a run that was cut off goes on.
+This module decides the order of the steps; training, moving, measuring and wording are left to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+import platformdirs
+
+from benchmarks.measure import machine
+from benchmarks.transfer import document, results
+from benchmarks.transfer.arms import SOURCE, TARGET, WRONG_TASK, adapter_file, identity_file, moved_file
+from benchmarks.transfer.rungs import RUNGS, Rung, RungError, make
+from benchmarks.transfer.seeds import seed_file
+from benchmarks.transfer.tasks import TASKS, AbsentDataError, Task
+from examples.materials import calm_threads, model_folder
+
+
+@click.command()
+@click.option("--task", "tasks", multiple=True, type=click.Choice(list(TASKS)), help="Only these tasks.")
+@click.option(
+    "--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True, help="Seeds of training."
+)
+@click.option(
+    "--rung", "rungs", multiple=True, type=click.Choice([own.name for own in RUNGS]), help="Only these rungs."
+)
+@click.option("--every-control", is_flag=True, help="Measure every control of rungs for which dev chose dose 0 too.")
+@click.option("--identity", is_flag=True, help="Also move adapters to their own base, as a check of the rung.")
+@click.option("--kept", is_flag=True, help="Train, move and measure nothing: tables of what is in the cache.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: platformdirs.user_cache_path("ual-registry") / "transfer-benchmark",
+    help="Folder of adapters and numbers.  [default: in the user's cache]",
+)
+@click.option(
+    "--zoo-cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the zoo of small models, whose section joins the page.  [default: in the user's cache]",
+)
+@click.option(
+    "--write",
+    "report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the tables to this file, such as docs/transfer-results.md.",
+)
+def main(
+    *,
+    tasks: tuple[str, ...],
+    seeds: tuple[int, ...],
+    rungs: tuple[str, ...],
+    every_control: bool,
+    identity: bool,
+    kept: bool,
+    cache: Path,
+    zoo_cache: Path | None,
+    report: Path | None,
+) -> None:
+    """Train, move and measure; print one table for each task and seed."""
+    calm_threads()
+    present = {task.name: task for task in _tasks(tasks or tuple(TASKS))}
+    chosen = [own for own in RUNGS if not rungs or own.name in rungs]
+    refused: dict[str, str] = {}
+    if not kept:
+        refused = _fill(present, seeds, chosen, cache, every=every_control, identity=identity)
+    found = [results.collect(task, seed, cache) for seed in seeds for task in present.values()]
+    whole = [own for own in found if own is not None]
+    for own in whole:
+        click.echo(results.table(own))
+    for name, reason in refused.items():
+        click.echo(f"{name} was not made: {reason}")
+    if report:
+        report.write_text(document.document(whole, machine(), zoo_cache), encoding="utf-8")
+
+
+def _tasks(names: tuple[str, ...]) -> Iterator[Task]:
+    for name in names:
+        try:
+            yield TASKS[name]()
+        except AbsentDataError as error:
+            click.echo(f"{name}: skipped, {error}")
+
+
+def _fill(
+    tasks: Mapping[str, Task], seeds: tuple[int, ...], rungs: list[Rung], cache: Path, *, every: bool, identity: bool
+) -> dict[str, str]:
+    """Do every step that was not done yet; return what could not be, with the reason."""
+    from benchmarks.transfer import steps  # noqa: PLC0415 - torch loads here, after calm_threads
+    from benchmarks.transfer.measure import Bench  # noqa: PLC0415 - torch, as above
+
+    bench, refused = Bench.open(cache), {}
+    for seed in seeds:
+        _train(tasks, seed, cache)
+        for task in tasks.values():
+            steps.measure_references(bench, task, seed, cache)
+        for rung in rungs:
+            for name in dict.fromkeys([*tasks, *(WRONG_TASK[name] for name in tasks)]):
+                if reason := _move(rung, name, seed, cache, TARGET):
+                    refused[f"{rung.name}, {name}, seed {seed}"] = reason
+            for task in tasks.values():
+                if identity:
+                    _move(rung, task.name, seed, cache, SOURCE)
+                steps.measure_rung(bench, rung.name, task, seed, cache, every=every)
+    return refused
+
+
+def _train(tasks: Mapping[str, Task], seed: int, cache: Path) -> None:
+    """Train what is not in the cache yet, one base after the other."""
+    from benchmarks.transfer import training  # noqa: PLC0415 - torch, as above
+    from ual_registry.models.loaded import load_base_model  # noqa: PLC0415 - torch, as above
+
+    for base in (SOURCE, TARGET):
+        missing = [task for task in tasks.values() if not adapter_file(cache, base, task.name, seed).is_file()]
+        if not missing:
+            continue
+        folder = model_folder(base)
+        loaded = load_base_model(folder)
+        for task in missing:
+            file = adapter_file(cache, base, task.name, seed)
+            click.echo(f"training {file.stem}")
+            training.train(loaded, task, training.recipe_for(task, seed), file, folder)
+
+
+def _move(rung: Rung, name: str, seed: int, cache: Path, base: str) -> str | None:
+    """Move one adapter to a base unless that was done; return why it could not be."""
+    source = adapter_file(cache, SOURCE, name, seed)
+    file = (identity_file if base == SOURCE else moved_file)(cache, rung.name, name, seed)
+    if file.is_file() or not source.is_file():
+        return None
+    click.echo(f"moving {file.stem}")
+    try:
+        make(rung.name, source, (model_folder(SOURCE), model_folder(base)), _taken(rung, name, seed, cache), file)
+    except RungError as error:
+        return str(error)
+    return None
+
+
+def _taken(rung: Rung, name: str, seed: int, cache: Path) -> Path | None:
+    """Return the file of what a rung takes beside the adapter and the bases, where it takes anything."""
+    if rung.takes == "text":
+        from benchmarks.transfer.text import text_file  # noqa: PLC0415 - torch, as above
+
+        return text_file(cache, TASKS[name](), seed, adapter_file(cache, SOURCE, name, seed), model_folder(SOURCE))
+    return seed_file(cache, name, is_free=rung.takes == "nothing") if rung.takes else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Word the page of results: how it was measured, how to repeat it, what it shows, and every table."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from benchmarks.transfer.arms import dosed
+from benchmarks.transfer.results import Result, table, verdict, worded
+from benchmarks.transfer.rungs import RUNGS
+
+__all__ = ["document", "summary"]
+
+_TEXTS = Path(__file__).resolve().parent
+_ZOO = "benchmarks.transfer.zoo_results"
+
+
+def document(results: Sequence[Result], machine: str, zoo_cache: Path | None = None) -> str:
+    """Return the whole page, as Markdown.
+
+    Args:
+        results: Every task and seed that was measured.
+        machine: Where, in words.
+        zoo_cache: Folder of what the zoo of small models keeps; the usual one where absent.
+    """
+    titles = {own.task: own.title for own in results}
+    parts = [
+        (_TEXTS / "page_head.md").read_text(encoding="utf-8").rstrip(),
+        "## Tasks\n\n" + "\n".join(f"- `{name}`: {title}." for name, title in titles.items()),
+        f"Machine: {machine}.",
+        "## Summary\n\n" + summary(results) + "\n\n" + _unmeasured(results),
+        "## Rungs\n\n" + tabulate([[own.name, own.needs] for own in RUNGS], ["rung", "needs"], tablefmt="github"),
+        (_TEXTS / "page_reading.md").read_text(encoding="utf-8").rstrip(),
+        *_zoo(zoo_cache),
+        "## Every arm",
+        *(table(own).rstrip() for own in results),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _zoo(cache: Path | None) -> list[str]:
+    """Return the section of the zoo of small models, where that part of the benchmark is there."""
+    if importlib.util.find_spec(_ZOO) is None:
+        return []
+    section: str = importlib.import_module(_ZOO).section(cache)
+    return [section.rstrip()] if section else []
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Return R of every rung at the dose that dev chose: a row for each task, seed and metric."""
+    rungs = [own.name for own in RUNGS if any(own.name in result.curves for result in results)]
+    rows = [
+        [result.task, str(result.seed), report.metric, *(_cell(result, index, rung) for rung in rungs)]
+        for result in results
+        for index, report in enumerate(result.reports)
+    ]
+    return tabulate(rows, ["task", "seed", "metric", *rungs], tablefmt="github", disable_numparse=True)
+
+
+def _unmeasured(results: Sequence[Result]) -> str:
+    """Say which rungs have no number yet."""
+    parts = []
+    for result in results:
+        lacking = [own.name for own in RUNGS if own.name not in result.curves]
+        if lacking:
+            parts.append(f"Not measured for {result.task}, seed {result.seed}: {', '.join(lacking)}.")
+    return "\n".join(parts)
+
+
+def _cell(result: Result, metric: int, rung: str) -> str:
+    if rung not in result.curves:
+        return "not measured"
+    report, dose = result.reports[metric], result.dose(rung)
+    if dose == 0:
+        return "0 (dev chose dose 0)"
+    own = report.arm(dosed(rung, dose))
+    if own is None or own.recovered is None:
+        return "no R"
+    return f"{worded(own.recovered)} {verdict(result, report, own.arm) or ''} (dose {dose:g})"

@@ -1,0 +1,144 @@
+"""Move one adapter by one rung: `python -m benchmarks.transfer.move RUNG ADAPTER SOURCE TARGET FILE [TEXT]`.
+
+It is a process of its own so that its time and memory are those of the rung alone. On failure the last line on
+standard error says why.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from examples.materials import calm_threads
+from ual_registry.air.adapter import Adapter
+from ual_registry.air.read import read
+from ual_registry.air.write import write
+from ual_registry.binders.base import load_base
+from ual_registry.digest import Digest
+from ual_registry.errors import UALError
+from ual_registry.transfers.plan import TransferPlan, make_plan
+
+if TYPE_CHECKING:
+    from ual_registry.models.loaded import LoadedBase
+    from ual_registry.transfers.result import TransferResult
+
+_BY_SHAPE = ("svd", "truncate", "interpolate")
+_BY_WEIGHTS = ("subspace", "vocab")
+_BY_TEXT = ("activations", "residual", "predictions")
+_DOCUMENTS = "predictions-documents"
+"""`predictions` with settings that were chosen on documents and on small models: see `rungs`."""
+_BY_TRAINING = ("distill", "distill-warm", "distill-free")
+
+
+def main(rung: str, adapter: Path, bases: tuple[Path, Path], file: Path, text: Path | None) -> int:
+    """Move an adapter, write it, and write beside it what the transfer said; return the exit status."""
+    calm_threads()
+    try:
+        with read(adapter) as opened:
+            if rung in _BY_TRAINING:
+                assert text is not None  # it says what is given
+                found, said = _distilled(
+                    rung, adapter, bases, json.loads(text.read_text(encoding="utf-8")), file.parent
+                )
+            else:
+                plan = make_plan(opened.manifest, load_base(bases[1]))
+                result = _runner(rung, bases, text)(opened, plan, Digest.of_file(adapter))
+                found, said = result.adapter, _said(result)
+            file.with_suffix(".said.json").write_text(json.dumps(said), encoding="utf-8")
+            write(found, file)
+    except (UALError, ModuleNotFoundError) as error:
+        print(str(error).splitlines()[0], file=sys.stderr)
+        return 1
+    return 0
+
+
+Runner = Callable[[Adapter, TransferPlan, Digest], "TransferResult"]
+
+
+def _runner(rung: str, bases: tuple[Path, Path], text: Path | None) -> Runner:
+    if rung in _BY_SHAPE:
+        shape = importlib.import_module("ual_registry.transfers.run").run_transfer
+        return lambda adapter, plan, digest: shape(adapter, plan, method=rung, source_digest=digest)
+    if rung in _BY_WEIGHTS:
+        run = importlib.import_module("ual_registry.transfers.run_weights").run_weights
+        return lambda adapter, plan, digest: run(
+            adapter, plan, *_bases(*bases), method=rung, source_digest=digest, options=None
+        )
+    if rung in _BY_TEXT:
+        run = getattr(importlib.import_module(f"ual_registry.transfers.run_{rung}"), f"run_{rung}")
+        assert text is not None  # every rung of this kind has text
+        texts = json.loads(text.read_text(encoding="utf-8"))
+        return lambda adapter, plan, digest: run(adapter, plan, *_bases(*bases), texts, source_digest=digest)
+    if rung == _DOCUMENTS:
+        assert text is not None  # it has text, as above
+        return _on_documents(bases, json.loads(text.read_text(encoding="utf-8")))
+    raise ModuleNotFoundError(f"no rung {rung!r}")
+
+
+def _on_documents(bases: tuple[Path, Path], texts: list[str]) -> Runner:
+    """Fit at positions drawn at random, in the last layer alone, in four sweeps."""
+    run = importlib.import_module("ual_registry.transfers.run_predictions").run_predictions
+    options: Any = importlib.import_module("ual_registry.transfers.prediction_fit").PredictionOptions
+    source, target = _bases(*bases)
+    layers = [slot.layer for module in target.binding.modules.values() for slot in module.slots]
+    last = max(layer for layer in layers if layer is not None)
+    chosen = options(top_share=0.0, layers=(last,), sweeps=4)
+    return lambda adapter, plan, digest: run(adapter, plan, source, target, texts, source_digest=digest, options=chosen)
+
+
+def _distilled(
+    rung: str, adapter: Path, bases: tuple[Path, Path], given: Mapping[str, Any], folder: Path
+) -> tuple[Adapter, Mapping[str, Any]]:
+    """Train on what source and adapter say; bfloat16 takes half the time where the processor has it."""
+    torch: Any = importlib.import_module("torch")
+    load: Any = importlib.import_module("ual_registry.models.loaded").load_base_model
+    distill: Any = importlib.import_module("ual_registry.workflows.distill")
+    seeds: Any = importlib.import_module("ual_registry.distillation.seeds")
+    sampling: Any = importlib.import_module("ual_registry.distillation.generate").Sampling
+    wanted = given["seeds"]
+    found = distill.distill_adapter(
+        adapter,
+        load(bases[0], dtype=torch.bfloat16),
+        load(bases[1], dtype=torch.bfloat16),
+        folder=folder.parent / "distill",
+        seeds=None if wanted is None else seeds.SeedPrompts(**{**wanted, "inputs": tuple(wanted["inputs"])}),
+        warm="auto" if rung == "distill-warm" else None,
+        sampling=sampling(**given.get("sampling", {})),
+        texts=given.get("texts"),
+        on_progress=lambda said: print(said, file=sys.stderr, flush=True),
+    )
+    measures = {f"{arm.name}_held_out_loss": arm.held_out_loss for arm in found.report.arms}
+    measures |= {f"{arm.name}_best_step": arm.best_step for arm in found.report.arms}
+    return found.adapter, {
+        "entries": len(found.adapter.entries),
+        "chosen": found.report.chosen,
+        "texts": found.report.texts,
+        "measures": measures,
+    }
+
+
+def _bases(source: Path, target: Path) -> tuple[LoadedBase, LoadedBase]:
+    loaded: Any = importlib.import_module("ual_registry.models.loaded")
+    return loaded.load_base_model(source), loaded.load_base_model(target)
+
+
+def _said(found: TransferResult) -> Mapping[str, Any]:
+    report = found.report
+    return {
+        "energy_share": report.energy_share,
+        "settings": report.settings,
+        "warnings": list(report.warnings),
+        "left_out": len(report.left_out),
+        "entries": len(report.entries),
+        "measures": dict(report.entries[0].measures) if report.entries else {},
+    }
+
+
+if __name__ == "__main__":
+    _, name, *paths = sys.argv
+    places = [Path(path) for path in paths]
+    sys.exit(main(name, places[0], (places[1], places[2]), places[3], places[4] if len(places) > 4 else None))

@@ -1,0 +1,186 @@
+"""Collect what was measured for one task and seed, and say it in tables.
+
+This module decides the form of the tables; the numbers come from `ual_registry.evaluation`, and nothing is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from benchmarks.transfer.arms import (
+    RANDOM,
+    Arm,
+    choose_dose,
+    dose_arms,
+    dosed,
+    identity_arms,
+    moved_file,
+    reference_arms,
+    rung_arms,
+)
+from benchmarks.transfer.numbers import Measured, Numbers
+from benchmarks.transfer.rungs import RUNGS, Made, kept
+from benchmarks.transfer.tasks import Task
+from ual_registry.evaluation.bootstrap import RESAMPLES, Interval
+from ual_registry.evaluation.recovery import ArmGain, Label, MetricReport, label_of, measure_metric
+
+__all__ = ["Result", "collect", "table", "verdict", "worded"]
+
+_SOURCE_BASE, _SOURCE_ADAPTER = "source base", "source adapter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What was measured for one task and seed.
+
+    Attributes:
+        task: Name of the task.
+        title: What it is, for people.
+        seed: Seed of both adapters.
+        source: The arms on the source base, by metric.
+        reports: Every arm on the target base, by metric; the loss-like metric first.
+        made: The rungs that were made and measured.
+        curves: For each rung the loss on dev by dose.
+    """
+
+    task: str
+    title: str
+    seed: int
+    source: tuple[MetricReport, ...]
+    reports: tuple[MetricReport, ...]
+    made: tuple[Made, ...]
+    curves: Mapping[str, Mapping[float, float]]
+
+    def dose(self, rung: str) -> float:
+        """Return the dose of a rung that dev chose."""
+        return choose_dose(self.curves[rung])
+
+
+def collect(task: Task, seed: int, cache: Path) -> Result | None:
+    """Return what is kept for a task and seed; ``None`` where the arms are not there that all others need."""
+    numbers = Numbers(cache / "measured")
+    arms = _kept(numbers, task, "test", reference_arms(cache, task.name, seed))
+    if not {_SOURCE_BASE, _SOURCE_ADAPTER, "base", "native"} <= arms.keys():
+        return None
+    source = {name: arms.pop(name) for name in (_SOURCE_BASE, _SOURCE_ADAPTER)}
+    for rung in RUNGS:
+        source |= _kept(numbers, task, "test", identity_arms(cache, rung.name, task.name, seed))
+    made, curves = [], {}
+    for rung in RUNGS:
+        own = kept(rung.name, moved_file(cache, rung.name, task.name, seed))
+        curve = _curve(numbers, task, own) if own else None
+        if own is None or curve is None:
+            continue
+        found = _kept(
+            numbers, task, "test", rung_arms(cache, rung.name, task.name, seed, choose_dose(curve), every=True)
+        )
+        if {rung.name, dosed(rung.name, choose_dose(curve) or 1.0)} <= found.keys():
+            made.append(own)
+            curves[rung.name] = curve
+            arms |= found
+    return Result(
+        task=task.name,
+        title=task.title,
+        seed=seed,
+        source=tuple(_report(source, metric, _SOURCE_BASE, _SOURCE_ADAPTER) for metric in source[_SOURCE_BASE]),
+        reports=tuple(_report(arms, metric, "base", "native") for metric in arms["base"]),
+        made=tuple(made),
+        curves=curves,
+    )
+
+
+def _kept(numbers: Numbers, task: Task, split: str, arms: list[Arm]) -> dict[str, Measured]:
+    present = [arm for arm in arms if arm.file is None or arm.file.is_file()]
+    found = {arm.name: numbers.of(arm.key(task.name, task.named(split))) for arm in present}
+    return {name: measured for name, measured in found.items() if measured is not None}
+
+
+def _curve(numbers: Numbers, task: Task, made: Made) -> dict[float, float] | None:
+    arms = dose_arms(made.file)
+    found = _kept(numbers, task, "dev", arms)
+    if len(found) < len(arms):
+        return None
+    return {arm.dose: next(iter(found[arm.name].values())).value for arm in arms}
+
+
+def _report(arms: Mapping[str, Measured], metric: str, base: str, native: str) -> MetricReport:
+    series = {arm: measured[metric] for arm, measured in arms.items()}
+    return measure_metric(series, base=base, native=native, seed=0, resamples=RESAMPLES)
+
+
+def table(result: Result) -> str:
+    """Return one result as Markdown: a table of the arms for every metric, then what the rungs took."""
+    parts = [f"### {result.task}, seed {result.seed}", _source_line(result)]
+    parts += [_metric(result, report) for report in result.reports]
+    if result.made:
+        parts += [_curves(result), _costs(result)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _source_line(result: Result) -> str:
+    parts = []
+    for report in result.source:
+        before, after, *moved = report.arms
+        parts.append(f"{report.metric} {before.value.value:.3f} to {after.value.value:.3f}")
+        parts += [f"{own.arm} R {worded(own.recovered)}" for own in moved if own.recovered is not None]
+    return f"The adapter on its own base: {', '.join(parts)}."
+
+
+def _metric(result: Result, report: MetricReport) -> str:
+    rows = [_row(own, verdict(result, report, own.arm)) for own in report.arms]
+    headers = [report.metric, "value", "gain", "R", "verdict"]
+    note = f"\n\nNo R: {report.no_recovery_because}." if report.no_recovery_because else ""
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True) + note
+
+
+def _row(own: ArmGain, label: Label | None) -> list[str]:
+    recovered = "" if own.recovered is None or own.arm in ("base", "native") else worded(own.recovered)
+    gain = "" if own.arm == "base" else worded(own.gain)
+    return [own.arm, worded(own.value), gain, recovered, str(label or "")]
+
+
+def worded(found: Interval) -> str:
+    """Write a number with its interval."""
+    value, low, high = (f"{number:.3f}" for number in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]".replace("-0.000", "0.000")
+
+
+def verdict(result: Result, report: MetricReport, arm: str) -> Label | None:
+    """Return the verdict on a rung, at dose 1 or the one chosen on dev; controls and references have none."""
+    name = arm.partition(" x")[0]
+    if name not in result.curves:
+        return None
+    starts = (f"{name}: {RANDOM}", f"{name}: wrong task")
+    return label_of(report, arm, [own.arm for own in report.arms if own.arm.startswith(starts)])
+
+
+def _curves(result: Result) -> str:
+    rows = [
+        [name, *(f"{loss:.3f}" for loss in curve.values()), f"{result.dose(name):g}"]
+        for name, curve in result.curves.items()
+    ]
+    doses = next(iter(result.curves.values()))
+    headers = [f"{result.reports[0].metric} on dev", *(f"dose {dose:g}" for dose in doses), "chosen"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def _costs(result: Result) -> str:
+    rows = [
+        [made.rung, f"{made.cpu_s:.0f}", f"{made.wall_s:.0f}", f"{made.peak_bytes / 2**20:.0f}", _remark(made)]
+        for made in result.made
+    ]
+    headers = ["rung", "processor time, s", "wall time, s", "peak memory, MiB", "what it said"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def _remark(made: Made) -> str:
+    said = made.said
+    parts = [f"{said['entries']} entries"] if "entries" in said else []
+    if said.get("left_out"):
+        parts.append(f"{said['left_out']} left out")
+    parts += [f"{name} {value:.3g}" for name, value in said.get("measures", {}).items()]
+    return ", ".join(parts)

@@ -1,0 +1,133 @@
+"""The rungs that the transfer benchmark measures, and how one is made: in a process of its own.
+
+A process of its own gives every rung its time and its peak of memory. A rung is one step: its file gets its name when
+it is complete, with the figures of the run beside it, so a run that was cut off goes on.
+This module decides what the rungs are called and what each needs; the work is left to `move`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RUNGS", "Made", "Rung", "RungError", "kept", "make"]
+
+
+class RungError(Exception):
+    """A rung could not be made; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One way to move an adapter.
+
+    Attributes:
+        name: Name in tables and in the cache.
+        needs: What it takes beside the adapter and the two configs, for people.
+        takes: What else its process is given: `text`, unlabelled; `seeds`, five requests; `nothing`; or no file at all.
+    """
+
+    name: str
+    needs: str
+    takes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A moved adapter and what it took.
+
+    Attributes:
+        rung: How it was moved.
+        file: The AIR file.
+        cpu_s: Processor time of the process, its start and the loading of models included.
+        wall_s: Wall time of the same.
+        peak_bytes: Peak of its resident memory.
+        said: What the transfer said of itself: settings, measures, warnings.
+    """
+
+    rung: str
+    file: Path
+    cpu_s: float
+    wall_s: float
+    peak_bytes: int
+    said: Mapping[str, Any]
+
+
+RUNGS: tuple[Rung, ...] = (
+    Rung(name="truncate", needs="nothing more"),
+    Rung(name="interpolate", needs="nothing more"),
+    Rung(name="svd", needs="nothing more"),
+    Rung(name="subspace", needs="both bases' weights"),
+    Rung(name="vocab", needs="both bases' weights"),
+    Rung(name="activations", needs="weights and unlabelled text", takes="text"),
+    Rung(name="residual", needs="weights and unlabelled text", takes="text"),
+    Rung(name="predictions", needs="weights and unlabelled text", takes="text"),
+    Rung(name="predictions-documents", needs="weights and unlabelled text", takes="text"),
+    Rung(name="distill", needs="weights, five requests, training", takes="seeds"),
+    Rung(name="distill-warm", needs="weights, five requests, training", takes="seeds"),
+    Rung(name="distill-free", needs="weights, training", takes="nothing"),
+)
+"""Every rung, cheapest first."""
+
+
+def make(rung: str, source: Path, bases: tuple[Path, Path], text: Path | None, file: Path) -> Made:
+    """Move an adapter and write it to `file`, unless it is there.
+
+    Args:
+        rung: The rung.
+        source: AIR file of the source adapter.
+        bases: Folder of its base model, and of the one to go to.
+        text: File of what else the rung takes.
+        file: The AIR file to write.
+
+    Raises:
+        RungError: The rung refused, or is not in this version.
+    """
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arguments = [rung, str(source), *map(str, bases), str(file), *([str(text)] if text else [])]
+        figures = _run(arguments)
+        _record(file).write_text(json.dumps(figures), encoding="utf-8")
+    found = kept(rung, file)
+    assert found is not None  # it was made just now
+    return found
+
+
+def kept(rung: str, file: Path) -> Made | None:
+    """Return a moved adapter that is there; ``None`` where it is not."""
+    if not file.is_file() or not _record(file).is_file():
+        return None
+    said = file.with_suffix(".said.json")
+    document = json.loads(said.read_text(encoding="utf-8")) if said.is_file() else {}
+    return Made(rung=rung, file=file, said=document, **json.loads(_record(file).read_text(encoding="utf-8")))
+
+
+def _record(file: Path) -> Path:
+    return file.with_suffix(".cost.json")
+
+
+def _run(arguments: list[str]) -> dict[str, float]:
+    start = time.monotonic()
+    command = [sys.executable, "-m", "benchmarks.transfer.move", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None  # it is a pipe
+    said = ""
+    for line in process.stderr:
+        print(f"  {line.rstrip()}", flush=True)
+        said = line.strip() or said
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RungError(said or f"exit status {process.returncode}")
+    return {
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "wall_s": time.monotonic() - start,
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    }

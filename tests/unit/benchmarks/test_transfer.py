@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+
+from benchmarks.transfer.arms import Arm, choose_dose, moved_file, rung_arms
+from benchmarks.transfer.document import summary
+from benchmarks.transfer.numbers import Numbers
+from benchmarks.transfer.results import Result, table
+from benchmarks.transfer.rungs import Made
+from ual_registry.evaluation.recovery import measure_metric
+from ual_registry.evaluation.series import Series
+
+
+@pytest.mark.parametrize(
+    ("losses", "chosen"),
+    [
+        ({0.0: 2.0, 0.5: 1.5, 1.0: 1.0, 2.0: 1.2}, 1.0),
+        ({0.0: 2.0, 0.5: 2.1, 1.0: 3.0}, 0.0),
+        ({0.0: 2.0, 0.5: 1.0, 1.0: 1.0}, 0.5),
+    ],
+    ids=["the lowest loss wins", "where nothing helps the base wins", "of equal doses the smaller wins"],
+)
+def test_dose_is_the_one_with_the_lowest_loss_on_dev(losses, chosen):
+    assert choose_dose(losses) == chosen
+
+
+@pytest.mark.parametrize(
+    ("dose", "every", "expected"),
+    [
+        (1.0, False, ["r", "r: flipped", "r: random 0", "r: wrong task", "r: random 1", "r: random 2"]),
+        (2.0, False, ["r", "r x2", "r: flipped", "r: random 0", "r: wrong task", "r: random 1", "r: random 2"]),
+        (0.0, False, ["r", "r: flipped", "r: random 0"]),
+        (0.0, True, ["r", "r: flipped", "r: random 0", "r: wrong task", "r: random 1", "r: random 2"]),
+    ],
+    ids=["as it is", "at another dose", "no dose helps", "no dose helps, every control"],
+)
+def test_arms_of_a_rung_on_test_follow_from_the_dose_that_dev_chose(tmp_path, dose, every, expected):
+    arms = rung_arms(tmp_path, "r", "topics", 0, dose, every=every)
+    assert [arm.name for arm in arms] == expected
+    assert [arm.dose for arm in arms if ":" in arm.name] == [dose or 1.0] * sum(":" in name for name in expected)
+    assert arms[0].file == moved_file(tmp_path, "r", "topics", 0)
+
+
+def test_key_of_an_arm_follows_the_bytes_of_its_adapter_and_dose_0_is_the_base(tmp_path):
+    file = tmp_path / "r-topics-0.air"
+    file.write_bytes(b"one")
+    arm = Arm(name="r", base="gemma3", file=file, control="random 1", dose=2.0)
+    assert arm.key("topics", "dev") == "gemma3-topics-dev-r-topics-0-7692c3ad3540-random1-x2"
+    assert Arm(name="r", base="gemma3", file=file, dose=0.0).key("topics", "dev") == "gemma3-topics-dev-base"
+
+
+def _loss(*values):
+    return Series(
+        metric="gold_nll", values=np.array(values), weights=np.ones(len(values)), is_better_high=False, is_share=False
+    )
+
+
+def test_kept_numbers_come_back_as_they_were(tmp_path):
+    numbers = Numbers(tmp_path / "measured")
+    assert numbers.of("arm") is None
+    numbers.keep("arm", [_loss(1.0, 2.5)])
+    found = numbers.of("arm")
+    assert list(found) == ["gold_nll"]
+    assert found["gold_nll"].values.tolist() == [1.0, 2.5]
+
+
+@pytest.fixture
+def result(tmp_path):
+    arms = {
+        "base": _loss(*[4.0, 5.0] * 20),
+        "native": _loss(*[1.0, 2.0] * 20),
+        "svd": _loss(*[4.1, 5.1] * 20),
+        "svd: random 0": _loss(*[4.0, 5.0] * 20),
+        "residual": _loss(*[3.4, 4.4] * 20),
+        "residual x2": _loss(*[2.5, 3.5] * 20),
+        "residual: random 0": _loss(*[4.0, 5.0] * 20),
+    }
+    report = measure_metric(arms, base="base", native="native", seed=0, resamples=200)
+    own = {"source base": _loss(*[3.0, 3.2] * 20), "source adapter": _loss(*[0.5, 0.7] * 20)}
+    own["residual: to its own base"] = _loss(*[0.6, 0.8] * 20)
+    source = measure_metric(own, base="source base", native="source adapter", seed=0, resamples=200)
+    made = Made(rung="residual", file=tmp_path, cpu_s=61.2, wall_s=70.0, peak_bytes=2 << 30, said={"entries": 6})
+    return Result(
+        task="topics",
+        title="topic of a request",
+        seed=0,
+        source=(source,),
+        reports=(report,),
+        made=(made,),
+        curves={"svd": {0.0: 4.5, 1.0: 4.6, 2.0: 5.0}, "residual": {0.0: 4.5, 1.0: 3.9, 2.0: 3.0}},
+    )
+
+
+def test_table_gives_every_arm_its_value_gain_and_recovered_gain_and_rungs_a_verdict(result):
+    assert table(result) == _TABLE
+
+
+def test_summary_gives_recovered_gain_at_the_dose_that_dev_chose(result):
+    assert summary([result]) == (
+        "| task   | seed   | metric   | svd                  | residual                            |\n"
+        "|--------|--------|----------|----------------------|-------------------------------------|\n"
+        "| topics | 0      | gold_nll | 0 (dev chose dose 0) | 0.500 [0.500, 0.500] works (dose 2) |"
+    )
+
+
+_TABLE = """\
+### topics, seed 0
+
+The adapter on its own base: gold_nll 3.100 to 0.600, residual: to its own base R 0.960 [0.960, 0.960].
+
+| gold_nll           | value                | gain                    | R                       | verdict   |
+|--------------------|----------------------|-------------------------|-------------------------|-----------|
+| base               | 4.500 [4.350, 4.625] |                         |                         |           |
+| native             | 1.500 [1.350, 1.625] | 3.000 [3.000, 3.000]    |                         |           |
+| svd                | 4.600 [4.450, 4.725] | -0.100 [-0.100, -0.100] | -0.033 [-0.033, -0.033] | harmful   |
+| svd: random 0      | 4.500 [4.350, 4.625] | 0.000 [0.000, 0.000]    | 0.000 [0.000, 0.000]    |           |
+| residual           | 3.900 [3.750, 4.025] | 0.600 [0.600, 0.600]    | 0.200 [0.200, 0.200]    | partial   |
+| residual x2        | 3.000 [2.850, 3.125] | 1.500 [1.500, 1.500]    | 0.500 [0.500, 0.500]    | works     |
+| residual: random 0 | 4.500 [4.350, 4.625] | 0.000 [0.000, 0.000]    | 0.000 [0.000, 0.000]    |           |
+
+| gold_nll on dev   | dose 0   | dose 1   | dose 2   | chosen   |
+|-------------------|----------|----------|----------|----------|
+| svd               | 4.500    | 4.600    | 5.000    | 0        |
+| residual          | 4.500    | 3.900    | 3.000    | 2        |
+
+| rung     | processor time, s   | wall time, s   | peak memory, MiB   | what it said   |
+|----------|---------------------|----------------|--------------------|----------------|
+| residual | 61                  | 70             | 2048               | 6 entries      |
+"""

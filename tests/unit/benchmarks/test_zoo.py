@@ -1,0 +1,147 @@
+"""The zoo benchmark: which documents are in which split, what is measured, and how the numbers are worded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.transfer.arms import Arm
+from benchmarks.transfer.zoo_corpus import Domain
+from benchmarks.transfer.zoo_results import collect, section
+from benchmarks.transfer.zoo_store import DIRECTIONS, DOMAIN, Zoo
+from ual_registry.evaluation.series import Series
+
+
+def passage(document: int, part: int) -> str:
+    return f"document {document}, part {part} ".ljust(480, ".")
+
+
+@pytest.fixture
+def changelogs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Domain:
+    """Changelogs of 200 packages, two passages each, as a machine has them."""
+    import gzip
+
+    from benchmarks.transfer import zoo_corpus
+
+    for number in range(200):
+        (tmp_path / f"package{number}").mkdir()
+        text = f"package{number} (1-1) unstable; urgency=low\n".ljust(480, "-") + f"{number}".ljust(480, "+")
+        with gzip.open(tmp_path / f"package{number}" / "changelog.Debian.gz", "wt") as stream:
+            stream.write(text)
+    monkeypatch.setattr(zoo_corpus, "_CHANGELOGS", tmp_path)
+    return zoo_corpus.DOMAINS["changelogs"]()
+
+
+def test_no_document_is_in_two_splits_and_tests_are_of_one_passage_each(changelogs: Domain) -> None:
+    splits = {name: getattr(changelogs, name) for name in ("train", "text", "dev", "test")}
+    assert {name: len(own) for name, own in splits.items()} == {"train": 16, "text": 128, "dev": 32, "test": 96}
+    assert {len(own) for split in splits.values() for own in split} == {480}
+    starts = [own.split(" ")[0] for split in splits.values() for own in split if own.startswith("package")]
+    assert len(starts) == len(set(starts)) == 200
+    assert all(own.startswith("package") for own in (*splits["dev"], *splits["test"]))
+
+
+def test_code_is_without_docstrings_and_comments() -> None:
+    from benchmarks.transfer.zoo_corpus import _without_prose
+
+    source = (
+        '"""A module."""\n\ndef one():\n    """Say one."""\n    return 1  # one\n\nclass Two:\n    """Say two."""\n'
+    )
+    assert _without_prose(source) == "def one():\n    return 1\n\nclass Two:\n    pass"
+
+
+def write_base(zoo: Zoo, name: str) -> None:
+    zoo.folder(name).mkdir(parents=True)
+    config = {"hidden_size": 64, "num_hidden_layers": 6, "vocab_size": 1024}
+    (zoo.folder(name) / "config.json").write_text(json.dumps(config))
+    (zoo.folder(name) / "training.json").write_text(json.dumps({"cpu_s": 123.4}))
+    zoo.adapter(name, DOMAIN).parent.mkdir(exist_ok=True)
+    zoo.adapter(name, DOMAIN).write_bytes(name.encode())
+
+
+def keep(zoo: Zoo, arm: Arm, split: str, bits: float) -> None:
+    """Keep a measurement of four documents of 100 bytes; what an arm gains is the same on each."""
+    values = np.array([100.0, 200.0, 300.0, 400.0]) / 100 + 100 * bits
+    series = Series(
+        metric="bits_per_byte", values=values, weights=np.full(4, 100.0), is_better_high=False, is_share=False
+    )
+    zoo.numbers.keep(arm.key(DOMAIN, split), [series])
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Zoo:
+    """Kept numbers of one direction: `predictions` recovers half at dose 1 and two thirds at 2, `svd` nothing."""
+    made = Zoo(cache=tmp_path)
+    source, target = DIRECTIONS[0]
+    for base in (source, target):
+        write_base(made, base)
+    for arm, bits in zip(made.reference_arms(source, target), (3.0, 2.0, 3.0, 1.5), strict=True):
+        keep(made, arm, "test", bits)
+    for rung in ("svd", "predictions"):
+        file = made.moved(rung, source, target, DOMAIN)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(rung.encode())
+        cost = {"cpu_s": 1.26, "wall_s": 2.5, "peak_bytes": 3 << 20, "said": {}}
+        file.with_suffix(".cost.json").write_text(json.dumps(cost))
+        dev = {"svd": (3.0, 3.1, 3.2, 3.3, 3.4), "predictions": (3.0, 2.5, 2.2, 2.1, 2.0)}[rung]
+        for arm, bits in zip(made.dose_arms(rung, source, target), dev, strict=True):
+            keep(made, arm, "dev", bits)
+    values = {"svd": 3.3, "predictions": 2.25, "predictions x2": 2.0}
+    for rung in ("svd", "predictions"):
+        for arm in made.rung_arms(rung, source, target):
+            keep(made, arm, "test", values.get(arm.name, 4.5 if "flipped" in arm.name else 3.0))
+    made.moved("vocab", source, target, DOMAIN).with_suffix(".refused").write_text("no token is shared")
+    return made
+
+
+def test_without_numbers_there_is_no_section(tmp_path: Path) -> None:
+    assert section(tmp_path) == ""
+
+
+def test_a_direction_in_which_no_rung_was_measured_is_left_out(zoo: Zoo) -> None:
+    assert [names for names in DIRECTIONS if collect(zoo, *names)] == [DIRECTIONS[0]]
+
+
+def test_the_section_words_kept_numbers(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
+    assert section(zoo.cache) == _SECTION
+
+
+_SECTION = """\
+(zoo_head.md)
+
+| base   | width   | layers   | tokens known   | training, CPU s   | bits per byte     | with native adapter   |
+|--------|---------|----------|----------------|-------------------|-------------------|-----------------------|
+| llama  | 64      | 6        | 1024           | 123               | 3.02 [3.02, 3.04] | 2.02 [2.02, 2.04]     |
+| gpt2   | 64      | 6        | 1024           | 123               | 3.02 [3.02, 3.04] | 1.52 [1.51, 1.53]     |
+
+### Zoo: every rung
+
+| rung        | R at dose 1          | R at the dose of dev   | verdicts   | random            | flipped              | wrong task   |
+|-------------|----------------------|------------------------|------------|-------------------|----------------------|--------------|
+| svd         | -0.20 [-0.20, -0.20] | 0.00 [0.00, 0.00]      | 1 none     | 0.00 [0.00, 0.00] | -1.00 [-1.00, -1.00] |              |
+| predictions | 0.50 [0.50, 0.50]    | 0.67 [0.67, 0.67]      | 1 works    | 0.00 [0.00, 0.00] | -1.00 [-1.00, -1.00] |              |
+
+R is the median over the directions, with the lowest and the highest in brackets.
+Controls have the dose of the rung; of three random ones the best counts.
+
+### Zoo: every direction
+
+| direction     | gain at the source   | svd               | predictions       |
+|---------------|----------------------|-------------------|-------------------|
+| llama to gpt2 | 1.00                 | 0.00 [0.00, 0.00] | 0.67 [0.67, 0.67] |
+
+### Zoo: what it took
+
+| rung        | processor time, s   | wall time, s   | peak memory beside the two bases, MiB   |
+|-------------|---------------------|----------------|-----------------------------------------|
+| svd         | 1.3                 | 2.5            | 3                                       |
+| predictions | 1.3                 | 2.5            | 3                                       |
+
+Medians over the directions, one thread; text of a distillation is not counted.
+
+(zoo_reading.md)
+"""  # noqa: E501  # rows of tables
