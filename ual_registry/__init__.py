@@ -14,6 +14,9 @@ first used (PEP 562).
     registry = ual.Registry.open()
     registry.add("medical.air", name="medical", aliases=["candidate"])
     result = ual.transfer(adapter, target="other_base_folder", method="svd")
+    result = ual.train("base_folder", "examples.jsonl", output="medical.air")
+    dispatcher = ual.LoRADispatcher("router.air", "base_folder", registry, encoder="encoder_folder")
+    answer = dispatcher.generate("a query")         # by the adapter of its domain
 """
 
 from __future__ import annotations
@@ -27,16 +30,19 @@ if TYPE_CHECKING:
     from ual_registry.air.read import read
     from ual_registry.air.write import write
     from ual_registry.digest import Digest
+    from ual_registry.dispatch.dispatcher import LoRADispatcher
     from ual_registry.errors import UALError
     from ual_registry.interop.to_peft import to_peft
     from ual_registry.registry.registry import Registry
     from ual_registry.workflows.convert import from_peft
+    from ual_registry.workflows.train import train
     from ual_registry.workflows.transfer import plan_transfer, transfer
     from ual_registry.workflows.validate import validate
 
 __all__ = [
     "Adapter",
     "Digest",
+    "LoRADispatcher",
     "Registry",
     "UALError",
     "ValidationReport",
@@ -44,6 +50,7 @@ __all__ = [
     "plan_transfer",
     "read",
     "to_peft",
+    "train",
     "transfer",
     "validate",
     "write",
@@ -52,6 +59,7 @@ __all__ = [
 _HOMES = {
     "Adapter": "ual_registry.air.adapter",
     "Digest": "ual_registry.digest",
+    "LoRADispatcher": "ual_registry.dispatch.dispatcher",
     "Registry": "ual_registry.registry.registry",
     "UALError": "ual_registry.errors",
     "ValidationReport": "ual_registry.air.problem",
@@ -59,6 +67,7 @@ _HOMES = {
     "plan_transfer": "ual_registry.workflows.transfer",
     "read": "ual_registry.air.read",
     "to_peft": "ual_registry.interop.to_peft",
+    "train": "ual_registry.workflows.train",
     "transfer": "ual_registry.workflows.transfer",
     "validate": "ual_registry.workflows.validate",
     "write": "ual_registry.air.write",

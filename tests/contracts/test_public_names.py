@@ -19,6 +19,7 @@ import ual_registry
 from benchmarks.startup import BIND, LARGE_CONFIG
 from tests.handmade import LLAMA_CONFIG, peft_config, peft_tensors, small_adapter, write_peft
 from tests.legacy_files import document, write_document
+from tests.unit.air.test_router import router, router_tensors, write_router
 from ual_registry.air.write import write
 
 ROOT = Path(ual_registry.__file__).parents[1]
@@ -81,6 +82,7 @@ def test_the_public_names_of_the_package_resolve_and_are_documented() -> None:
     assert ual_registry.__all__ == [
         "Adapter",
         "Digest",
+        "LoRADispatcher",
         "Registry",
         "UALError",
         "ValidationReport",
@@ -88,6 +90,7 @@ def test_the_public_names_of_the_package_resolve_and_are_documented() -> None:
         "plan_transfer",
         "read",
         "to_peft",
+        "train",
         "transfer",
         "validate",
         "write",
@@ -121,7 +124,7 @@ def test_a_name_that_is_none_is_refused_as_python_does() -> None:
 
 
 def test_every_public_function_says_what_it_takes() -> None:
-    for name in ("from_peft", "plan_transfer", "read", "to_peft", "transfer", "validate", "write"):
+    for name in ("from_peft", "plan_transfer", "read", "to_peft", "train", "transfer", "validate", "write"):
         function = getattr(ual_registry, name)
         documentation = inspect.getdoc(function) or ""
         for parameter in inspect.signature(function).parameters:
@@ -150,14 +153,20 @@ finally:
 
 LIGHT: dict[str, tuple[list[str], set[str]]] = {
     "import ual_registry": (["import ual_registry"], FRAMEWORKS | DATABASE | SCHEMAS | {"click"}),
+    "the decisions of a router": (
+        ["import ual_registry.dispatch.decision, ual_registry.dispatch.queries"],
+        FRAMEWORKS | DATABASE | SCHEMAS | {"click", "sklearn"},
+    ),
     "ual --help": (["--help"], FRAMEWORKS),
     "ual --version": (["--version"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual validate": (["validate", "small.air"], FRAMEWORKS | DATABASE | SCHEMAS | {"tabulate"}),
     "ual show": (["show", "small.air"], FRAMEWORKS | DATABASE | SCHEMAS),
+    "ual show of a router": (["show", "router.air"], FRAMEWORKS | DATABASE | SCHEMAS | {"sklearn"}),
     "ual convert": (["convert", "peft", "out.air", "--base", "base", "-q"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual convert back": (["convert", "made.air", "back"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual convert to a folder": (["convert", "small.air", "f", "--to", "folder"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual convert an old file": (["convert", "old.air", "o.air", "--base", "base"], FRAMEWORKS | DATABASE | SCHEMAS),
+    "ual doctor": (["doctor", "made.air", "--for", "vllm"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual diff of the same": (["diff", "small.air", "small.air"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual add": (["add", "small.air", "--name", "x"], FRAMEWORKS | {"alembic"}),
     "ual search": (["search", "rank:2", "-q"], FRAMEWORKS | {"alembic"}),
@@ -166,7 +175,24 @@ LIGHT: dict[str, tuple[list[str], set[str]]] = {
     "ual binder show": (["binder", "show", "t5"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual binder show of a model": (["binder", "show", "large.json"], FRAMEWORKS | DATABASE | SCHEMAS),
     "bind a model of 126 blocks": ([BIND.format(path="large.json")], FRAMEWORKS | DATABASE | SCHEMAS | {"click"}),
+    "ual train --explain": (["train", "--base", "base", "--explain"], FRAMEWORKS | DATABASE | SCHEMAS),
     "ual transfer --plan": (["transfer", "small.air", "--to", "base", "--plan"], FRAMEWORKS | DATABASE | SCHEMAS),
+    "ual transfer --method auto --plan": (
+        [
+            "transfer",
+            "made.air",
+            "--to",
+            "base",
+            "--method",
+            "auto",
+            "--calibrate",
+            "text.txt",
+            "--budget",
+            "1h",
+            "--plan",
+        ],
+        FRAMEWORKS | DATABASE | SCHEMAS,
+    ),
 }
 
 
@@ -174,8 +200,11 @@ LIGHT: dict[str, tuple[list[str], set[str]]] = {
 def test_the_light_half_loads_no_framework(case: str, tmp_path: Path) -> None:
     words, forbidden = LIGHT[case]
     write(small_adapter(), tmp_path / "small.air")
+    write_router(tmp_path / "router.air", router(), router_tensors())
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text(json.dumps({**LLAMA_CONFIG, "num_key_value_heads": 2}))
+    (tmp_path / "base" / "model.safetensors").touch()
+    (tmp_path / "text.txt").write_text("one text\nanother text\n")
     (tmp_path / "large.json").write_text(json.dumps(LARGE_CONFIG))
     write_peft(tmp_path / "peft", peft_tensors(), peft_config())
     write_document(tmp_path / "old.air", document())

@@ -14,7 +14,8 @@ from examples.domains import DOMAINS, load_domain, write_domains
 from examples.materials import Wheel
 from examples.three_domains import table
 from ual_registry.evaluation.items import read_documents
-from ual_registry.training.examples import Example, read_examples
+from ual_registry.training.examples import read_examples
+from ual_registry.training.forms import Example
 
 FUNCTION = 'def {name}(x):\n    """Return twice ``x``.\n\n    >>> {name}(1)\n    """\n    return 2 * x\n\n\nOTHER = 1\n'
 

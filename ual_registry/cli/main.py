@@ -26,6 +26,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "diff": "ual_registry.cli.diff",
         "conformance": "ual_registry.cli.conformance",
         "convert": "ual_registry.cli.format",
+        "doctor": "ual_registry.cli.doctor",
         "binder": "ual_registry.cli.binder",
     },
     "Registry": {
@@ -53,6 +54,15 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Transfer": {
         "transfer": "ual_registry.cli.transfer",
         "evaluate": "ual_registry.cli.evaluate",
+    },
+    "Training": {
+        "train": "ual_registry.cli.train",
+    },
+    "Dispatch": {
+        "router": "ual_registry.cli.router",
+        "route": "ual_registry.cli.route",
+        "dispatch": "ual_registry.cli.dispatch",
+        "serve": "ual_registry.cli.serve",
     },
 }
 """Every command by group, with the module that holds it under ``<name>_command``."""

@@ -100,15 +100,21 @@ def read_checkpoint(path: Path, settings: str) -> Checkpoint | None:
         with safe_open(path, framework="pt") as stream:
             progress = _progress(json.loads((stream.metadata() or {})[_KEY]))
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # it is no mapping
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        parts = _parts(tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise _refusal(path, "is no checkpoint of a distillation") from error
     if progress.settings != settings:
         raise _refusal(path, "is the checkpoint of another run")
+    return Checkpoint(progress, **parts)
+
+
+def _parts(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the tensors of a file by their part and name; another part is a ``KeyError``."""
     parts: dict[str, dict[str, torch.Tensor]] = {"factors": {}, "best": {}, "optimizer": {}}
     for name, value in tensors.items():
         part, _, own = name.partition("/")
         parts[part][own] = value
-    return Checkpoint(progress, **parts)
+    return parts
 
 
 def _progress(document: dict[str, Any]) -> Progress:

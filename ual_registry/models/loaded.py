@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -28,11 +28,13 @@ from ual_registry.digest import Digest
 from ual_registry.errors import StorageError, TransferError, UnresolvedModuleError
 from ual_registry.storage import read_file
 
-__all__ = ["LoadedBase", "load_base_model", "weights_digest"]
+__all__ = ["LoadedBase", "load_base_model", "weights_digest", "without_progress_bars"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MAX_INDEX_BYTES = 64 << 20
+_POOLER = ".pooler."
+"""A part of some backbones that only heads for labels read, so that models trained without one may lack it."""
 _REFUSALS = (
     OSError,
     ValueError,
@@ -57,6 +59,7 @@ class LoadedBase:
         base: What a manifest says of it, with the digest of its weights.
         config: Its config.
         binding: Its binder, applied where its class has the backbone.
+        fresh: Weights that its folder does not hold, which a head for labels needs; they started at random.
     """
 
     model: Any
@@ -64,6 +67,7 @@ class LoadedBase:
     base: BaseModel
     config: BaseConfig
     binding: Binding
+    fresh: tuple[str, ...] = ()
 
     @property
     def text_tokenizer(self) -> Any:
@@ -121,7 +125,13 @@ class LoadedBase:
 
 
 def load_base_model(
-    folder: Path | str, *, id: str | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    folder: Path | str,
+    *,
+    id: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    model_class: str | None = None,
+    labels: Sequence[str] = (),
 ) -> LoadedBase:
     """Load a base model from a local folder.
 
@@ -130,6 +140,8 @@ def load_base_model(
         id: Its label; the name of the folder where absent.
         dtype: What to compute in.
         device: Where to compute.
+        model_class: The class to load, one of the binder's; the usual one where absent.
+        labels: What the head of a class for labels tells apart; weights that such a head lacks start fresh.
 
     Raises:
         StorageError: There is no such folder.
@@ -141,15 +153,20 @@ def load_base_model(
         raise StorageError(f"cannot read {place}: no such folder", context={"path": str(place)})
     config = load_base(place)
     _refuse_detours(place, config)
-    name = _class_name(config)
+    name = _class_name(config) if model_class is None else model_class
     weights = weights_digest(place)
-    with _silence():
-        model = _load_model(place, name, dtype)
+    with without_progress_bars():
+        model, fresh = _load_model(place, name, dtype, labels)
         tokenizer = _load_tokenizer(place)
     base = replace(describe_base(config, id=id), weights_digest=str(weights), model_class=name)
     binding = bind(config, name)
     return LoadedBase(
-        model=model.to(device), tokenizer=tokenizer, base=base, config=config, binding=replace(binding, base=base)
+        model=model.to(device),
+        tokenizer=tokenizer,
+        base=base,
+        config=config,
+        binding=replace(binding, base=base),
+        fresh=fresh,
     )
 
 
@@ -180,8 +197,9 @@ def _shards(folder: Path) -> list[str]:
     """Return the names of the files that an index lists, all of them in the folder itself."""
     document = parse_json(read_file(folder / _INDEX, limit_bytes=_MAX_INDEX_BYTES), what=str(folder / _INDEX))
     listed = document.get("weight_map") if isinstance(document, dict) else None
-    names = sorted(set(listed.values())) if isinstance(listed, dict) else []
-    if not names or any(PurePath(name).name != name or not name.endswith(".safetensors") for name in names):
+    held = list(listed.values()) if isinstance(listed, dict) else []
+    names = sorted({name for name in held if isinstance(name, str) and PurePath(name).name == name})
+    if not names or any(name not in names or not name.endswith(".safetensors") for name in held):
         raise TransferError(
             f"{folder / _INDEX}: expected a weight_map of safetensors files in the same folder",
             code="no-weights",
@@ -221,8 +239,11 @@ def _class_name(config: BaseConfig) -> str:
     return name
 
 
-def _load_model(folder: Path, name: str, dtype: torch.dtype) -> Any:
+def _load_model(folder: Path, name: str, dtype: torch.dtype, labels: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
+    """Return the model, and the weights of a head for labels that the folder does not hold."""
     model_class: Any = getattr(transformers, name)
+    numbered = dict(enumerate(labels))
+    heads = {"id2label": numbered, "label2id": {label: own for own, label in numbered.items()}} if labels else {}
     try:
         model, told = model_class.from_pretrained(
             folder,
@@ -231,10 +252,13 @@ def _load_model(folder: Path, name: str, dtype: torch.dtype) -> Any:
             use_safetensors=True,
             dtype=dtype,
             output_loading_info=True,
+            **heads,
         )
     except _REFUSALS as error:
         raise _unloadable(folder, error) from error
-    missing = sorted(told["missing_keys"])
+    lacking = sorted(told["missing_keys"])
+    backbone = f"{model.base_model_prefix}."
+    missing = [own for own in lacking if not labels or (own.startswith(backbone) and _POOLER not in own)]
     if missing:
         shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
         raise TransferError(
@@ -242,7 +266,7 @@ def _load_model(folder: Path, name: str, dtype: torch.dtype) -> Any:
             code="incomplete-weights",
             context={"path": str(folder)},
         )
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False), tuple(lacking)
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -273,7 +297,7 @@ def _unloadable(folder: Path, error: BaseException) -> TransferError:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Keep transformers from drawing progress bars."""
     logging: Any = transformers.utils.logging
     was_on = logging.is_progress_bar_enabled()

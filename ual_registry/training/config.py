@@ -185,6 +185,8 @@ class TrainingConfig:
                 _check_number("layers", layer, at_least=0)
         for name in ("rank_pattern", "alpha_pattern"):
             for key, value in getattr(self, name).items():
+                if not isinstance(key, str):
+                    raise setting_error(name, f"expected names of roles or modules, got {key!r}")
                 is_rank = name == "rank_pattern"
                 _check_number(f"{name}.{key}", value, at_least=1 if is_rank else -math.inf, above=0.0)
 
@@ -251,13 +253,15 @@ def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
 
 
 def _check_list(name: str, values: tuple[str, ...], known: Any, *, may_be_empty: bool = False) -> None:
-    unknown = [value for value in values if value not in known]
+    unknown = [value for value in values if not isinstance(value, str) or value not in known]
     if unknown:
         raise setting_error(name, f"expected names of {', '.join(known)}, got {unknown[0]!r}")
     if not values and not may_be_empty:
         raise setting_error(name, "expected one name at least, got none")
 
 
+_LARGEST = 2**53 - 1
+"""Beyond it a number is not the same in every JSON reader, and a run is known by its settings as JSON."""
 _INTEGERS = (*_WHOLE, "warmup_steps", "seed", "layers", "rank_pattern")
 
 
@@ -274,8 +278,8 @@ def _check_number(
         return
     is_whole = name.partition(".")[0] in _INTEGERS
     wanted = (int,) if is_whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, wanted) or not math.isfinite(value):
-        raise setting_error(name, f"expected a {'whole ' if is_whole else ''}number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, wanted) or not abs(value) <= _LARGEST:
+        raise setting_error(name, f"expected a {'whole ' if is_whole else ''}number, got {value!r:.80}")
     if not (at_least <= value < below and value > above):
         lowest = f"above {above:g}" if at_least == -math.inf else f"{at_least:g} or more"
         highest = "" if below == math.inf else f", below {below:g}"

@@ -12,10 +12,10 @@ from pathlib import Path
 from ual_registry.errors import TrainingError
 from ual_registry.storage import atomic_file
 from ual_registry.training.fields import Record, decode_record, fault, form_of
-from ual_registry.training.forms import ROLES, Example, Form, Message
+from ual_registry.training.forms import Example, Form
 from ual_registry.training.sources import records
 
-__all__ = ["ROLES", "Example", "Form", "Message", "read_examples", "write_examples"]
+__all__ = ["known_form", "read_examples", "write_examples"]
 
 
 def read_examples(source: str | Path, *, form: Form | str | None = None) -> Iterator[Example]:
@@ -39,10 +39,15 @@ def read_examples(source: str | Path, *, form: Form | str | None = None) -> Iter
         MissingExtraError: It is a data set of the Hub, and ``datasets`` is not installed.
         HubError: The Hub does not have it, or cannot be reached.
     """
-    return _examples(records(source), str(source), None if form is None else _known(form))
+    return _examples(records(source), str(source), None if form is None else known_form(form))
 
 
-def _known(form: str) -> Form:
+def known_form(form: str) -> Form:
+    """Return a form by its name.
+
+    Raises:
+        TrainingError: There is no such form.
+    """
     if form not in list(Form):
         raise TrainingError(
             f"form: expected {', '.join(Form)}, got {form!r}",

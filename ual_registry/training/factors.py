@@ -57,6 +57,11 @@ def lora_config(base: LoadedBase, choice: TargetChoice, config: TrainingConfig) 
     """
     modules = [base.binding.modules[path] for path in choice.modules]
     conv1d = {module.is_conv1d for module in modules}
+    for name, is_set in (("dropout", bool(config.dropout)), ("dora", config.dora)):
+        if choice.parameters and is_set:
+            raise setting_error(name, f"cannot be used with the experts that {choice.parameters[0]} holds")
+    if config.gradient_checkpointing and not getattr(base.model, "supports_gradient_checkpointing", True):
+        raise setting_error("gradient_checkpointing", f"{type(base.model).__name__} does not support it")
     if len(conv1d) > 1:
         raise setting_error("roles", "modules whose weights are stored in two ways cannot be trained together")
     return peft.LoraConfig(

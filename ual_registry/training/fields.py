@@ -84,7 +84,8 @@ def decode_record(record: Record, form: Form) -> Example:
         found["messages"] = _messages(record)
     if form is Form.LABEL:
         found["label"] = _label(record)
-    document = _text(record, "document") if record.values.get("document") is not None else None
+    # A cell of a table that is empty names no document.
+    document = None if record.values.get("document") in (None, "") else _text(record, "document")
     return Example(document=document, place=f"{record.source}, {record.place}", **found)
 
 

@@ -11,7 +11,7 @@ import random
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
-__all__ = ["best_fit", "lay_out", "steps_of"]
+__all__ = ["Bins", "best_fit", "lay_out", "steps_of"]
 
 Bins = tuple[tuple[int, ...], ...]
 

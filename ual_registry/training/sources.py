@@ -18,6 +18,7 @@ from ual_registry.errors import (
     HubUnavailableError,
     MissingExtraError,
     StorageError,
+    UALError,
 )
 from ual_registry.training.fields import Record, fault
 
@@ -191,18 +192,28 @@ def _hub(id: str, subset: str | None, revision: str | None, split: str | None) -
         found = datasets.load_dataset(id, subset, split=split or "train", revision=revision, streaming=True)
         names = _label_names(found)
         for number, row in enumerate(found, start=1):
-            label = row.get("label")
-            values = {**row, "label": names[label]} if names and isinstance(label, int) else row
-            yield Record(source=id, place=f"row {number}", values=values)
-    except (ValueError, FileNotFoundError) as error:
+            yield Record(source=id, place=f"row {number}", values=_named_label(id, number, row, names))
+    except (ValueError, FileNotFoundError, RuntimeError) as error:  # the latter where it is a script
         raise HubNotFoundError(_told(id, error), context={"dataset": id}) from error
-    except OSError as error:
+    except UALError:
+        raise
+    except Exception as error:  # the library raises what it likes
         raise HubUnavailableError(_told(id, error), context={"dataset": id}) from error
 
 
 def _label_names(found: Any) -> list[str]:
     feature = (getattr(found, "features", None) or {}).get("label")
     return list(getattr(feature, "names", None) or ())
+
+
+def _named_label(id: str, number: int, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return a row with the name of its label; -1 stands where a data set keeps its labels to itself."""
+    label = row.get("label")
+    if not names or not isinstance(label, int):
+        return row
+    if not 0 <= label < len(names):
+        raise fault(id, f"row {number}", f"expected a number from 0 to {len(names) - 1}, got {label}", field="label")
+    return {**row, "label": names[label]}
 
 
 def _told(id: str, error: BaseException) -> str:

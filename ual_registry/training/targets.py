@@ -16,9 +16,9 @@ from ual_registry.binders.bind import Binding
 from ual_registry.binders.describe import config_fields
 from ual_registry.binders.slots import TargetModule
 from ual_registry.errors import TrainingError
-from ual_registry.training.target_choice import Target, TargetChoice, TargetGroup, of_layer
+from ual_registry.training.target_choice import Target, TargetChoice, of_layer
 
-__all__ = ["Target", "TargetChoice", "TargetGroup", "choose_targets"]
+__all__ = ["choose_targets"]
 
 _ROUTERS = frozenset({"moe_router", "shared_mlp_router"})
 _HEAD = "lm_head"

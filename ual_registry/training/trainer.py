@@ -302,11 +302,6 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
         """Leave random numbers alone: every step seeds its own."""
 
 
-def _without_functions(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of a schedule but for the functions, which follow from the settings."""
-    return {name: value for name, value in state.items() if name != "lr_lambdas"}
-
-
 def _flat(state: Mapping[int, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {f"{index}.{name}": value for index, own in state.items() for name, value in own.items()}
 

@@ -49,7 +49,7 @@ def find_norms(base: LoadedBase, paths: Collection[str], ids: Sequence[int]) -> 
             path: shape(norm, read.shape[-1])
             for path, read, _ in modules
             for norm, _, given in norms
-            if is_same_tensor(given, read)
+            if is_same_tensor(given, read) and given.shape == read.shape  # norms of single heads give other shapes
         },
         behind={
             path: shape(norm, given.shape[-1])

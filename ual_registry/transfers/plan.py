@@ -19,9 +19,9 @@ from ual_registry.binders.counterpart import RoleMap, place_of
 from ual_registry.binders.describe import describe_base, rotary_structure
 from ual_registry.binders.slots import Slot, TargetModule
 from ual_registry.errors import NoCounterpartError, TransferError
-from ual_registry.transfers.layers import LayerChoice, LayerRule, StackLayers, layer_map
+from ual_registry.transfers.layers import LayerChoice, LayerRule, StackLayers
 
-__all__ = ["Action", "Move", "RotaryPolicy", "TransferPlan", "layer_map", "make_plan", "slot_label"]
+__all__ = ["Action", "Move", "RotaryPolicy", "TransferPlan", "make_plan", "slot_label"]
 
 
 class Action(StrEnum):

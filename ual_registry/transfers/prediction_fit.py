@@ -41,8 +41,10 @@ class PredictionOptions:
         penalties: Of the joint ridge; the one that predicts held-out text best is taken, per sweep.
         state_penalty: Of a change of the target's last state, per squared unit, in nats.
         tokens: How many tokens are told apart at a position.
-        max_rows: The most positions to fit on; half of them are those where the adapter changes most.
-        seed: Of the choice of the other half.
+        max_rows: The most positions to fit on.
+        top_share: Share (0..1) of them that are those where the adapter changes most. The others are drawn at random:
+            half for answers, which stand at few positions; none for a style, which is everywhere.
+        seed: Of the draw.
         text: How text is read.
         any_base: Whether to take base models that are not those of the adapter and the plan.
     """
@@ -55,6 +57,7 @@ class PredictionOptions:
     state_penalty: float = 0.05
     tokens: int = 96
     max_rows: int = 4000
+    top_share: float = 0.5
     seed: int = 0
     text: CollectOptions = field(default_factory=CollectOptions)
     any_base: bool = False
@@ -72,6 +75,7 @@ class PredictionOptions:
             "state_penalty": not 0 < self.state_penalty < float("inf"),
             "tokens": self.tokens < 1,
             "max_rows": self.max_rows < 2,
+            "top_share": not 0 <= self.top_share <= 1,
         }
         for name, is_wrong in wrong.items():
             if is_wrong:
@@ -125,16 +129,23 @@ def choose_rows(rows: TokenRows, is_held_out: torch.Tensor, options: PredictionO
     require_positions(*counts)
     generator = torch.Generator().manual_seed(options.seed)
     parts = ((~is_held_out, options.max_rows), (is_held_out, max(options.max_rows // 4, 2)))
-    chosen = [_chosen(part.nonzero()[:, 0], rows.divergence, most, generator) for part, most in parts]
+    chosen = [
+        _chosen(part.nonzero()[:, 0], rows.divergence, (most, int(most * options.top_share)), generator)
+        for part, most in parts
+    ]
     return torch.cat(chosen).sort().values
 
 
-def _chosen(index: torch.Tensor, divergence: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
+def _chosen(
+    index: torch.Tensor, divergence: torch.Tensor, counts: tuple[int, int], generator: torch.Generator
+) -> torch.Tensor:
+    """Return so many of some positions in all, the first of them by their divergence, the others at random."""
+    most, top = counts
     if len(index) <= most:
         return index
     ordered = index[divergence[index].argsort(descending=True, stable=True)]
-    rest = ordered[most // 2 :]
-    return torch.cat([ordered[: most // 2], rest[torch.randperm(len(rest), generator=generator)[: most - most // 2]]])
+    rest = ordered[top:]
+    return torch.cat([ordered[:top], rest[torch.randperm(len(rest), generator=generator)[: most - top]]])
 
 
 def wanted_tokens(own: torch.Tensor, rows: TokenRows) -> torch.Tensor:

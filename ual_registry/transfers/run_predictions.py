@@ -237,6 +237,7 @@ class _Run:
             "positions": len(self.material.rows) - held_out,
             "held_out_positions": held_out,
             "skipped_tokens": options.text.skip,
+            "top_share": options.top_share,
             "seed": options.seed,
         }
 

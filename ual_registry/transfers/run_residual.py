@@ -26,7 +26,8 @@ from ual_registry.projection.methods import RESIDUAL
 from ual_registry.transfers.blocks import BlockWalk, block_paths, updated
 from ual_registry.transfers.effect_material import EffectMaterial, ResidualOptions, WantedStream, wanted_stream
 from ual_registry.transfers.final_state import NormShape, find_norms_behind
-from ual_registry.transfers.plan import Action, TransferPlan, layer_map, slot_label
+from ual_registry.transfers.layers import layer_map
+from ual_registry.transfers.plan import Action, TransferPlan, slot_label
 from ual_registry.transfers.report import EntryReport, TransferReport
 from ual_registry.transfers.requirements import is_same_model, require_base, require_effect
 from ual_registry.transfers.result import Fitted, TransferResult, energy_of, make_result

@@ -24,7 +24,7 @@ from ual_registry.digest import Digest
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts, checked_seeds, seeds_of
-from ual_registry.errors import UALError
+from ual_registry.errors import StorageError, TrainingError, UALError
 from ual_registry.storage import atomic_file, read_file
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.references import locate
@@ -225,7 +225,10 @@ class _Run:
     def _place(self, kind: str, settings: dict[str, Any]) -> Path:
         digest = Digest.of_bytes(canonical_bytes(settings))
         place = self.folder / f"{kind}-{digest.hex[:16]}"
-        place.mkdir(parents=True, exist_ok=True)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError.of("write", place, error) from error
         return place
 
     def _text_settings(self) -> dict[str, Any]:
@@ -264,6 +267,13 @@ class _Run:
             on_batch=lambda kept: self.say(f"{kept.counts['kept']} texts kept of {kept.counts['generated']}"),
         )
         self.say(f"{len(found.texts)} texts to train on")
+        if not found.texts:
+            counts = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
+            raise TrainingError(
+                f"source and adapter wrote no text that can be trained on ({counts or 'nothing was generated'})",
+                code="too-few-texts",
+                hint="give seed prompts of the kind that the adapter answers",
+            )
         return found
 
     def _wanted(self, place: Path) -> int:
@@ -333,7 +343,7 @@ class _Run:
             self.target,
             [text.whole for text in corpus.texts],
             source_digest=self.source.digest,
-            options=PredictionOptions(any_base=self.is_any_base),
+            options=PredictionOptions(any_base=self.is_any_base, seed=self.sampling.seed),
         ).adapter
 
     def _recipe(self, recipe: Recipe | None, corpus: Corpus, *, arms: int) -> Recipe:
@@ -343,7 +353,8 @@ class _Run:
             length = sum(len(text.whole) for text in corpus.texts) / len(corpus.texts)
             size = min(_MOST_TEXTS_OF_STEP, max(_FEWEST_TEXTS_OF_STEP, round(_STEP_CHARACTERS / length)))
             steps = math.ceil(_PASSES * len(corpus.texts) / size)
-            chosen = replace(Recipe(), batch_size=size, steps=min(_MOST_STEPS, max(_FEWEST_STEPS, steps)))
+            steps = min(_MOST_STEPS, max(_FEWEST_STEPS, steps))
+            chosen = Recipe(batch_size=size, steps=steps, seed=self.sampling.seed)
         if self.budget_s is None:
             return chosen
         seconds = _TRAINING_SHARE * self.budget_s / arms

@@ -7,7 +7,16 @@ import os
 
 from ual_registry.errors import MissingExtraError
 
-__all__ = ["has_peft", "has_torch", "need_dispatch", "need_torch", "need_training", "need_transformers"]
+__all__ = [
+    "has_peft",
+    "has_torch",
+    "need_dispatch",
+    "need_gguf",
+    "need_torch",
+    "need_training",
+    "need_transformers",
+    "need_web",
+]
 
 
 def has_peft() -> bool:
@@ -39,7 +48,7 @@ def need_transformers(needed_for: str) -> None:
     """Make sure of torch and transformers before they are loaded; see ``need_torch``."""
     need_torch(needed_for)
     if not _is_installed("transformers"):
-        raise MissingExtraError("demo", needed_for=needed_for)
+        raise MissingExtraError("torch", needed_for=needed_for)
 
 
 def need_training(needed_for: str) -> None:
@@ -49,11 +58,31 @@ def need_training(needed_for: str) -> None:
         raise MissingExtraError("train", needed_for=needed_for)
 
 
+def need_gguf(needed_for: str) -> None:
+    """Make sure of torch and gguf before they are loaded; see ``need_torch``."""
+    need_torch(needed_for)
+    if not _is_installed("gguf"):
+        raise MissingExtraError("gguf", needed_for=needed_for)
+
+
 def need_dispatch(needed_for: str) -> None:
     """Make sure of all that sentence encoders and routers need before it is loaded; see ``need_torch``."""
     need_torch(needed_for)
     if not all(_is_installed(package) for package in ("sentence_transformers", "sklearn")):
         raise MissingExtraError("dispatch", needed_for=needed_for)
+
+
+def need_web(needed_for: str) -> None:
+    """Make sure of all that servers need before it is loaded.
+
+    Args:
+        needed_for: What cannot be done without it.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    if not all(_is_installed(package) for package in ("fastapi", "uvicorn", "httpx", "prometheus_client")):
+        raise MissingExtraError("web", needed_for=needed_for)
 
 
 def _is_installed(package: str) -> bool:

@@ -1,16 +1,18 @@
-"""Describe one adapter: what it touches, which base it fits, what it came from."""
+"""Describe one file: what an adapter touches and which base it fits, or what a router tells apart."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ual_registry.air.adapter import Adapter
 from ual_registry.air.layers import entries_by_role
 from ual_registry.air.model import Entry, Manifest
+from ual_registry.air.router import RouterManifest
 from ual_registry.digest import Digest
-from ual_registry.workflows.reading import read_adapter
+from ual_registry.workflows.reading import open_file
 from ual_registry.workflows.references import locate
 
-__all__ = ["Description", "RoleSummary", "role_summaries", "show"]
+__all__ = ["Description", "RoleSummary", "RouterDescription", "role_summaries", "show"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,22 +61,57 @@ class Description:
     manifest: Manifest
 
 
-def show(reference: str) -> Description:
-    """Describe the adapter that a reference means; its tensors are not read but for the file's digest.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterDescription:
+    """One router, described.
+
+    Attributes:
+        reference: What the user named it by.
+        path: The file.
+        digest: Its digest.
+        size_bytes: Its size.
+        clusters: Clusters that its classifier tells apart.
+        prototypes: Prototypes that stand for examples.
+        manifest: Everything that it says about itself.
+    """
+
+    reference: str
+    path: str
+    digest: str
+    size_bytes: int
+    clusters: int
+    prototypes: int
+    manifest: RouterManifest
+
+
+def show(reference: str) -> Description | RouterDescription:
+    """Describe the file that a reference means; its tensors are not read but for the file's digest.
 
     Raises:
         UALError: The reference means nothing, or the file is not legal AIR.
     """
     path = locate(reference)
-    with read_adapter(path) as adapter:
+    with open_file(path) as found:
+        tensors = found.tensors()
+        if isinstance(found.manifest, RouterManifest):
+            return RouterDescription(
+                reference=reference,
+                path=str(path),
+                digest=str(Digest.of_file(path)),
+                size_bytes=path.stat().st_size,
+                clusters=tensors["classifier.weight"].shape[0],
+                prototypes=tensors["prototypes.vector"].shape[0],
+                manifest=found.manifest,
+            )
+        assert found.manifest is not None  # a legal file has one
         return Description(
             reference=reference,
             path=str(path),
             digest=str(Digest.of_file(path)),
             size_bytes=path.stat().st_size,
-            parameter_count=adapter.parameter_count,
-            roles=role_summaries(adapter.manifest),
-            manifest=adapter.manifest,
+            parameter_count=Adapter(found.manifest, tensors).parameter_count,
+            roles=role_summaries(found.manifest),
+            manifest=found.manifest,
         )
 
 

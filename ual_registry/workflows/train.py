@@ -20,9 +20,9 @@ from ual_registry.errors import RegistryError
 from ual_registry.storage import check_target
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.config_file import make_config, read_config
-from ual_registry.training.examples import read_examples
-from ual_registry.training.fields import Record, decode_record, form_of
-from ual_registry.training.forms import Example, Form
+from ual_registry.training.examples import known_form, read_examples
+from ual_registry.training.fields import Record, decode_record, fault, form_of
+from ual_registry.training.forms import Example
 from ual_registry.training.target_choice import TargetChoice
 from ual_registry.training.targets import choose_targets
 from ual_registry.workflows.bases import find_base
@@ -344,8 +344,10 @@ def _examples(order: TrainOrder) -> Iterable[Example]:
 def _example(own: Example | Mapping[str, Any], index: int, form: str | None) -> Example:
     if isinstance(own, Example):
         return own
+    if not isinstance(own, Mapping):
+        raise fault("examples", f"number {index}", f"expected a mapping, got a {type(own).__name__}")
     record = Record(source="examples", place=f"number {index}", values=own)
-    return decode_record(record, form_of(record) if form is None else Form(form))
+    return decode_record(record, form_of(record) if form is None else known_form(form))
 
 
 def _added(path: Path, name: str) -> str:

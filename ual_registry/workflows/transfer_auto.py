@@ -99,7 +99,7 @@ class _Auto:
         self.job.say(f"trying {method}")
         try:
             self.made[method] = run_rung(self.job, method)
-        except TransferError as error:
+        except (TransferError, TrainingError) as error:  # the latter where text cannot be generated
             if error.problem_code in _HOPELESS:
                 raise
             self._refused(method, error)
@@ -116,10 +116,15 @@ class _Auto:
         """Return the method with the lowest loss; the first where nothing is compared."""
         if self.judge is None or len(self.made) == 1:
             return next(iter(self.made))
-        for method, made in self.made.items():
-            if method not in self.losses:
-                self.job.say(f"comparing {method}")
-                self.losses[method] = self.judge.loss(made.adapter)
+        for method in [method for method in self.made if method not in self.losses]:
+            self.job.say(f"comparing {method}")
+            try:
+                self.losses[method] = self.judge.loss(self.made[method].adapter)
+            except TransferError as error:  # what was made cannot be run, or gives numbers that are not finite
+                del self.made[method]
+                self._refused(method, error)
+        if not self.losses:
+            raise self.refusals[-1]
         return min(self.losses, key=lambda method: self.losses[method])
 
     def _distil(self, best: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,9 +43,9 @@ def seconds_of(budget: str | float) -> float:
     >>> seconds_of("10m"), seconds_of("90"), seconds_of(0.5)
     (600.0, 90.0, 0.5)
     """
-    match = _BUDGET.match(str(budget))
-    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    if not seconds > 0:
+    match = _BUDGET.match(budget) if isinstance(budget, str) else None
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0 if isinstance(budget, str) else float(budget)
+    if not 0 < seconds < math.inf:
         raise TransferError(
             f"budget {str(budget)[:40]!r}: expected a number above 0 and s, m or h",
             code="bad-option",

@@ -108,6 +108,8 @@ def _text(path: Path, number: int, document: dict[str, Any]) -> str:
     value = document[held[0]]
     if not isinstance(value, str) or not value.strip():
         raise _fault(path, number, f"{held[0]}: expected a text that is not blank, got {repr(value)[:60]}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise _fault(path, number, f"{held[0]}: expected a text, got half a surrogate pair, which has no bytes")
     return value
 
 

@@ -258,6 +258,7 @@ def test_show_describes_what_a_transfer_made(ual: Ual) -> None:
         "  energy_share 0.908759\n"
         "  kept 0\n"
         "  projected 1\n"
+        "  label control-grade\n"
     )
 
 
@@ -671,8 +672,21 @@ def test_db_says_of_a_newer_database_what_to_do(ual: Ual, folder: Path) -> None:
     assert ual("list") == Result(8, "", refused)
 
 
+LACKING = "no weights of the source base tiny at hand: give --source-base"
+
+NEEDY = ("distill", "copy", "predictions", "residual", "activations", "vocab")
+FALLBACK = "two configs are enough for it; carries nothing between unrelated bases"
+
+
+def choice_text(last: str) -> str:
+    """Return the table of the rule where only the last method has what it needs."""
+    width = max(len(last), len("lacking"))
+    rows = [("method", "", "why"), *((name, "lacking", LACKING) for name in NEEDY), ("svd", last, FALLBACK)]
+    return "".join(f"{method:<11}  {standing:<{width}}  {reason}\n" for method, standing, reason in rows)
+
+
 PLAN = f"""\
-tiny (gpt_neox) -> base (llama)
+tiny (gpt_neox) -> base (llama) by svd
 
          role                           entries    source layers    target layers    why
 kept     mlp_up                         1          0                0                same shape
@@ -681,10 +695,11 @@ dropped  attention_query                1          0                -           
 dropped  base_model.model.score.weight  1          -                -                {EXTRA}
 
 1 kept, 0 projected, 3 dropped
-"""
+
+{choice_text("possible")}"""
 
 VERBOSE = """\
-tiny (gpt_neox) -> org/x (llama)
+tiny (gpt_neox) -> org/x (llama) by truncate
 
          source                         target           why
 kept     layers.0.mlp_up                layers.0.mlp_up  same shape
@@ -696,14 +711,20 @@ dropped  base_model.model.score.weight                   a tensor without a role
 """
 
 
+HOW = ("--method", "truncate")
+
+
 def test_a_plan_is_shown_by_role_or_by_entry(ual: Ual) -> None:
     assert ual("transfer", "small.air", "--to", "base", "--plan") == Result(0, PLAN, "")
-    assert ual("transfer", "small.air", "--to", "base/config.json", "--to-id", "org/x", "--plan", "-v") == Result(
+    assert ual("transfer", "small.air", "--to", "base/config.json", "--to-id", "org/x", "--plan", "-v", *HOW) == Result(
         0, VERBOSE, ""
     )
+    choice = [{"method": name, "standing": "lacking", "reason": LACKING} for name in NEEDY]
     assert ual("transfer", "small.air", "--to", "base", "--plan", "--json").document == {
         "source": "tiny",
         "target": "base",
+        "method": "svd",
+        "choice": [*choice, {"method": "svd", "standing": "possible", "reason": FALLBACK}],
         "layers": {"single": [0, 1]},
         "counts": {"kept": 1, "projected": 0, "dropped": 3},
         "moves": [
@@ -746,6 +767,10 @@ def test_a_transfer_writes_a_file_and_says_what_became_of_the_adapter(ual: Ual) 
         f"  dropped 2: {ROTARY}\n"
         f"  dropped 1: {EXTRA}\n"
         "energy share 0.909 reached the target's shapes; this says nothing about quality\n"
+        "\n"
+        f"{choice_text('taken')}"
+        "\n"
+        "label: control-grade (between unrelated base models this carries nothing; measure it with 'ual evaluate')\n"
         f"wrote out.air ({size_of('out.air') / 1e3:.3g} kB)\n"
         f"{digest_of('out.air')}\n",
         "",
@@ -773,6 +798,10 @@ def test_a_transfer_is_a_document(ual: Ual) -> None:
         "path": "out.air",
         "digest": digest_of("out.air"),
         "method": "truncate",
+        "label": "control-grade",
+        "choice": None,
+        "results": None,
+        "warnings": [],
         "counts": {"kept": 3, "projected": 0, "dropped": 1},
         "dropped_because": {EXTRA: 1},
         "energy_share": 1.0,

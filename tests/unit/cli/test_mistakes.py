@@ -205,7 +205,29 @@ USAGE = {
     "transfer small.air": "Missing option '--to'.",
     "transfer small.air --to base": "give -o PATH, or --plan to see what would happen",
     "transfer small.air --to base -o x --method magic": (
-        "Invalid value for '--method': 'magic' is not one of 'svd', 'truncate', 'interpolate'."
+        "Invalid value for '--method': 'magic' is not one of 'auto', 'svd', 'truncate', 'interpolate', 'copy', "
+        "'subspace', 'vocab', 'activations', 'residual', 'predictions', 'distill'."
+    ),
+    "transfer small.air --to base -o x --method svd --calibrate t.txt": (
+        "--method svd takes no text: leave out --calibrate"
+    ),
+    "transfer small.air --to base -o x --continue 4": "--continue needs --calibrate: it goes on with its texts",
+    "transfer small.air --to base -o x --method svd --budget 1m": ("--method svd takes no --budget: it does not train"),
+    "transfer small.air --to base -o x --budget soon": (
+        "Invalid value for '--budget': budget 'soon': expected a number above 0 and s, m or h, such as 10m"
+    ),
+    "transfer small.air --to base -o x --method vocab --seeds s.json": (
+        "--method vocab takes no --seeds: it generates no text"
+    ),
+    "transfer small.air --to base -o x --require works": ("--require needs --data: without measuring nothing is known"),
+    "transfer small.air --to base -o x --data d.jsonl --require works": (
+        "--require works needs --baselines native=REF: without a native adapter nothing can be said to work"
+    ),
+    "transfer small.air --to base -o x --baselines native=n.air": (
+        "--baselines needs --data: nothing is measured without"
+    ),
+    "transfer small.air --to base -o x --require much": (
+        "Invalid value for '--require': 'much' is not one of 'works', 'partial'."
     ),
     "transfer small.air --to base -o x --rotary perhaps": (
         "Invalid value for '--rotary': 'perhaps' is not one of 'drop', 'project'."
@@ -365,11 +387,14 @@ def test_the_version_is_that_of_the_package(ual: Ual) -> None:
     assert ual("--version") == Result(0, f"ual, version {version('ual-registry')}\n", "")
 
 
-def test_methods_are_those_of_the_table() -> None:
+def test_methods_are_those_of_the_ladder() -> None:
     from ual_registry.cli.transfer import _METHODS
-    from ual_registry.projection.methods import SHAPE_METHODS
+    from ual_registry.evaluation.tasks import TASKS
+    from ual_registry.transfers.rungs import RUNGS
+    from ual_registry.workflows.transfer_order import TASK_NAMES
 
-    assert tuple(SHAPE_METHODS) == _METHODS
+    assert ("auto", *RUNGS) == _METHODS
+    assert tuple(TASKS) == TASK_NAMES
 
 
 def test_an_error_without_a_hint_or_context_is_a_whole_document(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:

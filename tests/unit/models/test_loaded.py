@@ -167,3 +167,12 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         load_base_model(tmp_path / "owner/name")
     assert caught.value.message == f"cannot read {tmp_path}/owner/name: no such folder"
+
+
+@pytest.mark.parametrize("name", [["model-1.safetensors"], 5, None, "../model-1.safetensors", "model-1.bin"])
+def test_an_index_of_other_files_is_refused(tmp_path: Path, name: object) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-0.safetensors", "b": name}}), encoding="utf-8")
+    with pytest.raises(TransferError) as caught:
+        weights_digest(tmp_path)
+    assert caught.value.message == f"{index}: expected a weight_map of safetensors files in the same folder"

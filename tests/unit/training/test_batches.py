@@ -14,7 +14,7 @@ from tests.unit.training.letters import letters
 from ual_registry.errors import TrainingError
 from ual_registry.training.batches import Batches, check_packing
 from ual_registry.training.config import TrainingConfig
-from ual_registry.training.examples import Example
+from ual_registry.training.forms import Example
 from ual_registry.training.order import lay_out, steps_of
 from ual_registry.training.prepare import Prepared, prepare
 from ual_registry.training.rows import TokenRow

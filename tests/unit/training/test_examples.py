@@ -20,7 +20,8 @@ from ual_registry.errors import (
     UALError,
 )
 from ual_registry.training import sources
-from ual_registry.training.examples import Example, Form, Message, read_examples, write_examples
+from ual_registry.training.examples import read_examples, write_examples
+from ual_registry.training.forms import Example, Form, Message
 
 HINT = "docs/train.md shows the forms of training data"
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.training.letters import COUNTING, FORGETFUL, MARKED, PLAIN, STRICT, letters, read, trained
 from ual_registry.errors import FormatError, TrainingError, UALError
 from ual_registry.training.config import TrainingConfig
-from ual_registry.training.examples import Example, Message
+from ual_registry.training.forms import Example, Message
 from ual_registry.training.prepare import Prepared, prepare
 
 ALL = TrainingConfig(held_out_share=0.0)

@@ -16,7 +16,8 @@ from ual_registry.binders.load import known_model_types
 from ual_registry.digest import Digest
 from ual_registry.errors import TrainingError, UninferableArchitectureError
 from ual_registry.training.inferred import known_architecture
-from ual_registry.training.targets import TargetGroup, choose_targets
+from ual_registry.training.target_choice import TargetGroup
+from ual_registry.training.targets import choose_targets
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,3 +54,29 @@ def test_gpt2_has_norms_before_readers_alone_and_takes_out_the_mean(tmp_path: Pa
     assert found.final is not None
     assert found.final.is_centred
     assert_gain(found.final, base.model.transformer.ln_f.weight)
+
+
+class HeadNorms(torch.nn.Module):
+    """Norms every head by itself right before the output, as gated linear attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(4, 6)
+        self.norm = torch.nn.RMSNorm(3)
+        self.out = torch.nn.Linear(6, 6)
+
+    @property
+    def base_model(self) -> torch.nn.Module:
+        return self
+
+    def forward(self, *, input_ids: torch.Tensor, use_cache: bool) -> Any:
+        del use_cache
+        heads = self.norm(self.embedding(input_ids).unflatten(2, (2, 3)))
+        return SimpleNamespace(last_hidden_state=self.out(heads.flatten(2)))
+
+
+def test_a_norm_of_single_heads_is_no_norm_of_the_stream() -> None:
+    model = HeadNorms()
+    base: Any = SimpleNamespace(model=model, device=torch.device("cpu"), module=model.get_submodule)
+    found = find_norms(base, ["out"], [1, 2])
+    assert (found.before, found.behind, found.final) == ({}, {}, None)

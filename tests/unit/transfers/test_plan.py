@@ -18,8 +18,8 @@ from tests.peft_folders import PeftFolders
 from ual_registry.air.model import Manifest
 from ual_registry.air.roles import ROLES
 from ual_registry.errors import NoCounterpartError, StorageError, TransferError, UnknownArchitectureError
-from ual_registry.transfers.layers import LayerChoice
-from ual_registry.transfers.plan import Action, Move, RotaryPolicy, TransferPlan, layer_map, make_plan, slot_label
+from ual_registry.transfers.layers import LayerChoice, layer_map
+from ual_registry.transfers.plan import Action, Move, RotaryPolicy, TransferPlan, make_plan, slot_label
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what PEFT remarks while tiny models are made
 

@@ -24,11 +24,11 @@ from ual_registry.models.loaded import LoadedBase, load_base_model
 from ual_registry.transfers.collect import CollectOptions
 from ual_registry.transfers.final_state import find_final_state, find_norms_behind, norm_shape
 from ual_registry.transfers.plan import make_plan
-from ual_registry.transfers.prediction_fit import PredictionOptions
+from ual_registry.transfers.prediction_fit import PredictionOptions, choose_rows
 from ual_registry.transfers.report import MEASURES_KEY, WARNINGS_KEY
 from ual_registry.transfers.run_predictions import run_predictions
 from ual_registry.transfers.shared_tokens import shared_tokens
-from ual_registry.transfers.source_change import log_probabilities
+from ual_registry.transfers.source_change import TokenRows, log_probabilities
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers remarks while tiny models are made
 
@@ -103,6 +103,7 @@ def test_an_adapter_goes_to_another_architecture_with_its_record(
         "positions": 200,
         "held_out_positions": 50,
         "skipped_tokens": 4,
+        "top_share": 0.5,
         "seed": 0,
     }
     measures = statement.annotations[MEASURES_KEY]["layers.2.mlp_down"]
@@ -204,6 +205,7 @@ def test_too_little_text_is_refused(texts: list[str], bases: tuple[LoadedBase, L
         ({"state_penalty": 0.0}, "state_penalty: got 0.0, which is out of range"),
         ({"tokens": 0}, "tokens: got 0, which is out of range"),
         ({"max_rows": 1}, "max_rows: got 1, which is out of range"),
+        ({"top_share": 1.5}, "top_share: got 1.5, which is out of range"),
         ({"penalties": ()}, "penalties: expected at least one number above 0"),
     ],
 )
@@ -273,3 +275,26 @@ def test_passages_can_be_held_out_more_often(bases: tuple[LoadedBase, LoadedBase
     options = replace(FAST, sweeps=1, max_rows=80, text=CollectOptions(held_out_every=2))
     settings = transfer(random_adapter(bases[0]), *bases, TEXTS[:4], options).report.settings
     assert (settings["positions"], settings["held_out_positions"]) == (80, 20)
+
+
+def test_the_top_share_of_the_positions_is_where_the_adapter_changes_most() -> None:
+    count = 100
+    nothing = torch.zeros(count, 1)
+    rows = TokenRows(
+        passages=torch.zeros(count, dtype=torch.long),
+        positions=torch.arange(count),
+        tokens=nothing.long(),
+        before=nothing,
+        after=nothing,
+        divergence=torch.arange(count).double(),
+        covered=torch.ones(count),
+    )
+    is_held_out = torch.arange(count) < 20
+    fitted = {}
+    for share in (0.0, 0.5, 1.0):
+        found = choose_rows(rows, is_held_out, PredictionOptions(max_rows=40, top_share=share)).tolist()
+        fitted[share] = [row for row in found if row >= 20]
+    assert [len(own) for own in fitted.values()] == [40, 40, 40]
+    assert fitted[1.0] == list(range(60, 100))
+    assert fitted[0.5][-20:] == list(range(80, 100))
+    assert sum(row >= 60 for row in fitted[0.0]) < 30  # a half would be 20; the same seed draws the same ones

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ual_registry.errors import TrainingError, TransferError
+from ual_registry.errors import NumericalError, TrainingError, TransferError
 from ual_registry.transfers.choose import Material, choose
 from ual_registry.transfers.rungs import Needs
 from ual_registry.workflows import transfer_auto
@@ -182,3 +182,39 @@ def test_what_no_method_can_make_good_ends_the_trying(run: Run) -> None:
     with pytest.raises(TransferError, match="idle"):
         run(job, refusals={"predictions": TransferError("idle", code="no-effect")})
     assert job.tried == ["predictions"]
+
+
+class Strict(Judge):
+    """Cannot run what some methods make."""
+
+    def loss(self, adapter: str) -> float:
+        if adapter not in self.losses:
+            raise NumericalError(f"gold_nll of {adapter}: not finite for the item 3")
+        return self.losses[adapter]
+
+
+def test_what_cannot_be_measured_gives_way_to_the_others(run: Run) -> None:
+    found = run(Clock(Material()), Strict({"residual": 2.0, "vocab": 3.0}))
+    assert (found.choice.method, found.is_measured) == ("residual", True)
+    assert standings(found) == {
+        "distill": "lacking",
+        "copy": "lacking",
+        "predictions": "refused",
+        "residual": "taken",
+        "activations": "refused",
+        "vocab": "beaten",
+        "svd": "untried",
+    }
+    assert found.choice.reason("predictions") == "gold_nll of predictions: not finite for the item 3"
+
+
+def test_where_nothing_can_be_measured_the_last_refusal_is_told(run: Run) -> None:
+    with pytest.raises(NumericalError) as caught:
+        run(Clock(Material()), Strict({}))
+    assert caught.value.message == "gold_nll of vocab: not finite for the item 3"
+
+
+def test_a_method_that_cannot_generate_text_gives_way_to_the_next(run: Run) -> None:
+    job = Clock(Material())
+    found = run(job, refusals={"predictions": TrainingError("knows no character offsets", code="slow-tokenizer")})
+    assert (job.tried, found.choice.method) == (["predictions", "residual"], "residual")
