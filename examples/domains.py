@@ -27,7 +27,8 @@ from pathlib import Path
 import yaml
 
 from examples.materials import Wheel, wheel_file
-from ual_registry.training.examples import Example, write_examples
+from ual_registry.training.examples import write_examples
+from ual_registry.training.forms import Example
 
 __all__ = ["DOMAINS", "Domain", "load_domain", "write_domains"]
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.unit.training.letters import letters
 from ual_registry.training.config import TrainingConfig
-from ual_registry.training.examples import Example, Message, read_examples, write_examples
-from ual_registry.training.forms import ROLES
+from ual_registry.training.examples import read_examples, write_examples
+from ual_registry.training.forms import ROLES, Example, Message
 from ual_registry.training.order import best_fit, lay_out, steps_of
 from ual_registry.training.prepare import prepare
 

@@ -36,7 +36,7 @@ def truncate(matrix: np.ndarray, in_features: int, out_features: int) -> np.ndar
 
 
 def svd(matrix: np.ndarray, rank: int, in_features: int, out_features: int) -> np.ndarray:
-    """Do as the original system: dense SVD, singular vectors cut or padded one by one, values scaled for the width."""
+    """Do as ual-adapter 0.1: dense SVD, singular vectors cut or padded one by one, values scaled for the width."""
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     source, target = math.sqrt(matrix.shape[0] * matrix.shape[1]), math.sqrt(in_features * out_features)
     scaled = values * math.sqrt(source / target)
@@ -61,7 +61,7 @@ def resample(vector: np.ndarray, width: int) -> np.ndarray:
 
 
 def resample_axes(matrix: np.ndarray, in_features: int, out_features: int) -> np.ndarray:
-    """Resample the rows, then the columns; the original system does the same to the two factors."""
+    """Resample the rows, then the columns; ual-adapter 0.1 does the same to the two factors."""
     wide = np.array([resample(row, in_features) for row in matrix])
     return np.array([resample(column, out_features) for column in wide.T]).T
 

@@ -83,8 +83,9 @@ def choose(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.T
     if bool((best.sum(dim=1) < top_p).any()):
         best, tokens = chances.sort(dim=1, descending=True)
     before = best.cumsum(dim=1) - best
-    before[:, 0] = 0.0
-    drawn = torch.multinomial(best.masked_fill(before >= top_p, 0.0), 1)
+    is_cut = before >= top_p
+    is_cut[:, 0] = False
+    drawn = torch.multinomial(best.masked_fill(is_cut, 0.0), 1)
     return tokens.gather(1, drawn)[:, 0]
 
 

@@ -30,7 +30,7 @@ def interpolate(factors: Factors, in_features: int, out_features: int) -> Factor
     independently trained models; the method is a control. Plain interpolation changes the norm of the update
     by a factor that depends on the shapes alone, so the norm of the source is restored.
 
-    Source: the ``interpolate`` method of the original system, which leaves the norm uncontrolled.
+    Source: the ``interpolate`` method of ual-adapter 0.1, which leaves the norm uncontrolled.
 
     Args:
         factors: The update, any shape.

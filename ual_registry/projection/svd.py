@@ -24,7 +24,7 @@ def svd(factors: Factors, in_features: int, out_features: int) -> Factors:
     The singular vectors are cut or zero-padded, so the result is the ``truncate`` result times ``width_scale``: the
     same pairing of feature i with feature i, hence a control between independently trained models.
 
-    Source: the ``svd`` method of the original system, by thin QR instead of a dense decomposition.
+    Source: the ``svd`` method of ual-adapter 0.1, by thin QR instead of a dense decomposition.
 
     Args:
         factors: The update, any shape.

@@ -30,7 +30,7 @@ def truncate(factors: Factors, in_features: int, out_features: int) -> Factors:
     Feature i of the source is taken for feature i of the target. Between independently trained models that pairing
     is random, so the result carries nothing; the method is a control.
 
-    Source: the ``truncate`` method of the original system; research note in docs/transfer.md.
+    Source: the ``truncate`` method of ual-adapter 0.1; research note in docs/transfer.md.
 
     Args:
         factors: The update, any shape.

@@ -114,8 +114,8 @@ class _Run:
     def _copied(self, tasks: list[Task]) -> list[Fitted]:
         cosines = require_one_lineage(tasks, self.source, self.target, self.options.threshold)
         return [
-            fitted_unchanged(self.adapter, task.move, {"lineage_cosine": cosines[str(task.move.target)]})
-            for task in tasks
+            fitted_unchanged(self.adapter, task.move, {"lineage_cosine": cosine})
+            for task, cosine in zip(tasks, cosines, strict=True)
         ]
 
     def _through_subspaces(self, tasks: list[Task]) -> list[Fitted]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -123,10 +122,8 @@ def fit_subspace(
     return through_subspaces(own, source, target), measures
 
 
-def require_one_lineage(
-    tasks: list[Task], source: LoadedBase, target: LoadedBase, threshold: float
-) -> Mapping[str, float]:
-    """Return the cosine of both weights of every task, by the slot of the target.
+def require_one_lineage(tasks: list[Task], source: LoadedBase, target: LoadedBase, threshold: float) -> list[float]:
+    """Return the cosine of both weights of every task, in their order.
 
     Args:
         tasks: What is to be copied.
@@ -139,16 +136,18 @@ def require_one_lineage(
         NumericalError: A weight holds a number that is not finite.
     """
     _require_shapes(tasks, target)
-    found = {str(task.move.target): lineage_cosine(*task_weights(task, source, target)) for task in tasks}
-    failed = {slot: cosine for slot, cosine in found.items() if not cosine > threshold}
+    found = [lineage_cosine(*task_weights(task, source, target)) for task in tasks]
+    failed = [
+        (cosine, str(task.move.target)) for task, cosine in zip(tasks, found, strict=True) if not cosine > threshold
+    ]
     if failed:
-        worst = min(failed, key=lambda slot: failed[slot])
+        lowest, worst = min(failed)
         raise TransferError(
             f"{source.base.id} and {target.base.id} are not of one lineage: {len(failed)} of {len(found)} modules have "
-            f"weights whose cosine is not above {threshold:g}, the lowest {failed[worst]:.3f} at {worst}",
+            f"weights whose cosine is not above {threshold:g}, the lowest {lowest:.3f} at {worst}",
             code="not-one-lineage",
             hint="choose a method that aligns the two models",
-            context={"module": worst, "cosine": failed[worst]},
+            context={"module": worst, "cosine": lowest},
         )
     return found
 

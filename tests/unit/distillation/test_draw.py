@@ -112,3 +112,4 @@ def test_a_lower_temperature_makes_the_likeliest_likelier_and_none_leaves_it_alo
 
 def test_one_token_is_always_left_to_draw() -> None:
     assert choose(torch.tensor([[0.9, 0.1]]).log(), temperature=1.0, top_p=0.01).tolist() == [0]
+    assert choose(torch.tensor([[0.9, 0.1]]).log(), temperature=1.0, top_p=0.0).tolist() == [0]

@@ -308,13 +308,13 @@ def test_every_method_says_what_it_is() -> None:
     assert {name: (method.name, method.reference, method.summary) for name, method in SHAPE_METHODS.items()} == {
         "svd": (
             "svd",
-            "original system, 'SVD projection'",
+            "ual-adapter 0.1, 'SVD projection'",
             "cut or pad the singular vectors, scale for the width (control-grade)",
         ),
-        "truncate": ("truncate", "original system, 'truncate projection'", "cut or pad features (control-grade)"),
+        "truncate": ("truncate", "ual-adapter 0.1, 'truncate projection'", "cut or pad features (control-grade)"),
         "interpolate": (
             "interpolate",
-            "original system, 'interpolate projection', norm restored",
+            "ual-adapter 0.1, 'interpolate projection', norm restored",
             "resample features linearly, norm restored (control-grade)",
         ),
     }
