@@ -28,7 +28,7 @@ from ual_registry.models.aligned_text import aligned_positions
 from ual_registry.models.loaded import LoadedBase, load_base_model
 from ual_registry.projection.moments import PairMoments
 from ual_registry.transfers.collect import collect
-from ual_registry.transfers.plan import layer_map
+from ual_registry.transfers.layers import layer_map
 from ual_registry.transfers.sites import Reader, Site, SitePair
 
 _PASSAGE = 1500
