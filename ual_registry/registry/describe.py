@@ -27,13 +27,16 @@ from ual_registry.registry.tables import (
     TrainingRow,
 )
 
-__all__ = ["LABEL_LIMIT", "Description", "Row", "describe", "shortened"]
+__all__ = ["DISPATCHES_TO", "LABEL_LIMIT", "Description", "Row", "describe", "shortened"]
 
 Row = dict[str, Any]
 """The columns of a row by name."""
 
 LABEL_LIMIT = 256
 """Characters of a text that stands in an index; PostgreSQL takes no more than 2,704 bytes for all of a key."""
+
+DISPATCHES_TO = "dispatches_to"
+"""How a router's row in the lineage depends on the adapters of its domains; the file names them there alone."""
 
 _WORD_LIMIT = 64
 _TEXT_LIMIT = 65_536
@@ -159,10 +162,12 @@ def _base_model(base: BaseModel) -> Row:
 
 
 def _edges(manifest: Manifest | RouterManifest, digest: str) -> list[Row]:
-    parents = manifest.lineage.parents if manifest.lineage else ()
+    parents = {(item.digest, item.relation) for item in (manifest.lineage.parents if manifest.lineage else ())}
+    if isinstance(manifest, RouterManifest):
+        parents |= {(domain.adapter, DISPATCHES_TO) for domain in manifest.domains if domain.adapter is not None}
     return [
         {"child_digest": digest, "parent_digest": parent, "relation": relation}
-        for parent, relation in sorted({(item.digest, item.relation) for item in parents})
+        for parent, relation in sorted(parents)
         if parent != digest
     ]
 

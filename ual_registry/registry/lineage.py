@@ -14,13 +14,22 @@ from sqlalchemy import CTE, Select, literal, select, union
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ual_registry.errors import RegistryNotFoundError
+from ual_registry.registry.describe import DISPATCHES_TO
 from ual_registry.registry.tables import ArtifactRow, BaseModelRow, LineageRow, RevisionRow
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
 
 __all__ = ["RELATIONS", "LineageOrder", "check_known", "descendants", "lineage"]
 
-RELATIONS = ("trained_from", "converted_from", "projected_from", "distilled_from", "merged_from", "quantized_from")
-"""How an artifact can be made from another (spec: lineage)."""
+RELATIONS = (
+    "trained_from",
+    "converted_from",
+    "projected_from",
+    "distilled_from",
+    "merged_from",
+    "quantized_from",
+    DISPATCHES_TO,
+)
+"""How an artifact can be made from another (spec: lineage), and how a router depends on its adapters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

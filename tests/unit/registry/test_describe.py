@@ -230,6 +230,10 @@ def test_a_router_is_added_with_its_domains(registry: Registry, vector: str) -> 
         for position, domain in enumerate(manifest["domains"])
     ]
     assert rows(registry, BaseModelRow) == []
+    assert rows(registry, LineageRow) == [
+        {"child_digest": str(result.digest), "parent_digest": adapter, "relation": "dispatches_to"}
+        for adapter in sorted({domain["adapter"] for domain in manifest["domains"] if "adapter" in domain})
+    ]
     assert str(registry.resolve("router@live")) == result.digest
 
 
