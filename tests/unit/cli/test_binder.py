@@ -677,7 +677,7 @@ def test_two_documents_for_one_type_are_told(ual: Ual, silly: Path, monkeypatch:
     )
 
 
-EXTRAS = {"torch": "torch", "transformers": "demo"}
+EXTRAS = {"torch": "torch", "transformers": "torch"}
 PURPOSES = {"infer base": "inference", "check own.json": "the check"}
 
 

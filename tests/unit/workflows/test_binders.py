@@ -301,7 +301,7 @@ def test_a_document_of_a_type_that_transformers_lacks_is_refused(document: Path)
     assert told.value.message.endswith("does not know model_type 'own'")
 
 
-@pytest.mark.parametrize(("package", "extra"), [("torch", "torch"), ("transformers", "demo")])
+@pytest.mark.parametrize(("package", "extra"), [("torch", "torch"), ("transformers", "torch")])
 def test_a_missing_package_is_named(document: Path, monkeypatch: pytest.MonkeyPatch, package: str, extra: str) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
