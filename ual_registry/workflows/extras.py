@@ -86,4 +86,7 @@ def need_web(needed_for: str) -> None:
 
 
 def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # what hides a package may raise instead of finding nothing
+        return False
