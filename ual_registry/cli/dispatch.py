@@ -8,25 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ual_registry.cli.output import Output, common_options, print_result, visible
+from ual_registry.cli.references import references_by_domain
 from ual_registry.workflows.dispatch import DispatchOrder, dispatch, dispatch_stream
 
 if TYPE_CHECKING:
     from ual_registry.dispatch.answer import Answer, AnswerPiece
 
 __all__ = ["dispatch_command"]
-
-
-def _references(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Turn ``DOMAIN=REF`` into references by domain."""
-    found: dict[str, str] = {}
-    for value in values:
-        domain, equals, reference = value.partition("=")
-        if not domain or not equals or not reference:
-            raise click.BadParameter(f"{value!r}: expected DOMAIN=REF")
-        if domain in found:
-            raise click.BadParameter(f"{domain} is given twice")
-        found[domain] = reference
-    return found
 
 
 @click.command(
@@ -44,7 +32,7 @@ def _references(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     "--domain",
     "adapters",
     multiple=True,
-    callback=_references,
+    callback=references_by_domain,
     metavar="DOMAIN=REF",
     help="The adapter of a domain, in place of the router's; repeatable.",
 )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ual_registry.cli.output import visible
+from ual_registry.cli.references import references_by_domain
 from ual_registry.workflows.extras import need_dispatch, need_web
 from ual_registry.workflows.serve import ServeOrder
 
@@ -27,19 +28,6 @@ _LIMITS = (
 )
 
 
-def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Turn ``DOMAIN=NAME`` into names by domain."""
-    found: dict[str, str] = {}
-    for value in values:
-        domain, equals, name = value.partition("=")
-        if not domain or not equals or not name:
-            raise click.BadParameter(f"{value!r}: expected {parameter.metavar}")
-        if domain in found:
-            raise click.BadParameter(f"{domain} is given twice")
-        found[domain] = name
-    return found
-
-
 @click.command(
     "serve",
     epilog="\b\nExamples:\n"
@@ -53,7 +41,7 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
     "--domain",
     "adapters",
     multiple=True,
-    callback=_pairs,
+    callback=references_by_domain,
     metavar="DOMAIN=REF",
     help="The adapter of a domain, in place of the router's; repeatable.",
 )
@@ -80,7 +68,7 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
     "--name",
     "names",
     multiple=True,
-    callback=_pairs,
+    callback=references_by_domain,
     metavar="DOMAIN=MODEL",
     help="Its model of a domain, where that is not called as the domain is; repeatable.",
 )

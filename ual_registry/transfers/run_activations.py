@@ -15,6 +15,7 @@ from ual_registry.digest import Digest
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.contexts import MapKind
 from ual_registry.tensors import entry_factors
+from ual_registry.transfers.bases import base_materials, check_bases
 from ual_registry.transfers.collect import Statistics, collect
 from ual_registry.transfers.layer_similarity import choose_layers
 from ual_registry.transfers.layers import LayerChoice, LayerPolicy, LayerRule
@@ -23,11 +24,11 @@ from ual_registry.transfers.outputs import slot_rows, slot_weight, through_linea
 from ual_registry.transfers.plan import TransferPlan, make_plan
 from ual_registry.transfers.pools import add_up
 from ual_registry.transfers.report import TransferReport
-from ual_registry.transfers.requirements import is_same_model, require_base, require_effect
-from ual_registry.transfers.result import Fitted, TransferResult, energy_of, energy_share, make_result
+from ual_registry.transfers.requirements import is_same_model
+from ual_registry.transfers.result import Fitted, TransferResult, energy_share, make_result
 from ual_registry.transfers.sites import Side, Site, SitePair
 from ual_registry.transfers.statistics_store import StatisticsStore
-from ual_registry.transfers.tasks import LeftOut, Task, find_tasks, fitted_as, unchanged_result, with_weights
+from ual_registry.transfers.tasks import LeftOut, Task, find_tasks, fitted_as, unchanged_result
 
 __all__ = ["METHOD", "run_activations"]
 
@@ -66,12 +67,7 @@ def run_activations(
         NumericalError: A factor or an activation is not finite.
     """
     chosen = options or ActivationOptions()
-    if not chosen.any_base:
-        require_base(source, adapter.manifest.base_model, whose="the adapter")
-        require_base(target, plan.target, whose="the plan")
-    plan = with_weights(plan, target)
-    energies = {entry.label: energy_of(adapter, entry) for entry in adapter.entries}
-    require_effect(adapter, energies)
+    plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
     if is_same_model(source, target):
         return unchanged_result(adapter, plan, energies, method=METHOD, source_digest=source_digest)
     texts = list(texts)
@@ -149,7 +145,7 @@ class _Run:
             entries=reports,
             energy_share=energy_share(reports, self.energies),
             settings=self._settings(statistics),
-            materials=self._materials(statistics),
+            materials=base_materials(self.source, self.target, statistics.text),
             left_out=self.left_out.reasons(report.target for report in reports),
             warnings=tuple(_warnings(tasks, statistics)),
         )
@@ -172,14 +168,6 @@ class _Run:
             "skipped_tokens": text.skip,
             **({} if text.clip is None else {"clip": text.clip}),
         }
-
-    def _materials(self, statistics: Statistics) -> tuple[Mapping[str, str], ...]:
-        named = (
-            ("source base weights", self.source.base.weights_digest),
-            ("target base weights", self.target.base.weights_digest),
-            ("calibration text", str(statistics.text)),
-        )
-        return tuple({"name": name, "digest": digest} for name, digest in named if digest is not None)
 
 
 def _inputs(task: Task) -> SitePair:

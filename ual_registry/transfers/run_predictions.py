@@ -21,6 +21,7 @@ from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.factors import Factors, effective_rank, norm, singular_factors
 from ual_registry.projection.recompress import recompress, stack
 from ual_registry.projection.token_change import divergence
+from ual_registry.transfers.bases import base_materials, check_bases
 from ual_registry.transfers.final_state import NormShape, find_norms_behind
 from ual_registry.transfers.plan import Action, TransferPlan, slot_label
 from ual_registry.transfers.prediction_fit import (
@@ -33,10 +34,9 @@ from ual_registry.transfers.prediction_fit import (
 )
 from ual_registry.transfers.prediction_material import Material
 from ual_registry.transfers.report import EntryReport, TransferReport
-from ual_registry.transfers.requirements import is_same_model, require_base, require_effect
-from ual_registry.transfers.result import Fitted, TransferResult, energy_of, make_result
-from ual_registry.transfers.tasks import with_weights
-from ual_registry.transfers.whole_adapter import WHOLE, base_materials, modules_of_role, updated_modules, whole_move
+from ual_registry.transfers.requirements import is_same_model
+from ual_registry.transfers.result import Fitted, TransferResult, make_result
+from ual_registry.transfers.whole_adapter import WHOLE, modules_of_role, updated_modules, whole_move
 
 __all__ = ["METHOD", "run_predictions"]
 
@@ -80,12 +80,7 @@ def run_predictions(
         NumericalError: A factor or an activation is not finite.
     """
     chosen = options or PredictionOptions()
-    if not chosen.any_base:
-        require_base(source, adapter.manifest.base_model, whose="the adapter")
-        require_base(target, plan.target, whose="the plan")
-    plan = with_weights(plan, target)
-    energies = {entry.label: energy_of(adapter, entry) for entry in adapter.entries}
-    require_effect(adapter, energies)
+    plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
     modules = _modules(target, chosen)
     material = Material.read(adapter, source, target, texts, chosen)
     first = material.texts[int(material.rows.passages[0])].target_ids[:_PROBED_TOKENS]

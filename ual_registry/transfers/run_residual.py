@@ -23,18 +23,19 @@ from ual_registry.projection.contexts import ResidualContext
 from ual_registry.projection.effect_rows import EffectRows, RowsFit
 from ual_registry.projection.factors import Factors, effective_rank, norm, singular_factors
 from ual_registry.projection.methods import RESIDUAL
+from ual_registry.transfers.bases import base_materials, check_bases
 from ual_registry.transfers.blocks import BlockWalk, block_paths, updated
 from ual_registry.transfers.effect_material import EffectMaterial, ResidualOptions, WantedStream, wanted_stream
 from ual_registry.transfers.final_state import NormShape, find_norms_behind
 from ual_registry.transfers.layers import layer_map
 from ual_registry.transfers.plan import Action, TransferPlan, slot_label
 from ual_registry.transfers.report import EntryReport, TransferReport
-from ual_registry.transfers.requirements import is_same_model, require_base, require_effect
-from ual_registry.transfers.result import Fitted, TransferResult, energy_of, make_result
+from ual_registry.transfers.requirements import is_same_model
+from ual_registry.transfers.result import Fitted, TransferResult, make_result
 from ual_registry.transfers.sites import Side, Site
 from ual_registry.transfers.streams import WRITERS, Point, Stream
-from ual_registry.transfers.tasks import unchanged_result, with_weights
-from ual_registry.transfers.whole_adapter import WHOLE, base_materials, updated_modules, whole_move
+from ual_registry.transfers.tasks import unchanged_result
+from ual_registry.transfers.whole_adapter import WHOLE, updated_modules, whole_move
 
 __all__ = ["METHOD", "run_residual"]
 
@@ -77,12 +78,7 @@ def run_residual(
         NumericalError: A factor or an activation is not finite.
     """
     chosen = options or ResidualOptions()
-    if not chosen.any_base:
-        require_base(source, adapter.manifest.base_model, whose="the adapter")
-        require_base(target, plan.target, whose="the plan")
-    plan = with_weights(plan, target)
-    energies = {entry.label: energy_of(adapter, entry) for entry in adapter.entries}
-    require_effect(adapter, energies)
+    plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
     if is_same_model(source, target):
         return unchanged_result(adapter, plan, energies, method=METHOD, source_digest=source_digest)
     modules = _modules(target, chosen)

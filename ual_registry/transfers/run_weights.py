@@ -19,11 +19,12 @@ from ual_registry.projection.factors import norm
 from ual_registry.projection.methods import COPY, SUBSPACE, VOCAB, project_with
 from ual_registry.tensors import entry_factors
 from ual_registry.transfers.alignment import Alignment, align
+from ual_registry.transfers.bases import base_materials, check_bases
 from ual_registry.transfers.plan import TransferPlan
 from ual_registry.transfers.pools import add_up
 from ual_registry.transfers.report import TransferReport
-from ual_registry.transfers.requirements import is_same_model, require_base, require_effect
-from ual_registry.transfers.result import Fitted, TransferResult, energy_of, energy_share, make_result
+from ual_registry.transfers.requirements import is_same_model
+from ual_registry.transfers.result import Fitted, TransferResult, energy_share, make_result
 from ual_registry.transfers.tasks import (
     LeftOut,
     Task,
@@ -31,7 +32,6 @@ from ual_registry.transfers.tasks import (
     fitted_as,
     fitted_unchanged,
     unchanged_result,
-    with_weights,
 )
 from ual_registry.transfers.vocabulary_fit import LayerMaps, layer_maps
 from ual_registry.transfers.weight_fit import WeightOptions, fit_subspace, require_one_lineage, task_weights
@@ -74,12 +74,7 @@ def run_weights(
     if method not in WEIGHT_METHODS:
         raise TransferError(f"method {method!r}: expected one of {', '.join(WEIGHT_METHODS)}", code="unknown-method")
     chosen = options or WeightOptions()
-    if not chosen.any_base:
-        require_base(source, adapter.manifest.base_model, whose="the adapter")
-        require_base(target, plan.target, whose="the plan")
-    plan = with_weights(plan, target)
-    energies = {entry.label: energy_of(adapter, entry) for entry in adapter.entries}
-    require_effect(adapter, energies)
+    plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
     if is_same_model(source, target):
         return unchanged_result(adapter, plan, energies, method=method, source_digest=source_digest)
     run = _Run(
@@ -160,7 +155,7 @@ class _Run:
             entries=reports,
             energy_share=energy_share(reports, self.energies),
             settings=self._settings(),
-            materials=self._materials(),
+            materials=base_materials(self.source, self.target),
             left_out=self.left_out.reasons(report.target for report in reports),
             warnings=tuple(self.alignment.warnings()) if self.alignment else (),
         )
@@ -178,13 +173,6 @@ class _Run:
             "gate": options.gate,
             "norm": str(options.norm),
         }
-
-    def _materials(self) -> tuple[Mapping[str, str], ...]:
-        named = (
-            ("source base weights", self.source.base.weights_digest),
-            ("target base weights", self.target.base.weights_digest),
-        )
-        return tuple({"name": name, "digest": digest} for name, digest in named if digest is not None)
 
 
 def _by_layers(tasks: Iterable[Task]) -> list[list[Task]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from ual_registry.binders.slots import TargetModule
-from ual_registry.digest import Digest
 from ual_registry.errors import NoCounterpartError
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.transfers.plan import Action, Move, slot_label
 
-__all__ = ["WHOLE", "base_materials", "modules_of_role", "updated_modules", "whole_move"]
+__all__ = ["WHOLE", "modules_of_role", "updated_modules", "whole_move"]
 
 WHOLE = "whole adapter"
 """What the result's entries come from, in place of an entry of the source."""
@@ -64,19 +63,3 @@ def whole_move(module: TargetModule, reason: str) -> Move:
     """
     slot = module.slots[0]
     return Move(source=WHOLE, target=slot_label(slot), action=Action.PROJECTED, reason=reason, module=module, slot=slot)
-
-
-def base_materials(source: LoadedBase, target: LoadedBase, text: Digest) -> tuple[Mapping[str, str], ...]:
-    """Return what went into a transfer beside the adapter and the configs, as its record names it.
-
-    Args:
-        source: The base model of the adapter.
-        target: The base model to go to.
-        text: Digest of the calibration text.
-    """
-    named = (
-        ("source base weights", source.base.weights_digest),
-        ("target base weights", target.base.weights_digest),
-        ("calibration text", str(text)),
-    )
-    return tuple({"name": name, "digest": digest} for name, digest in named if digest is not None)
