@@ -17,15 +17,15 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, text
 
+from ual_registry.registry.record_tables import EvaluationRow, ProjectionRow
 from ual_registry.registry.session import Database
+from ual_registry.registry.summaries import measurements_text, targets_text
 from ual_registry.registry.tables import (
     AdapterRow,
     AliasRow,
     ArtifactRow,
     BaseModelRow,
-    EvaluationRow,
     LineageRow,
-    ProjectionRow,
     RevisionRow,
     RevisionTextRow,
     RoleRow,
@@ -206,6 +206,12 @@ def _labels(number: int, rng: random.Random) -> Iterator[Row]:
         yield {"revision_id": number, "key": "run", "value": f"{rng.randrange(10**9):09}"}
 
 
+def _facets(artifact: Row) -> Row:
+    """Return what a revision keeps of its artifact."""
+    folded = {f"{name}_folded": artifact[name] and artifact[name].lower() for name in ("domain", "license", "method")}
+    return {**folded, **{name: artifact[name] for name in ("base_model_id", "rank_min", "rank_max", "recovered_gain")}}
+
+
 def _rows(count: int, rng: random.Random) -> Iterator[tuple[type[Table], Row]]:
     """Yield every row, but for the entries, each after those that it refers to where it can."""
     yield from _bases(rng)
@@ -213,8 +219,11 @@ def _rows(count: int, rng: random.Random) -> Iterator[tuple[type[Table], Row]]:
     for number in range(1, count + 1):
         artifact = _artifact(number, rng)
         yield from _lineage(artifact, rng)
-        yield from _roles(artifact)
-        yield from _measurements(number, rng)
+        roles, measurements = list(_roles(artifact)), list(_measurements(number, rng))
+        artifact["targets"] = targets_text(row for _, row in roles)
+        artifact["measurements"] = measurements_text(row for _, row in measurements)
+        yield from roles
+        yield from measurements
         yield ArtifactRow, {key: value for key, value in artifact.items() if not key.startswith("_")}
         at = artifact["added_at"]
         adapter, revision = adapters.next(rng, at)
@@ -225,9 +234,18 @@ def _rows(count: int, rng: random.Random) -> Iterator[tuple[type[Table], Row]]:
         words += [word for tag in tags for word in (tag["key"], tag["value"])]
         yield RevisionTextRow, {"revision_id": number, "body": " ".join(filter(None, words)).replace("-", " ")}
         yield from ((TagRow, tag) for tag in tags)
-        row = {"id": number, "adapter_id": adapter, "adapter_name": name, "number": revision}
+        row = {"id": number, "adapter_id": adapter, "adapter_name": name, "number": revision, **_facets(artifact)}
         is_yanked = rng.random() < 0.01
-        yield RevisionRow, {**row, "artifact_id": number, "created_at": at, "yanked_at": at if is_yanked else None}
+        yield (
+            RevisionRow,
+            {
+                **row,
+                "artifact_id": number,
+                "created_at": at,
+                "yanked_at": at if is_yanked else None,
+                **_facets(artifact),
+            },
+        )
     for row, newest, revision in zip(adapters.rows, adapters.newest, adapters.revision, strict=True):
         yield AdapterRow, {**row, "newest": newest}
         for alias, share in (("production", 0.3), ("candidate", 0.1)):

@@ -47,6 +47,7 @@ class Question:
         shown: Turns our answer into what MLflow's is compared with.
         theirs: Puts it to MLflow; ``None`` where MLflow cannot be asked.
         needs: The column that the subject must have a value in.
+        is_aimed: Whether the aims are about it.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Question:
     shown: Callable[[Any], list[Any]]
     theirs: Callable[[Subject], Ask] | None = None
     needs: str = "name"
+    is_aimed: bool = True
 
 
 _SUBJECTS = """
@@ -182,5 +184,12 @@ QUESTIONS: Sequence[Question] = (
     Question(title="lineage up", ours=_lineage("{name}@{number}", up=True), shown=_edges, needs="parent"),
     Question(title="lineage down", ours=_lineage("{name}@{number}", up=False), shown=_edges, needs="child"),
     Question(title="lineage down, common ancestor", ours=_lineage("{parent}", up=False), shown=_edges, needs="parent"),
+    Question(
+        title="the same without a limit",
+        ours=lambda registry, subject: registry.lineage(subject["parent"], up=False, limit=None),
+        shown=_edges,
+        needs="parent",
+        is_aimed=False,
+    ),
 )
 """Every question."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import random
 from collections import defaultdict
@@ -14,16 +15,18 @@ from sqlalchemy import insert
 
 from tests.reference.search import find, format_query
 from ual_registry.air.roles import ROLES
+from ual_registry.registry.facets import renew_facets
 from ual_registry.registry.fields import FIELDS, ORDERS, Kind
 from ual_registry.registry.query import parse_query
+from ual_registry.registry.record_tables import EvaluationRow
 from ual_registry.registry.registry import Registry
+from ual_registry.registry.summaries import measurements_text, targets_text
 from ual_registry.registry.tables import (
     AdapterRow,
     AliasRow,
     ArtifactRow,
     BaseModelRow,
     EntryRow,
-    EvaluationRow,
     LineageRow,
     RevisionRow,
     RoleRow,
@@ -53,6 +56,11 @@ _WORDS = (
 _NAMES = ("med", "Med2", "legal-qa", "m_d", "z.9")
 _LABELS = ("org/Llama-1", "Llama-1", "other/llama-12", "a/b_c", "100%")
 _FEW_ROLES = tuple(ROLES)[:4]
+
+
+def role_row(target: RoleSummary) -> dict[str, Any]:
+    spans = {"layer_min": target.first_layer, "layer_max": target.last_layer}
+    return {"stack": "", "role": target.role, "rank": target.rank, "entry_count": target.entry_count, **spans}
 
 
 def _digest(number: int) -> str:
@@ -156,6 +164,7 @@ class Shelf:
                 session.execute(insert(LineageRow), [row])
             session.flush()
             renew_texts(session, RevisionRow.id > 0)
+            renew_facets(session, RevisionRow.id > 0)
 
     @staticmethod
     def _write(session: Any, id: int, record: RevisionRecord, adapter_id: int, base_id: int | None) -> None:
@@ -177,6 +186,8 @@ class Shelf:
             "rank_max": max(record.ranks, default=None),
             "recovered_gain": record.recovered_gain,
             "added_at": record.created_at,
+            "targets": targets_text(map(role_row, record.targets)),
+            "measurements": measurements_text(map(dataclasses.asdict, record.evaluations)),
         }
         revision = {"id": id, "adapter_id": adapter_id, "adapter_name": record.name, "number": record.number}
         yanked_at = None if record.yank_reason is None else _START
@@ -186,16 +197,15 @@ class Shelf:
         key = {"artifact_id": id}
         position = 0
         for target in record.targets:
-            spans = {"layer_min": target.first_layer, "layer_max": target.last_layer}
-            own = {"role": target.role, "rank": target.rank}
-            session.execute(insert(RoleRow), [key | own | spans | {"stack": "", "entry_count": target.entry_count}])
+            session.execute(insert(RoleRow), [key | role_row(target)])
             for layer in range(target.first_layer, target.last_layer + 1):
-                shape = {"in_features": 4, "out_features": 4, "scaling": 1.0, "layer": layer, "position": position}
+                own = {"role": target.role, "rank": target.rank, "layer": layer, "position": position}
+                shape = {"in_features": 4, "out_features": 4, "scaling": 1.0}
                 session.execute(insert(EntryRow), [key | own | shape])
                 position += 1
         for place, found in enumerate(record.evaluations):
-            own = {"metric": found.metric, "value": found.value, "arm": found.arm, "position": place}
-            session.execute(insert(EvaluationRow), [key | own])
+            measured = {"metric": found.metric, "value": found.value, "arm": found.arm, "position": place}
+            session.execute(insert(EvaluationRow), [key | measured])
         for tag, value in record.tags.items():
             session.execute(insert(TagRow), [{"revision_id": id, "key": tag, "value": value}])
         for alias in record.aliases:

@@ -8,6 +8,7 @@ import click
 
 from ual_registry.cli.output import Output, common_options, print_result
 from ual_registry.registry.lineage import RELATIONS
+from ual_registry.registry.registry import LINEAGE_LIMIT
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
 from ual_registry.workflows import store
 
@@ -29,6 +30,14 @@ _DEEPEST = 1000
     help="Follow only edges of this kind; may be repeated.",
 )
 @click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=LINEAGE_LIMIT,
+    show_default=True,
+    help="Edges each way at most, the nearest generations first.",
+)
+@click.option("--all", "is_all", is_flag=True, help="Every edge, however many there are.")
+@click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json", "dot", "mermaid"]),
@@ -38,19 +47,31 @@ _DEEPEST = 1000
 )
 @common_options
 def lineage_command(
-    ref: str, *, up: bool, down: bool, depth: int | None, relations: tuple[str, ...], form: str, output: Output
+    ref: str,
+    *,
+    up: bool,
+    down: bool,
+    depth: int | None,
+    relations: tuple[str, ...],
+    limit: int,
+    is_all: bool,
+    form: str,
+    output: Output,
 ) -> None:
     """Draw what an adapter was made from, and what was made from it.
 
     REF may also be the digest of a deleted artifact, or of a parent that never was in this registry.
     """
     both = up == down
-    graph = store.lineage(ref, up=up or both, down=down or both, depth=depth, relations=relations)
+    most = None if is_all else limit
+    graph = store.lineage(ref, up=up or both, down=down or both, depth=depth, relations=relations, limit=most)
+    if not graph.is_complete:
+        output.note(f"there is more than {limit} edges one way; --all follows every one")
     if form in _GRAPHS and not output.as_json:
         print_result(_GRAPHS[form](graph))
         return
     nodes = [graph.nodes[digest] for digest in sorted(graph.nodes)]
-    document = {"root": graph.root, "nodes": nodes, "edges": graph.edges}
+    document = {"root": graph.root, "nodes": nodes, "edges": graph.edges, "is_complete": graph.is_complete}
     as_asked = Output(as_json=output.as_json or form == "json", is_quiet=output.is_quiet, is_verbose=output.is_verbose)
     as_asked.result(document, lambda: lineage_text(graph))
 

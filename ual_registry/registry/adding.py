@@ -21,7 +21,7 @@ from ual_registry.errors import RegistryError, UALError
 from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.commands import add_artifact, add_blob, add_revision
 from ual_registry.registry.describe import Description, describe
-from ual_registry.registry.files import Hold
+from ual_registry.registry.files import Hold, flush_folders
 from ual_registry.registry.links import check_place, record_hub_link
 from ual_registry.registry.marks import change_tags, edit_adapter, move_alias
 from ual_registry.registry.records import AddOutcome, AddResult, HubPlace
@@ -36,7 +36,8 @@ _BATCH_BYTES = 1 << 26
 """How much becomes visible at once where many files are added: a commit waits for the disk as long as a small file."""
 
 _FILES_AHEAD = 16
-_THREADS = 2
+_THREADS = 3
+"""Of which one or two wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class AddOrder:
         description: What the adapter is for; ``None`` leaves it as it is.
         pulled_from: Where on the Hub the file came from, where it did.
         is_moved: Whether the file lies in a ``private_folder`` of the store and may be moved instead of copied.
+        digest: Digest of the bytes of a file that is moved, where they were digested as they came.
     """
 
     name: str | None
@@ -60,6 +62,7 @@ class AddOrder:
     description: str | None = None
     pulled_from: HubPlace | None = None
     is_moved: bool = False
+    digest: Digest | None = None
 
     def check(self) -> None:
         """Check every name and text.
@@ -97,6 +100,7 @@ def add_file(database: Database, blobs: BlobStore, path: Path, order: AddOrder) 
     """Add a file as the next revision of an adapter; see ``Registry.add``."""
     stored = _store(blobs, path, order)
     with stored.hold:
+        flush_folders([stored.hold])
         return transact(database, lambda session: _write_rows(session, blobs, stored))
 
 
@@ -138,18 +142,19 @@ def _try_to_store(blobs: BlobStore, path: Path, order: AddOrder) -> _Stored | UA
 
 
 def _store(blobs: BlobStore, path: Path, order: AddOrder) -> _Stored:
-    """Copy a file into the store, check it in full in the same pass, and give it its place."""
+    """Copy a file into the store, check it in full in the same pass, and give it its place, which is not flushed."""
     order.check()
     found = open_legal(path)  # other files are refused without copying them
     manifest = found.manifest
     assert manifest is not None  # what ``open_legal`` promises
     try:
         name = order.name or _own_name(path, manifest)
-        with blobs.adopt(found, path) if order.is_moved else blobs.take_in(found) as staged:
+        moved = order.is_moved
+        with blobs.adopt(found, path, digest=order.digest) if moved else blobs.take_in(found) as staged:
             assert staged.scan is not None  # what ``take_in`` promises
             refuse_first(scanned_problems(manifest, staged.scan), path)
             description = describe(manifest, found.tensors(), digest=str(staged.digest), size_bytes=staged.size_bytes)
-            return _Stored(name=name, description=description, order=order, hold=staged.keep())
+            return _Stored(name=name, description=description, order=order, hold=staged.keep(flush=False))
     finally:
         found.source.close()
 
@@ -186,6 +191,7 @@ def _write_batch(
     good = [stored for _, stored in batch if isinstance(stored, _Stored)]
     results: list[AddResult | UALError]
     try:
+        flush_folders(stored.hold for stored in good)
         results = list(transact(database, lambda session: [_write_rows(session, blobs, stored) for stored in good]))
     except UALError:
         results = [_write_alone(database, blobs, stored) for stored in good]
@@ -203,6 +209,7 @@ def _write_batch(
 
 def _write_alone(database: Database, blobs: BlobStore, stored: _Stored) -> AddResult | UALError:
     try:
+        flush_folders([stored.hold])
         return transact(database, lambda session: _write_rows(session, blobs, stored))
     except UALError as error:
         return error

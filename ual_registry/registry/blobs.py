@@ -22,8 +22,8 @@ from ual_registry.errors import DigestMismatchError, RegistryNotFoundError, Stor
 from ual_registry.registry.files import (
     Hold,
     entries,
-    flush_folder,
-    make_durable_folder,
+    flush_folders,
+    make_for_blob,
     new_file,
     new_folder,
     own_file,
@@ -60,8 +60,12 @@ class StagedBlob:
         """Note what was found in the bytes."""
         self.digest, self.size_bytes, self.scan = intake.digest, intake.size_bytes, intake.scan
 
-    def keep(self) -> Hold:
+    def keep(self, *, flush: bool = True) -> Hold:
         """Move the bytes to the place that their digest names, over what is there already.
+
+        Args:
+            flush: Whether to wait until the place is on the disk; otherwise ``flush_folders`` must, before their row
+                is committed.
 
         Returns:
             What keeps them there; release it when their row is committed.
@@ -71,12 +75,14 @@ class StagedBlob:
         """
         place = self._place_of(self.digest)
         try:
-            make_durable_folder(place.parent)
+            changed = make_for_blob(place.parent)
             self.path.replace(place)
-            flush_folder(place.parent)
-            return Hold(os.fdopen(os.dup(self._stream.fileno()), "rb"))
+            hold = Hold(os.fdopen(os.dup(self._stream.fileno()), "rb"), changed=changed)
         except OSError as error:
             raise StorageError.of("write", place, error) from error
+        if flush:
+            flush_folders([hold])
+        return hold
 
 
 class BlobStore:
@@ -170,19 +176,20 @@ class BlobStore:
             yield staged
 
     @contextlib.contextmanager
-    def adopt(self, found: Inspection, path: Path) -> Iterator[StagedBlob]:
+    def adopt(self, found: Inspection, path: Path, *, digest: Digest | None = None) -> Iterator[StagedBlob]:
         """Take a legal file of a ``private_folder`` as it lies there, without a copy; it is gone after the block.
 
         Args:
             found: The open file, its header checked.
             path: The same file, which nobody else writes to.
+            digest: Digest of its bytes, where they were digested as they came.
 
         Raises:
             StorageError: The file cannot be read or flushed, or changed meanwhile.
         """
         with own_file(path) as (place, stream):
             staged = StagedBlob(place, stream, self.place)
-            self._fill(staged, lambda _: staged.note(take_in(found, None)))
+            self._fill(staged, lambda _: staged.note(take_in(found, None, digest=digest)))
             yield staged
 
     @contextlib.contextmanager

@@ -16,23 +16,20 @@ from sqlalchemy.orm import Session
 
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.describe import Description, Row
+from ual_registry.registry.facets import facets_of
+from ual_registry.registry.record_tables import DomainRow, EvaluationRow, ProjectionRow, RouterRow, TrainingRow
 from ual_registry.registry.reference import is_tag_key
 from ual_registry.registry.tables import (
     AdapterRow,
     ArtifactRow,
     BaseModelRow,
     BlobRow,
-    DomainRow,
     EntryRow,
-    EvaluationRow,
     LineageRow,
-    ProjectionRow,
     RevisionRow,
     RoleRow,
-    RouterRow,
     Table,
     TagRow,
-    TrainingRow,
 )
 from ual_registry.registry.texts import write_text
 
@@ -167,7 +164,7 @@ def add_revision(
     if known is not None:
         return Added(revision_id=known.id, number=known.number, is_new=False)
     number = session.execute(_TAKE_NUMBER, {"wanted": adapter.id}).scalar_one()
-    row = {**ids, "adapter_name": name, "number": number, "created_at": now()}
+    row = {**ids, **facets_of(session, artifact_id), "adapter_name": name, "number": number, "created_at": now()}
     revision_id = session.execute(_INSERT_REVISION, row).scalar_one()
     kept = _keep_tags(session, revision_id, description, tags or {})
     content = [description.artifact[column] for column in ("title", "domain", "description")]

@@ -6,13 +6,27 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, func, or_
+from sqlalchemy import Column, ColumnElement, String, Table, and_, any_, bindparam, func, or_, select
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.visitors import ExternallyTraversible, InternalTraversal, replacement_traverse
 
 from ual_registry.registry.values import Span
 
-__all__ = ["FOLDED", "Condition", "Values", "escaped", "joined", "lies", "lies_in", "matches", "unindexed"]
+__all__ = [
+    "FOLDED",
+    "Condition",
+    "Values",
+    "among",
+    "escaped",
+    "joined",
+    "lies",
+    "lies_in",
+    "matches",
+    "plain",
+    "unindexed",
+]
 
 _LAST_CHARACTER = 0x10FFFF
 
@@ -42,6 +56,11 @@ def _compile(element: _Unindexed, compiler: Any, **options: Any) -> str:
 @compiles(_Unindexed, "sqlite")
 def _compile_sqlite(element: _Unindexed, compiler: Any, **options: Any) -> str:
     return f"+{compiler.process(element.column, **options)}"
+
+
+def plain(attribute: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
+    """Return a column by whose value nothing is looked up; to change a finished condition takes longer."""
+    return _Unindexed(attribute.property.columns[0])
 
 
 class _Group(ColumnElement[bool]):
@@ -75,19 +94,26 @@ def unindexed(where: Condition, owner: Table) -> Condition:
         owner: The table whose row is found already.
     """
 
-    def plain(element: ExternallyTraversible, **_: Any) -> ExternallyTraversible | None:
+    def replaced(element: ExternallyTraversible, **_: Any) -> ExternallyTraversible | None:
         if isinstance(element, Column) and element.table is owner:
             return _Unindexed(element)
         return None
 
-    found: Condition = replacement_traverse(where, {}, plain)
+    found: Condition = replacement_traverse(where, {}, replaced)
     return found
 
 
-def matches(found: Any, values: Values, *, fold: bool) -> Condition:
-    """Compare a text with several, of which one must be equal to it or its beginning."""
+def matches(found: Any, values: Values, *, fold: bool, is_folded: bool = False) -> Condition:
+    """Compare a text with several, of which one must be equal to it or its beginning.
+
+    Args:
+        found: The text.
+        values: What it is compared with.
+        fold: Whether the case of A to Z makes no difference.
+        is_folded: Whether the text stands there in lower case already.
+    """
     texts = [value.text.translate(FOLDED) if fold else value.text for value in values]
-    compared = func.lower(found) if fold else found
+    compared = func.lower(found) if fold and not is_folded else found
     exact = [text for text, value in zip(texts, values, strict=True) if not value.is_prefix]
     prefixes = [text for text, value in zip(texts, values, strict=True) if value.is_prefix]
     parts = [compared.in_(exact)] if len(exact) > 1 else [compared == text for text in exact]
@@ -115,6 +141,20 @@ def _after(prefix: str) -> str | None:
         return None
     following = ord(stem[-1]) + 1
     return stem[:-1] + chr(0xE000 if following == 0xD800 else following)  # between them there are no characters
+
+
+def among(column: Column[Any], name: str, *, is_sqlite: bool) -> Condition:
+    """Compare with many values by one bound value, so that the statement is the same for any number of them.
+
+    Args:
+        column: The column.
+        name: Of the bound value: a JSON list for SQLite, a list for PostgreSQL.
+        is_sqlite: For which of them.
+    """
+    if is_sqlite:
+        listed = func.json_each(bindparam(name, type_=String)).table_valued("value")
+        return column.in_(select(listed.c.value))
+    return column == any_(bindparam(name, type_=postgresql.ARRAY(column.type)))
 
 
 def lies(found: Any, span: Span) -> Condition:

@@ -16,15 +16,12 @@ from ual_registry.air.model import BaseModel, Entry, Manifest, Statement
 from ual_registry.air.router import RouterManifest
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.versions import MEDIA_TYPE
+from ual_registry.registry.record_tables import DomainRow, EvaluationRow, ProjectionRow, RouterRow, TrainingRow
+from ual_registry.registry.summaries import measurements_text, targets_text
 from ual_registry.registry.tables import (
-    DomainRow,
     EntryRow,
-    EvaluationRow,
-    ProjectionRow,
     RoleRow,
-    RouterRow,
     Table,
-    TrainingRow,
 )
 
 __all__ = ["DISPATCHES_TO", "LABEL_LIMIT", "Description", "Row", "describe", "shortened"]
@@ -94,6 +91,8 @@ def describe(
             "recovered_gain": _recovered_gain(manifest.provenance),
             "parameter_count": sum(math.prod(tensors[name].shape) for name in _factors(manifest, tensors)),
             **_adapter_columns(manifest),
+            "targets": targets_text(records.get(RoleRow, ())),
+            "measurements": measurements_text(records.get(EvaluationRow, ())),
         },
         base_model=None if isinstance(manifest, RouterManifest) else _base_model(manifest.base_model),
         records={table: rows for table, rows in records.items() if rows},

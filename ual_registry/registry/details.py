@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,36 +11,27 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
     Connection,
-    Integer,
     Select,
-    String,
-    Text,
-    any_,
-    bindparam,
-    cast,
-    func,
     select,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from ual_registry.registry.conditions import among
 from ual_registry.registry.moments import utc
+from ual_registry.registry.summaries import NO_TARGETS, read_measurements, read_targets
 from ual_registry.registry.tables import (
     AdapterRow,
     AliasRow,
     ArtifactRow,
     BaseModelRow,
-    EvaluationRow,
     RevisionRow,
-    RoleRow,
     Table,
     TagRow,
 )
-from ual_registry.registry.views import Measurement, RevisionRecord, RoleSummary
+from ual_registry.registry.views import RevisionRecord
 
 __all__ = ["MAX_PAGE", "records"]
 
@@ -69,7 +59,6 @@ _ROWS = (
     select(
         *_plain(
             RevisionRow.id,
-            RevisionRow.artifact_id,
             RevisionRow.adapter_name,
             RevisionRow.number,
             RevisionRow.created_at,
@@ -85,6 +74,8 @@ _ROWS = (
             ArtifactRow.parameter_count,
             ArtifactRow.size_bytes,
             ArtifactRow.recovered_gain,
+            ArtifactRow.targets,
+            ArtifactRow.measurements,
             BaseModelRow.label,
             BaseModelRow.architecture,
         )
@@ -104,29 +95,6 @@ def _grouping(*attributes: InstrumentedAttribute[Any], by: Sequence[Instrumented
 
 _ALIASES = _grouping(AliasRow.revision_id, AliasRow.name, by=[AliasRow.name])
 _TAGS = _grouping(TagRow.revision_id, TagRow.key, TagRow.value, by=[TagRow.key])
-_TARGET = _plain(RoleRow.stack, RoleRow.role, RoleRow.rank, RoleRow.entry_count, RoleRow.layer_min, RoleRow.layer_max)
-
-
-def _targets_statement(*, is_sqlite: bool) -> Select[Any]:
-    """Return a select of the entries of each artifact in short, as one JSON text: most share theirs with others."""
-    if is_sqlite:
-        listed: ColumnElement[Any] = func.json_group_array(func.json_array(*_TARGET))
-    else:
-        listed = cast(func.json_agg(func.json_build_array(*_TARGET)), Text)
-    (key,) = _plain(RoleRow.artifact_id)
-    return select(key, listed).group_by(key)
-
-
-_MEASURED = _grouping(
-    EvaluationRow.artifact_id,
-    EvaluationRow.metric,
-    EvaluationRow.value,
-    EvaluationRow.low,
-    EvaluationRow.high,
-    EvaluationRow.sample_count,
-    EvaluationRow.arm,
-    by=[EvaluationRow.position],
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +104,6 @@ class _Statements:
     rows: str
     aliases: str
     tags: str
-    targets: str
-    measured: str
-
-
-def _among(column: Column[Any], *, is_sqlite: bool) -> ColumnElement[bool]:
-    """Compare with many row numbers by one bound value, so that the statement is the same for any number of them."""
-    if is_sqlite:
-        listed = func.json_each(bindparam(_KEYS, type_=String)).table_valued("value")
-        return column.in_(select(listed.c.value))
-    return column == any_(bindparam(_KEYS, type_=postgresql.ARRAY(Integer)))
 
 
 def _statements(*, is_sqlite: bool) -> _Statements:
@@ -154,24 +112,12 @@ def _statements(*, is_sqlite: bool) -> _Statements:
     def compiled(statement: Select[Any]) -> str:
         key = next(iter(statement.selected_columns))
         assert isinstance(key, Column)  # as every select here begins
-        return str(statement.where(_among(key, is_sqlite=is_sqlite)).compile(dialect=dialect))
+        return str(statement.where(among(key, _KEYS, is_sqlite=is_sqlite)).compile(dialect=dialect))
 
-    return _Statements(*map(compiled, (_ROWS, _ALIASES, _TAGS, _targets_statement(is_sqlite=is_sqlite), _MEASURED)))
+    return _Statements(*map(compiled, (_ROWS, _ALIASES, _TAGS)))
 
 
 _STATEMENTS = {is_sqlite: _statements(is_sqlite=is_sqlite) for is_sqlite in (True, False)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Targets:
-    """The entries of an artifact in short."""
-
-    summaries: tuple[RoleSummary, ...] = ()
-    ranks: tuple[int, ...] = ()
-    roles: tuple[str, ...] = ()
-
-
-_NO_TARGETS = _Targets()
 
 
 def records(session: Session, revision_ids: Sequence[int]) -> list[RevisionRecord]:
@@ -186,15 +132,10 @@ def records(session: Session, revision_ids: Sequence[int]) -> list[RevisionRecor
     connection = session.connection()
     ask = _STATEMENTS[connection.dialect.name == "sqlite"]
     rows = {row[0]: row for row in _read(connection, ask.rows, revision_ids)}
-    artifact_ids = sorted({row[1] for row in rows.values()})
     aliases = _grouped(connection, ask.aliases, revision_ids)
     tags = _grouped(connection, ask.tags, revision_ids)
-    targets = {key: _targets(text) for key, text in _read(connection, ask.targets, artifact_ids)}
-    measured = _grouped(connection, ask.measured, artifact_ids)
-    return [
-        _record(row, aliases[row[0]], tags[row[0]], targets.get(row[1], _NO_TARGETS), measured[row[1]])
-        for row in (rows[key] for key in revision_ids if key in rows)
-    ]
+    found = (rows[key] for key in revision_ids if key in rows)
+    return [_record(row, aliases.get(row[0], ()), tags.get(row[0], ())) for row in found]
 
 
 def _read(connection: Connection, statement: str, keys: Sequence[int]) -> Sequence[Any]:
@@ -214,11 +155,10 @@ def _grouped(connection: Connection, statement: str, keys: Sequence[int]) -> dic
     return found
 
 
-def _record(
-    row: Any, aliases: Sequence[Any], tags: Sequence[Any], targets: _Targets, measured: Sequence[Any]
-) -> RevisionRecord:
-    _, _, name, number, created_at, yanked_at, reason, owner, *known, base, architecture = row
-    digest, kind, title, method, domain, license_, parameter_count, size_bytes, recovered_gain = known
+def _record(row: Any, aliases: Sequence[Any], tags: Sequence[Any]) -> RevisionRecord:
+    _, name, number, created_at, yanked_at, reason, owner, *known, base, architecture = row
+    digest, kind, title, method, domain, license_, parameter_count, size_bytes, recovered_gain, *texts = known
+    targets = NO_TARGETS if texts[0] is None else read_targets(texts[0])
     return RevisionRecord(
         name=name,
         number=number,
@@ -240,28 +180,8 @@ def _record(
         parameter_count=parameter_count,
         size_bytes=size_bytes,
         recovered_gain=recovered_gain,
-        evaluations=tuple(
-            [
-                Measurement(metric=metric, value=value, low=low, high=high, sample_count=count, arm=arm)
-                for _, metric, value, low, high, count, arm in measured
-            ]
-        ),
+        evaluations=() if texts[1] is None else read_measurements(texts[1]),
         yank_reason=None if yanked_at is None else reason or "",
-    )
-
-
-@functools.lru_cache(maxsize=1024)
-def _targets(text: str) -> _Targets:
-    rows = sorted(json.loads(text), key=lambda row: row[:3])
-    return _Targets(
-        summaries=tuple(
-            RoleSummary(
-                stack=stack or None, role=role, rank=rank, entry_count=count, first_layer=first, last_layer=last
-            )
-            for stack, role, rank, count, first, last in rows
-        ),
-        ranks=tuple(sorted({row[2] for row in rows})),
-        roles=tuple(sorted({row[1] for row in rows})),
     )
 
 

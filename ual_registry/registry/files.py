@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -19,10 +19,10 @@ from ual_registry.errors import StorageError
 __all__ = [
     "Hold",
     "entries",
-    "flush_folder",
+    "flush_folders",
     "lock_unused",
-    "make_durable_folder",
     "make_folder",
+    "make_for_blob",
     "new_file",
     "new_folder",
     "own_file",
@@ -33,10 +33,16 @@ __all__ = [
 
 
 class Hold:
-    """Keeps a blob from being deleted as long as it is not released; a process that ends releases all of its own."""
+    """Keeps a blob from being deleted as long as it is not released; a process that ends releases all of its own.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    Args:
+        stream: The open, locked file.
+        changed: The folders that have a new entry by it.
+    """
+
+    def __init__(self, stream: BinaryIO, *, changed: Sequence[Path] = ()) -> None:
         self._stream = stream
+        self.changed = changed
 
     def release(self) -> None:
         """Let go of the blob; its row is there by now, or will never be."""
@@ -64,14 +70,16 @@ def make_folder(folder: Path) -> None:
         raise StorageError.of("write", folder, error) from error
 
 
-def make_durable_folder(folder: Path) -> None:
-    """Make a folder whose entry in its parent survives a power cut, too."""
-    if not folder.is_dir():
-        is_new = not folder.parent.is_dir()
-        folder.mkdir(parents=True, exist_ok=True)
-        flush_folder(folder.parent)
-        if is_new:
-            flush_folder(folder.parent.parent)
+def make_for_blob(folder: Path) -> tuple[Path, ...]:
+    """Make a folder for blobs and those above it where they are missing.
+
+    Returns:
+        The folders to flush, so that no power cut undoes an entry: the one above, too, which another process may have
+        changed a moment ago.
+    """
+    is_new = not folder.parent.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder, folder.parent, *[folder.parent.parent] * is_new)
 
 
 @contextlib.contextmanager
@@ -261,12 +269,20 @@ def entries(folder: Path) -> list[Path]:
         raise StorageError.of("read", folder, error) from error
 
 
-def flush_folder(folder: Path) -> None:
-    """Make a rename survive a power cut.
+def flush_folders(holds: Iterable[Hold]) -> None:
+    """Make the places of blobs survive a power cut, each folder once: the first flush does most for the others.
 
     Raises:
-        OSError: The file system refuses.
+        StorageError: The file system refuses.
     """
+    for folder in dict.fromkeys(folder for hold in holds for folder in hold.changed):
+        try:
+            _flush_folder(folder)
+        except OSError as error:
+            raise StorageError.of("write", folder, error) from error
+
+
+def _flush_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

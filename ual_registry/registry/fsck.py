@@ -57,8 +57,8 @@ class Fault:
     """Something that is not as it must be, or that is worth knowing.
 
     Attributes:
-        kind: ``missing``, ``damaged``, ``wrong-size``, ``unlisted``, ``differs``, ``dangling`` or ``number``; and what
-            is no fault: ``extra`` and ``strange``.
+        kind: ``missing``, ``damaged``, ``wrong-size``, ``unlisted``, ``differs``, ``stale``, ``dangling`` or
+            ``number``; and what is no fault: ``extra`` and ``strange``.
         message: What exactly.
         digest: The artifact or blob, where there is one.
         names: The revisions that hold it, as ``name@number``.

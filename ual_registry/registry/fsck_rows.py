@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from ual_registry.registry.facets import differing
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow
 
 __all__ = ["broken_rows"]
@@ -20,6 +21,7 @@ def broken_rows(session: Session) -> Iterator[tuple[str, str]]:
     """
     yield from _aliases(session)
     yield from _revisions(session)
+    yield from _facets(session)
     yield from _numbers(session)
 
 
@@ -46,6 +48,17 @@ def _revisions(session: Session) -> Iterator[tuple[str, str]]:
     )
     for name, number in session.execute(statement):
         yield "dangling", f"revision {name}@{number} has no artifact or no adapter of its name"
+
+
+def _facets(session: Session) -> Iterator[tuple[str, str]]:
+    statement = (
+        select(RevisionRow.adapter_name, RevisionRow.number)
+        .join(ArtifactRow, ArtifactRow.id == RevisionRow.artifact_id)
+        .where(differing())
+        .order_by(RevisionRow.adapter_name, RevisionRow.number)
+    )
+    for name, number in session.execute(statement):
+        yield "stale", f"revision {name}@{number} is searched by other values than those of its artifact"
 
 
 def _numbers(session: Session) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.commands import add_artifact, add_blob, insert_absent
 from ual_registry.registry.describe import Description
 from ual_registry.registry.export_document import TOMBSTONE_FIELDS
+from ual_registry.registry.facets import renew_facets
 from ual_registry.registry.import_document import AdapterPart, ArtifactPart, RevisionPart
 from ual_registry.registry.import_plan import AdapterPlan, plan_adapter
 from ual_registry.registry.tables import (
@@ -102,6 +103,7 @@ def write_adapter(session: Session, part: AdapterPart, *, renumbers: bool) -> tu
     adapter.newest = max(adapter.newest, *plan.numbers.values())
     session.flush()
     if plan.added or changed:
+        renew_facets(session, RevisionRow.adapter_id == adapter.id)
         renew_texts(session, RevisionRow.adapter_id == adapter.id)
         numbers = [plan.numbers[number] for number in plan.added]
         write_log(session, "import", part.name, numbers=numbers, aliases=[alias.name for alias in changed])

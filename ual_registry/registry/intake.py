@@ -23,7 +23,6 @@ from ual_registry.errors import StorageError
 
 __all__ = ["Intake", "take_in"]
 
-_SLICE_BYTES = 1 << 17  # what stays in the cache of a core while it is hashed and looked through; whole numbers
 _THREAD_FROM_BYTES = 1 << 22
 """From this size on a second thread digests the file, while the first one digests its tensors."""
 
@@ -61,12 +60,13 @@ class _Block:
     pieces: tuple[_Piece, ...]
 
 
-def take_in(found: Inspection, out: BinaryIO | None) -> Intake:
+def take_in(found: Inspection, out: BinaryIO | None, *, digest: Digest | None = None) -> Intake:
     """Copy a legal file to ``out``, and digest file and tensors on the way.
 
     Args:
         found: The open file, its header checked and without faults.
         out: Where its bytes go; ``None`` for a file that stays where it is.
+        digest: Digest of its bytes, where they were digested on their way to this place; then only the tensors are.
 
     Raises:
         StorageError: The file cannot be read, or was changed since its header was checked.
@@ -75,7 +75,8 @@ def take_in(found: Inspection, out: BinaryIO | None) -> Intake:
     header, manifest, source = found.header, found.manifest, found.source
     assert header is not None  # a legal file has both
     assert manifest is not None
-    state, tensors = _FileState(source.size_bytes), _TensorStates(header, factor_names(manifest, found.tensors()))
+    state = _FileState(source.size_bytes, digest)
+    tensors = _TensorStates(header, factor_names(manifest, found.tensors()))
     try:
         start = source.read(0, header.data_start)
         if start[-len(header.raw) :] != header.raw:
@@ -120,15 +121,19 @@ def _blocks(header: Header) -> Iterator[_Block]:
 
 
 class _FileState:
-    """The digest of the whole file; a thread of its own computes that of a large one, one block behind."""
+    """The digest of the whole file, computed unless it is known; that of a large one in a thread, one block behind."""
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, known: Digest | None) -> None:
         self._state = hashlib.sha256()
-        self._pool = ThreadPoolExecutor(1) if size_bytes >= _THREAD_FROM_BYTES else None
+        self._known = known
+        is_large = known is None and size_bytes >= _THREAD_FROM_BYTES
+        self._pool = ThreadPoolExecutor(1) if is_large else None
         self._pending: Future[None] | None = None
 
     def update(self, data: bytes) -> None:
         """Take the next bytes."""
+        if self._known is not None:
+            return
         if self._pool is None:
             self._state.update(data)
             return
@@ -142,7 +147,7 @@ class _FileState:
     def digest(self) -> Digest:
         """Return the digest of all bytes."""
         self._wait()
-        return Digest(self._state.hexdigest())
+        return self._known or Digest(self._state.hexdigest())
 
     def close(self) -> None:
         """End the thread."""
@@ -161,12 +166,12 @@ class _TensorStates:
 
     def update(self, data: bytes, pieces: tuple[_Piece, ...]) -> None:
         """Take the next bytes of some tensors."""
+        view = memoryview(data)  # a slice of it is no copy; whole pieces, so that threads seldom wait for each other
         for piece in pieces:
-            for start in range(piece.start, piece.end, _SLICE_BYTES):
-                part = data[start : min(start + _SLICE_BYTES, piece.end)]
-                self._states[piece.name].update(part)
-                if piece.name in self._checked and not is_finite(self._infos[piece.name].dtype, part):
-                    self._non_finite.add(piece.name)
+            part = view[piece.start : piece.end]
+            self._states[piece.name].update(part)
+            if piece.name in self._checked and not is_finite(self._infos[piece.name].dtype, part):
+                self._non_finite.add(piece.name)
 
     def scan(self) -> TensorScan:
         """Return what was found, as ``scan_tensors`` does."""

@@ -1,21 +1,25 @@
 """What an artifact was made from, and what was made from it: recursive queries over the edges.
 
-Each question is one statement however deep the graph is. Without a depth the walk keeps a set of digests, so that it
-ends even where other hands wrote a circle; with a depth, the depth ends it.
+Each way is one statement however deep the graph is. It goes along the edges generation by generation, so that one that
+is cut short holds the nearest. Without a depth it meets every edge once, so that it ends even where other hands wrote a
+circle; with a depth, the depth ends it.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import CTE, Select, literal, select, union
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import Select, literal, select
+from sqlalchemy.orm import Session
 
 from ual_registry.errors import RegistryNotFoundError
+from ual_registry.registry.conditions import among
 from ual_registry.registry.describe import DISPATCHES_TO
-from ual_registry.registry.tables import ArtifactRow, BaseModelRow, LineageRow, RevisionRow
+from ual_registry.registry.tables import ArtifactRow, LineageRow, Table
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
 
 __all__ = ["RELATIONS", "LineageOrder", "check_known", "descendants", "lineage"]
@@ -41,12 +45,14 @@ class LineageOrder:
         down: Whether to follow the children.
         depth: How many generations; ``None`` follows to the ends.
         relations: Which edges; empty follows all.
+        limit: How many edges each way at most; ``None`` follows all.
     """
 
     up: bool = True
     down: bool = True
     depth: int | None = None
     relations: Sequence[str] = ()
+    limit: int | None = None
 
 
 def lineage(session: Session, digest: str, order: LineageOrder) -> LineageGraph:
@@ -57,10 +63,16 @@ def lineage(session: Session, digest: str, order: LineageOrder) -> LineageGraph:
         digest: The artifact.
         order: How far.
     """
-    walks = [_up(digest, order)] * order.up + [_down(digest, order)] * order.down
-    edges = _edges(session, walks)
+    ways = [_UP] * order.up + [_DOWN] * order.down
+    walks = [_edges(session, way, digest, order) for way in ways]
+    edges = {edge for found, _ in walks for edge in found}
     digests = {digest} | {edge.child for edge in edges} | {edge.parent for edge in edges}
-    return LineageGraph(root=digest, nodes=_nodes(session, digest, walks, digests), edges=tuple(sorted(edges)))
+    return LineageGraph(
+        root=digest,
+        nodes=_nodes(session, sorted(digests)),
+        edges=tuple(sorted(edges, key=lambda edge: (edge.child, edge.parent, edge.relation))),
+        is_complete=all(is_complete for _, is_complete in walks),
+    )
 
 
 def check_known(session: Session, digest: str) -> None:
@@ -83,93 +95,78 @@ def descendants(digest: str) -> Select[str]:
     return select(found.union(further).c.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class _Walk:
-    """The digests that a walk reaches, its own first.
-
-    Attributes:
-        here: The end of an edge that it comes from.
-        reached: Column ``digest``, and ``depth`` where there is a limit.
-        order: How far.
-    """
-
-    here: InstrumentedAttribute[str]
-    reached: CTE
-    order: LineageOrder
-
-    def digests(self) -> Select[str]:
-        """Return every digest."""
-        return select(self.reached.c.digest)
-
-    def edges(self) -> Select[*tuple[str, ...]]:
-        """Return every edge that the walk goes along."""
-        starts = self.digests()
-        if self.order.depth is not None:
-            starts = starts.where(self.reached.c.depth < self.order.depth)
-        found = select(LineageRow.child_digest, LineageRow.parent_digest, LineageRow.relation)
-        return _followed(found.where(self.here.in_(starts)), self.order)
+_EDGES = Table.metadata.tables["lineage_edges"]
+_UP, _DOWN = ("child_digest", "parent_digest"), ("parent_digest", "child_digest")
+"""The ends of an edge where a walk comes from, and where it goes."""
 
 
-def _up(digest: str, order: LineageOrder) -> _Walk:
-    return _walk(digest, LineageRow.child_digest, LineageRow.parent_digest, order)
+def _edges(session: Session, way: tuple[str, str], digest: str, order: LineageOrder) -> tuple[list[LineageEdge], bool]:
+    """Return the edges of one way, and whether those are all."""
+    if order.depth == 0:
+        return [], True
+    statement = _walk(way, digest, order)
+    if order.limit is not None:
+        statement = statement.limit(order.limit + 1)
+    found = session.connection().execute(statement).all()
+    kept = found[: order.limit]
+    return [LineageEdge(child=row[0], parent=row[1], relation=row[2]) for row in kept], len(kept) == len(found)
 
 
-def _down(digest: str, order: LineageOrder) -> _Walk:
-    return _walk(digest, LineageRow.parent_digest, LineageRow.child_digest, order)
+def _walk(way: tuple[str, str], digest: str, order: LineageOrder) -> Select[Any]:
+    here, there = way
+    columns = (_EDGES.c.child_digest, _EDGES.c.parent_digest, _EDGES.c.relation)
+    start, further = select(*columns).where(_EDGES.c[here] == digest), select(*columns)
+    if order.depth is not None:
+        start = start.add_columns(literal(1).label("depth"))
+    start = _followed(start, order)
+    if order.limit is not None:  # before anything is walked, the first generation is read
+        start = select(start.order_by(_EDGES.c[there], _EDGES.c.relation).limit(order.limit + 1).subquery())
+    reached = start.cte(recursive=True)
+    if order.depth is not None:
+        further = further.add_columns(reached.c.depth + 1).where(reached.c.depth < order.depth)
+    further = further.join(reached, _EDGES.c[here] == reached.c[there])
+    walk = reached.union(_followed(further, order))
+    return select(walk.c.child_digest, walk.c.parent_digest, walk.c.relation)
 
 
-def _walk(
-    digest: str, here: InstrumentedAttribute[str], there: InstrumentedAttribute[str], order: LineageOrder
-) -> _Walk:
-    start = select(here.label("digest"))  # a column and no value, which would have another collation
-    if order.depth is None:
-        reached = start.where(here == digest).cte(recursive=True)
-        further = select(there).join(reached, here == reached.c.digest)
-    else:
-        reached = start.add_columns(literal(0).label("depth")).where(here == digest).cte(recursive=True)
-        further = select(there, reached.c.depth + 1).join(reached, here == reached.c.digest)
-        further = further.where(reached.c.depth < order.depth)
-    return _Walk(here, reached.union(_followed(further, order)), order)
+def _followed(statement: Select[Any], order: LineageOrder) -> Select[Any]:
+    return statement.where(_EDGES.c.relation.in_(order.relations)) if order.relations else statement
 
 
-def _followed(statement: Select[*tuple[str, ...]], order: LineageOrder) -> Select[*tuple[str, ...]]:
-    return statement.where(LineageRow.relation.in_(order.relations)) if order.relations else statement
-
-
-def _edges(session: Session, walks: Sequence[_Walk]) -> set[LineageEdge]:
-    if not walks:
-        return set()
-    found = session.execute(union(*(walk.edges() for walk in walks)))
-    return {LineageEdge(child=child, parent=parent, relation=relation) for child, parent, relation in found}
-
-
-def _nodes(session: Session, root: str, walks: Sequence[_Walk], wanted: Iterable[str]) -> dict[str, LineageNode]:
+def _nodes(session: Session, wanted: Sequence[str]) -> dict[str, LineageNode]:
     """Return a node for every digest that is wanted; one that has no row is not known here."""
-    own = select(ArtifactRow.digest).where(ArtifactRow.digest == root)
-    statement = (
-        select(
-            ArtifactRow.digest,
-            ArtifactRow.deleted_at,
-            BaseModelRow.label,
-            RevisionRow.adapter_name,
-            RevisionRow.number,
-        )
-        .join(BaseModelRow, BaseModelRow.id == ArtifactRow.base_model_id, isouter=True)
-        .join(RevisionRow, RevisionRow.artifact_id == ArtifactRow.id, isouter=True)
-        .where(ArtifactRow.digest.in_(union(own, *(walk.digests() for walk in walks)) if walks else own))
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    keys: Any = json.dumps(wanted) if is_sqlite else list(wanted)
+    rows: dict[str, list[Any]] = defaultdict(list)
+    for row in session.connection().execute(_NODES[is_sqlite], {"keys": keys}).all():
+        rows[row[0]].append(row)
+    return {digest: _node(digest, rows[digest]) for digest in wanted}
+
+
+def _nodes_statement(*, is_sqlite: bool) -> Select[Any]:
+    tables = Table.metadata.tables
+    artifacts, bases, revisions = tables["artifacts"], tables["base_models"], tables["revisions"]
+    return (
+        select(artifacts.c.digest, artifacts.c.deleted_at, bases.c.label, revisions.c.adapter_name, revisions.c.number)
+        .select_from(artifacts)
+        .join(bases, bases.c.id == artifacts.c.base_model_id, isouter=True)
+        .join(revisions, revisions.c.artifact_id == artifacts.c.id, isouter=True)
+        .where(among(artifacts.c.digest, "keys", is_sqlite=is_sqlite))
     )
-    found: dict[str, LineageNode] = {}
-    names: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for digest, deleted_at, base, name, number in session.execute(statement):
-        state = "present" if deleted_at is None else "deleted"
-        found[digest] = LineageNode(digest=digest, base=base, state=state)
-        if name is not None:
-            names[digest].append((name, number))
-    return {digest: _named(found.get(digest), digest, names[digest]) for digest in sorted(wanted)}
 
 
-def _named(node: LineageNode | None, digest: str, names: Sequence[tuple[str, int]]) -> LineageNode:
-    if node is None:
+_NODES = {is_sqlite: _nodes_statement(is_sqlite=is_sqlite) for is_sqlite in (True, False)}
+
+
+def _node(digest: str, rows: Sequence[Any]) -> LineageNode:
+    """Return a node from its rows, one for each revision."""
+    if not rows:
         return LineageNode(digest=digest, state="unknown")
-    shown = tuple(f"{name}@{number}" for name, number in sorted(names))
-    return LineageNode(digest=digest, names=shown, base=node.base, state=node.state)
+    _, deleted_at, base, *_ = rows[0]
+    names = sorted([(row[3], row[4]) for row in rows if row[3] is not None])
+    return LineageNode(
+        digest=digest,
+        names=tuple([f"{name}@{number}" for name, number in names]),
+        base=base,
+        state="present" if deleted_at is None else "deleted",
+    )

@@ -162,7 +162,9 @@ class _Finder:
         if self._sorting.is_about_artifacts:
             statement = statement.join(ArtifactRow, ArtifactRow.id == RevisionRow.artifact_id)
         if self._driver is not None:
-            statement = statement.where(self._driver.link.in_(self._driver.keys()))
+            driver = self._driver
+            found = driver.where if driver.is_of_revision else driver.link.in_(driver.keys())
+            statement = statement.where(found)
         return statement.order_by(*self._sorting.by(is_indexed=self._is_in_order()))
 
     def _is_in_order(self) -> bool:

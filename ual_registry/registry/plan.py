@@ -25,13 +25,16 @@ from ual_registry.registry.tree import Node, Term, Words
 
 __all__ = ["Plan", "make_plan"]
 
-_BOUND = 10_000
-"""So far every term is counted; to check and sort more than that is dearer than most walks."""
+_BOUND = {"sqlite": 10_000, "postgresql": 5_000}
+"""So far every term is counted; to check and sort more than that is dearer than most walks, and to count costs, too."""
 
 _CANDIDATES_A_STEP = {"sqlite": 2, "postgresql": 1}
 """So many candidates are looked up and sorted in the time of one step of a walk, whose rows lie far apart.
 
 Where more than one term is checked, both take alike."""
+
+_CANDIDATES_A_KEPT_STEP = 0.2
+"""The same where the index of the walk holds all that is checked."""
 
 _TRIED = 200
 """So many rows are walked to see how often everything holds."""
@@ -76,18 +79,19 @@ def make_plan(session: Session, searcher: Searcher, where: Node, *, limit: int, 
         return Plan(driver=None, rest=every)
     is_tried = len(every) > 1 and walked is not None and not walked.is_about_artifacts
     tried = _tried(searcher.condition(where), walked) if is_tried and walked is not None else None
-    everything, met, *counts = session.connection().execute(_question(sources, tried)).one()
+    engine = session.get_bind().dialect.name
+    everything, met, *counts = session.connection().execute(_question(sources, tried, _BOUND[engine])).one()
     steps = _steps_of_walk(everything or 1, counts, limit) if met is None else limit * _TRIED / max(met, 0.5)
     fewest = None if counts[0] is None else min(range(len(sources)), key=lambda index: counts[index])
-    worth = steps if len(every) > 1 else _CANDIDATES_A_STEP[session.get_bind().dialect.name] * steps
-    if fewest is None or counts[fewest] >= min(_BOUND, worth):
+    worth = steps * _candidates_a_step(sources, every, engine)
+    if fewest is None or counts[fewest] >= min(_BOUND[engine], worth):
         return Plan(driver=None, rest=every)
     return _driven_by(searcher, found[fewest], sources[fewest], every)
 
 
-def _question(sources: Sequence[Source], tried: Any) -> Select[Any]:
+def _question(sources: Sequence[Source], tried: Any, bound: int) -> Select[Any]:
     """Ask for the newest row number, what a walk has met, and the counts, which are left out where it met enough."""
-    counts = [_bounded_count(source) for source in sources]
+    counts = [_bounded_count(source, bound) for source in sources]
     if tried is None:
         return select(_newest(), null(), *counts)
     return select(_newest(), tried.c.met, *(case((tried.c.met < _ENOUGH, count)) for count in counts))
@@ -109,6 +113,12 @@ def _driven_by(searcher: Searcher, first: Node, driver: Source, every: Sequence[
     return Plan(driver=searcher.narrowed(driver, alike), rest=others)
 
 
+def _candidates_a_step(sources: Sequence[Source], every: Sequence[Node], engine: str) -> float:
+    if len(sources) == len(every) and all(source.is_kept for source in sources):
+        return _CANDIDATES_A_KEPT_STEP
+    return 1 if len(every) > 1 else _CANDIDATES_A_STEP[engine]
+
+
 def _steps_of_walk(everything: int, counts: Sequence[int], limit: int) -> float:
     """Guess how many rows a walk meets before it has found enough, as if no term depended on another."""
     share = math.prod(min(count / everything, 1.0) for count in counts)
@@ -123,5 +133,5 @@ def _is_countable(node: Node) -> bool:
     return isinstance(node, Term) and node.field not in _COMMON
 
 
-def _bounded_count(source: Source) -> Any:
-    return select(func.count()).select_from(source.counted_rows().limit(_BOUND).subquery()).scalar_subquery()
+def _bounded_count(source: Source, bound: int) -> Any:
+    return select(func.count()).select_from(source.counted_rows().limit(bound).subquery()).scalar_subquery()

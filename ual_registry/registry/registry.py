@@ -34,10 +34,13 @@ from ual_registry.registry.tombstones import check_held
 from ual_registry.registry.transaction import transact
 from ual_registry.registry.views import AdapterRecord, LineageGraph, Page, RevisionRecord
 
-__all__ = ["DEFAULT_LIMIT", "Registry"]
+__all__ = ["DEFAULT_LIMIT", "LINEAGE_LIMIT", "Registry"]
 
 DEFAULT_LIMIT = 100
 """How many hits a search returns at most, unless told."""
+
+LINEAGE_LIMIT = 250
+"""Edges of a lineage, each way."""
 
 
 class Registry(RegistryCare, RegistryLinks):
@@ -223,10 +226,12 @@ class Registry(RegistryCare, RegistryLinks):
         down: bool = True,
         depth: int | None = None,
         relations: Sequence[str] = (),
+        limit: int | None = LINEAGE_LIMIT,
     ) -> LineageGraph:
         """Return what an artifact was made from (``up``), and what was made from it (``down``).
 
-        A digest may also be that of a deleted artifact, or of a parent that never was here.
+        A digest may also be that of a deleted artifact, or of a parent that never was here. Of a large lineage the
+        nearest generations are returned, and ``is_complete`` is false.
 
         Args:
             reference: The artifact.
@@ -234,12 +239,15 @@ class Registry(RegistryCare, RegistryLinks):
             down: Whether to follow the children.
             depth: How many generations; ``None`` follows to the ends.
             relations: Which edges to follow, such as ``projected_from``; empty follows all.
+            limit: How many edges each way at most; ``None`` returns all.
 
         Raises:
-            RegistryError: The reference names nothing here.
+            RegistryError: The reference names nothing here, or the limit is below 1.
         """
         parsed = Reference.parse(reference)
-        order = LineageOrder(up=up, down=down, depth=depth, relations=tuple(relations))
+        if limit is not None and limit < 1:
+            raise RegistryError(f"limit {limit}: expected at least 1", code="limit", context={"limit": limit})
+        order = LineageOrder(up=up, down=down, depth=depth, relations=tuple(relations), limit=limit)
         with self.database.session() as session:
             if parsed.digest is not None:
                 check_known(session, str(parsed.digest))

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, column, exists, false, func, literal
 
 from ual_registry.registry.conditions import Condition, joined
 from ual_registry.registry.lineage import descendants
-from ual_registry.registry.sources import SOURCES, Source, artifact_source, check_of, source_of
+from ual_registry.registry.sources import SOURCES, Source, artifact_source, check_of, condition_of, source_of
 from ual_registry.registry.tables import ArtifactRow, RevisionRow, RevisionTextRow
 from ual_registry.registry.tree import All, Any_, Node, Not, Term, Words
 
@@ -37,6 +37,8 @@ class Searcher:
 
     def condition(self, node: Node) -> Condition:
         """Return the condition of a tree; what is unknown does not hold, and its opposite does."""
+        if isinstance(node, Term) and node.field in SOURCES:
+            return condition_of(node.field, node.values)
         if isinstance(node, (Term, Words)):
             return self.source(node).condition()
         if isinstance(node, Not):
@@ -66,8 +68,11 @@ class Searcher:
         return source_of(node.field, node.values)
 
     def is_about_artifact(self, node: Node) -> TypeGuard[Term]:
-        """Tell whether a term asks about the row of an artifact."""
-        return isinstance(node, Term) and self.source(node).key is ArtifactRow.id
+        """Tell whether a term asks about the row of an artifact, and nothing cheaper tells."""
+        if not isinstance(node, Term):
+            return False
+        source = self.source(node)
+        return source.key is ArtifactRow.id and source.check is None
 
     def check(self, node: Term) -> Condition:
         """Return what holds of the row that a term asks about, when that row is found already."""

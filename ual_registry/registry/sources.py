@@ -14,24 +14,38 @@ from typing import Any
 from sqlalchemy import Select, and_, exists, func, literal_column, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from ual_registry.registry.conditions import FOLDED, Condition, Values, escaped, lies, lies_in, matches, unindexed
+from ual_registry.registry.conditions import (
+    FOLDED,
+    Condition,
+    Values,
+    escaped,
+    lies,
+    lies_in,
+    matches,
+    plain,
+    unindexed,
+)
+from ual_registry.registry.record_tables import EvaluationRow
 from ual_registry.registry.tables import (
     AdapterRow,
     AliasRow,
     ArtifactRow,
     BaseModelRow,
     EntryRow,
-    EvaluationRow,
     RevisionRow,
     RoleRow,
+    Table,
     TagRow,
 )
 from ual_registry.registry.values import Pair, Span, Text
 
-__all__ = ["SOURCES", "Source", "artifact_source", "check_of", "source_of"]
+__all__ = ["SOURCES", "Source", "artifact_source", "check_of", "condition_of", "source_of"]
 
 _OWN_ARM = "adapter"
 """Measurements of a base model or a control, taken to compare with, are none of the adapter."""
+
+
+_REVISIONS = Table.metadata.tables["revisions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,7 @@ class Source:
         where: What holds there.
         check: What holds for a revision that is found already, where that is cheaper to say otherwise.
         counted: What is counted instead of ``where``: something wider that an index alone can answer.
+        is_kept: Whether to check a revision reads its row alone.
     """
 
     key: Any
@@ -51,6 +66,12 @@ class Source:
     where: Condition
     check: Condition | None = None
     counted: Condition | None = None
+    is_kept: bool = False
+
+    @property
+    def is_of_revision(self) -> bool:
+        """Whether it asks about the row of the revision itself."""
+        return bool(self.key.table is _REVISIONS)
 
     def keys(self) -> Select[Any]:
         """Return what is found, as a select."""
@@ -66,11 +87,7 @@ class Source:
         if self.check is not None:
             return self.check
         where = self.unindexed()
-        return (
-            where
-            if self.key.table is RevisionRow.__table__
-            else exists().where(self.key == self.link, where).correlate(RevisionRow)
-        )
+        return where if self.is_of_revision else exists().where(self.key == self.link, where).correlate(RevisionRow)
 
     def unindexed(self) -> Condition:
         """Return the condition of the row itself, when it is found already."""
@@ -84,6 +101,31 @@ def artifact_source(where: Condition) -> Source:
 
 def _text(found: InstrumentedAttribute[Any]) -> Callable[[Values], Source]:
     return lambda values: artifact_source(matches(found, values, fold=True))
+
+
+def _facet_text(found: InstrumentedAttribute[Any], own: InstrumentedAttribute[Any]) -> Callable[[Values], Source]:
+    """Look up by a column of the artifact, and check by what the revision keeps of it."""
+    kept = plain(own)
+    return lambda values: _facet(matches(found, values, fold=True), matches(kept, values, fold=True, is_folded=True))
+
+
+def _facet(where: Condition, check: Condition) -> Source:
+    return Source(ArtifactRow.id, RevisionRow.artifact_id, where, check=check, is_kept=True)
+
+
+def _revision_source(where: Condition, check: Condition | None = None) -> Source:
+    """Return where a term about the revision itself looks."""
+    return Source(RevisionRow.id, RevisionRow.id, where, check=check, is_kept=True)
+
+
+def _domain(values: Values) -> Source:
+    columns = (RevisionRow.domain_folded, plain(RevisionRow.domain_folded))
+    return _revision_source(*(matches(found, values, fold=True, is_folded=True) for found in columns))
+
+
+def _recovered(values: Values) -> Source:
+    columns = (ArtifactRow.recovered_gain, plain(RevisionRow.recovered_gain))
+    return _facet(*(lies_in(found, values) for found in columns))
 
 
 def _number(found: InstrumentedAttribute[Any]) -> Callable[[Values], Source]:
@@ -105,18 +147,20 @@ def _role(values: Values) -> Source:
 
 
 def _rank(values: Values) -> Source:
-    return artifact_source(or_(*map(_has_rank, values)))
+    own = (ArtifactRow.id, ArtifactRow.rank_min, ArtifactRow.rank_max)
+    kept = (RevisionRow.artifact_id, plain(RevisionRow.rank_min), plain(RevisionRow.rank_max))
+    return _facet(*(or_(*(_has_rank(span, *columns) for span in values)) for columns in (own, kept)))
 
 
-def _has_rank(span: Span) -> Condition:
+def _has_rank(span: Span, artifact_id: Any, smallest: Any, largest: Any) -> Condition:
     """Compare the extremes; only where both ends of the span lie between them, the ranks between are looked at."""
     above = Span(low=span.low, includes_low=span.includes_low)
     below = Span(high=span.high, includes_high=span.includes_high)
-    parts = [lies(ArtifactRow.rank_max, above)] if span.low is not None else []
-    parts += [lies(ArtifactRow.rank_min, below)] if span.high is not None else []
+    parts = [lies(largest, above)] if span.low is not None else []
+    parts += [lies(smallest, below)] if span.high is not None else []
     if len(parts) > 1:
-        between = exists().where(RoleRow.artifact_id == ArtifactRow.id, lies(RoleRow.rank, span))
-        parts.append(or_(lies(ArtifactRow.rank_min, above), lies(ArtifactRow.rank_max, below), between))
+        between = exists().where(RoleRow.artifact_id == artifact_id, lies(RoleRow.rank, span))
+        parts.append(or_(lies(smallest, above), lies(largest, below), between))
     return and_(*parts)
 
 
@@ -139,7 +183,12 @@ def _reaches(span: Span) -> Condition:
 def _base(values: Values) -> Source:
     columns = (BaseModelRow.label, BaseModelRow.architecture, BaseModelRow.model_type)
     found = or_(*(matches(found, values, fold=True) for found in columns), *map(_is_behind_slash, values))
-    return artifact_source(ArtifactRow.base_model_id.in_(select(BaseModelRow.id).where(found)))
+    return _of_base(found)
+
+
+def _of_base(where: Condition) -> Source:
+    found = select(BaseModelRow.id).where(where)
+    return _revision_source(RevisionRow.base_model_id.in_(found), plain(RevisionRow.base_model_id).in_(found))
 
 
 def _is_behind_slash(value: Text) -> Condition:
@@ -149,8 +198,7 @@ def _is_behind_slash(value: Text) -> Condition:
 
 
 def _architecture(values: Values) -> Source:
-    found = matches(BaseModelRow.architecture, values, fold=True)
-    return artifact_source(ArtifactRow.base_model_id.in_(select(BaseModelRow.id).where(found)))
+    return _of_base(matches(BaseModelRow.architecture, values, fold=True))
 
 
 def _metric(values: Values) -> Source:
@@ -178,14 +226,14 @@ def _alias(values: Values) -> Source:
 
 
 def _created(values: Values) -> Source:
-    return Source(RevisionRow.id, RevisionRow.id, lies_in(RevisionRow.created_at, values))
+    return _revision_source(lies_in(RevisionRow.created_at, values))
 
 
 def _yanked(values: Values) -> Source:
     asked = {word == "true" for word in ("true", "false") for value in values if _holds(value, word)}
     is_yanked = RevisionRow.yanked_at.is_not(None)
     parts = [is_yanked if wanted else ~is_yanked for wanted in sorted(asked)]
-    return Source(RevisionRow.id, RevisionRow.id, or_(*parts))
+    return _revision_source(or_(*parts))
 
 
 def _holds(value: Text, word: str) -> bool:
@@ -206,16 +254,16 @@ SOURCES: dict[str, Callable[[Values], Source]] = {
     "title": _text(ArtifactRow.title),
     "base": _base,
     "architecture": _architecture,
-    "method": _text(ArtifactRow.method),
-    "domain": _text(ArtifactRow.domain),
-    "license": _text(ArtifactRow.license),
+    "method": _facet_text(ArtifactRow.method, RevisionRow.method_folded),
+    "domain": _domain,
+    "license": _facet_text(ArtifactRow.license, RevisionRow.license_folded),
     "kind": _kind,
     "role": _role,
     "rank": _rank,
     "layers": _layers,
     "params": _number(ArtifactRow.parameter_count),
     "size": _number(ArtifactRow.size_bytes),
-    "recovered": _number(ArtifactRow.recovered_gain),
+    "recovered": _recovered,
     "metric": _metric,
     "created": _created,
     "tag": _tag,
@@ -236,3 +284,9 @@ def source_of(field: str, values: Values) -> Source:
 def check_of(field: str, values: Values) -> Condition:
     """Return what holds of the row that a term asks about, when that row is found already."""
     return source_of(field, values).unindexed()
+
+
+@functools.lru_cache(maxsize=2048)
+def condition_of(field: str, values: Values) -> Condition:
+    """Return the condition to check a revision by, which is found already."""
+    return source_of(field, values).condition()

@@ -1,13 +1,14 @@
 """The tables. Every attribute that people search by is a typed, indexed column; blobs are never opened for a query.
 
 Artifacts are immutable; so are revisions, but for the mark that hides them. What is kept twice is kept so that a
-question reads one index: the roles of an artifact in short beside its entries, and the name of an adapter, which never
-changes, in its revisions.
+question reads one index or one row: the roles of an artifact in short beside its entries, what a hit shows of both as
+one text, and in each revision the name of its adapter and what most searches ask of its artifact; none of it changes.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import (
@@ -26,6 +27,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 __all__ = [
+    "DIGEST",
+    "LABEL",
+    "NAME",
+    "TIME",
+    "WORD",
     "AdapterRow",
     "AliasRow",
     "ArtifactRow",
@@ -33,32 +39,28 @@ __all__ = [
     "AuditRow",
     "BaseModelRow",
     "BlobRow",
-    "DomainRow",
     "EntryRow",
-    "EvaluationRow",
     "HubLinkRow",
     "LineageRow",
-    "ProjectionRow",
     "RevisionRow",
     "RevisionTextRow",
     "RoleRow",
-    "RouterRow",
     "Table",
     "TagRow",
-    "TrainingRow",
+    "artifact_key",
 ]
 
 
-def _text_type(length: int) -> String:
+def text_type(length: int) -> String:
     """Text in the order of its code points on both engines, whatever the server's locale."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
-_DIGEST = _text_type(71)
-_NAME = _text_type(128)
-_WORD = _text_type(64)
-_LABEL = _text_type(4096)
-_TIME = DateTime(timezone=True)
+DIGEST = text_type(71)
+NAME = text_type(128)
+WORD = text_type(64)
+LABEL = text_type(4096)
+TIME = DateTime(timezone=True)
 
 
 def _folded_index(table: str, column: str) -> Index:
@@ -66,7 +68,8 @@ def _folded_index(table: str, column: str) -> Index:
     return Index(f"ix_{table}_{column}_folded", text(f"lower({column})"))
 
 
-def _artifact_key(comment: str = "Its artifact.", **options: Any) -> Any:
+def artifact_key(comment: str = "Its artifact.", **options: Any) -> Any:
+    """Make the column that says which artifact a row belongs to; the row goes with it."""
     return mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), comment=comment, **options)
 
 
@@ -89,10 +92,10 @@ class BlobRow(Table):
 
     __tablename__ = "blobs"
 
-    digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True, comment="sha256 of the bytes.")
+    digest: Mapped[str] = mapped_column(DIGEST, primary_key=True, comment="sha256 of the bytes.")
     size_bytes: Mapped[int] = mapped_column(BigInteger, comment="Their size.")
-    stored_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When they came here, UTC.")
-    verified_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When fsck last re-hashed them, UTC.")
+    stored_at: Mapped[datetime.datetime] = mapped_column(TIME, comment="When they came here, UTC.")
+    verified_at: Mapped[datetime.datetime | None] = mapped_column(TIME, comment="When fsck last re-hashed them, UTC.")
 
 
 class BaseModelRow(Table):
@@ -106,12 +109,12 @@ class BaseModelRow(Table):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
-    label: Mapped[str] = mapped_column(_LABEL, index=True, comment="Hub id or folder name.")
-    revision: Mapped[str] = mapped_column(_LABEL, comment="Commit; empty where unpinned.")
-    architecture: Mapped[str] = mapped_column(_NAME, index=True, comment="Binder.")
-    model_type: Mapped[str] = mapped_column(_NAME, index=True, comment="model_type of the config.")
-    config_digest: Mapped[str] = mapped_column(_DIGEST, index=True, comment="Digest of config.json.")
-    weights_digest: Mapped[str | None] = mapped_column(_DIGEST, comment="Digest of the weights, where known.")
+    label: Mapped[str] = mapped_column(LABEL, index=True, comment="Hub id or folder name.")
+    revision: Mapped[str] = mapped_column(LABEL, comment="Commit; empty where unpinned.")
+    architecture: Mapped[str] = mapped_column(NAME, index=True, comment="Binder.")
+    model_type: Mapped[str] = mapped_column(NAME, index=True, comment="model_type of the config.")
+    config_digest: Mapped[str] = mapped_column(DIGEST, index=True, comment="Digest of config.json.")
+    weights_digest: Mapped[str | None] = mapped_column(DIGEST, comment="Digest of the weights, where known.")
     vocab_size: Mapped[int | None] = mapped_column(comment="Rows of the token embedding.")
     hidden_size: Mapped[int] = mapped_column(comment="Width of the residual stream, in features.")
     num_layers: Mapped[int] = mapped_column(comment="Blocks.")
@@ -132,20 +135,20 @@ class ArtifactRow(Table):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
-    digest: Mapped[str] = mapped_column(_DIGEST, unique=True, comment="sha256 of the stored bytes.")
-    tensor_digest: Mapped[str] = mapped_column(_DIGEST, index=True, comment="Digest of the tensors alone.")
-    kind: Mapped[str] = mapped_column(_text_type(32), comment="What it is: adapter or router.")
-    media_type: Mapped[str] = mapped_column(_NAME, comment="Format and major version.")
+    digest: Mapped[str] = mapped_column(DIGEST, unique=True, comment="sha256 of the stored bytes.")
+    tensor_digest: Mapped[str] = mapped_column(DIGEST, index=True, comment="Digest of the tensors alone.")
+    kind: Mapped[str] = mapped_column(text_type(32), comment="What it is: adapter or router.")
+    media_type: Mapped[str] = mapped_column(NAME, comment="Format and major version.")
     size_bytes: Mapped[int] = mapped_column(BigInteger, index=True, comment="Size of the stored bytes.")
     base_model_id: Mapped[int | None] = mapped_column(
         ForeignKey("base_models.id"), index=True, comment="Its base model; none for a router."
     )
-    title: Mapped[str | None] = mapped_column(_LABEL, comment="The name that the manifest gives it.")
+    title: Mapped[str | None] = mapped_column(LABEL, comment="The name that the manifest gives it.")
     description: Mapped[str | None] = mapped_column(Text, comment="The description of the manifest.")
-    method: Mapped[str] = mapped_column(_WORD, comment="lora, or the projection that made it.")
-    task_type: Mapped[str | None] = mapped_column(_NAME, comment="Task type in PEFT's words.")
-    domain: Mapped[str | None] = mapped_column(_LABEL, comment="The field that it serves.")
-    license: Mapped[str | None] = mapped_column(_LABEL, comment="SPDX expression.")
+    method: Mapped[str] = mapped_column(WORD, comment="lora, or the projection that made it.")
+    task_type: Mapped[str | None] = mapped_column(NAME, comment="Task type in PEFT's words.")
+    domain: Mapped[str | None] = mapped_column(LABEL, comment="The field that it serves.")
+    license: Mapped[str | None] = mapped_column(LABEL, comment="SPDX expression.")
     parameter_count: Mapped[int] = mapped_column(BigInteger, comment="Numbers held by the factors.")
     entry_count: Mapped[int] = mapped_column(comment="How many entries it has.")
     rank_min: Mapped[int | None] = mapped_column(comment="The smallest rank of an entry.")
@@ -153,8 +156,10 @@ class ArtifactRow(Table):
     recovered_gain: Mapped[float | None] = mapped_column(
         index=True, comment="Share of the source's gain that a transfer kept, where measured."
     )
-    added_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When it came here, UTC.")
-    deleted_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When its bytes were deleted, UTC.")
+    added_at: Mapped[datetime.datetime] = mapped_column(TIME, comment="When it came here, UTC.")
+    deleted_at: Mapped[datetime.datetime | None] = mapped_column(TIME, comment="When its bytes were deleted, UTC.")
+    targets: Mapped[str | None] = mapped_column(Text, comment="Its rows of artifact_roles, as one JSON text.")
+    measurements: Mapped[str | None] = mapped_column(Text, comment="Its rows of evaluations, as one JSON text.")
 
     base_model: Mapped[BaseModelRow | None] = relationship(lazy="raise")
 
@@ -164,11 +169,11 @@ class EntryRow(Table):
 
     __tablename__ = "entries"
 
-    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
+    artifact_id: Mapped[int] = artifact_key(primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, comment="Place in the manifest, from 0.")
-    stack: Mapped[str | None] = mapped_column(_text_type(16), comment="encoder, decoder or none.")
+    stack: Mapped[str | None] = mapped_column(text_type(16), comment="encoder, decoder or none.")
     layer: Mapped[int | None] = mapped_column(comment="Index of the block, from 0; none outside the blocks.")
-    role: Mapped[str] = mapped_column(_WORD, comment="What the target module does.")
+    role: Mapped[str] = mapped_column(WORD, comment="What the target module does.")
     expert: Mapped[int | None] = mapped_column(comment="Index of the expert; none outside a mixture of experts.")
     rank: Mapped[int] = mapped_column(comment="Rank of the factors.")
     in_features: Mapped[int] = mapped_column(comment="Columns of lora_A.")
@@ -182,9 +187,9 @@ class RoleRow(Table):
     __tablename__ = "artifact_roles"
     __table_args__ = (Index("ix_artifact_roles_role", "role", "artifact_id"),)
 
-    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
-    stack: Mapped[str] = mapped_column(_text_type(16), primary_key=True, comment="encoder, decoder or empty.")
-    role: Mapped[str] = mapped_column(_WORD, primary_key=True, comment="What the target modules do.")
+    artifact_id: Mapped[int] = artifact_key(primary_key=True)
+    stack: Mapped[str] = mapped_column(text_type(16), primary_key=True, comment="encoder, decoder or empty.")
+    role: Mapped[str] = mapped_column(WORD, primary_key=True, comment="What the target modules do.")
     rank: Mapped[int] = mapped_column(primary_key=True, comment="Rank of the factors.")
     entry_count: Mapped[int] = mapped_column(comment="How many entries.")
     layer_min: Mapped[int | None] = mapped_column(comment="The first block; none outside the blocks.")
@@ -197,12 +202,12 @@ class LineageRow(Table):
     __tablename__ = "lineage_edges"
     __table_args__ = (
         CheckConstraint("child_digest <> parent_digest", name="not_itself"),
-        Index("ix_lineage_edges_parent_digest", "parent_digest", "child_digest"),
+        Index("ix_lineage_edges_parent_digest", "parent_digest", "child_digest", "relation"),
     )
 
-    child_digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True, comment="What was made.")
-    parent_digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True, comment="What it was made from.")
-    relation: Mapped[str] = mapped_column(_text_type(32), primary_key=True, comment="How, such as projected_from.")
+    child_digest: Mapped[str] = mapped_column(DIGEST, primary_key=True, comment="What was made.")
+    parent_digest: Mapped[str] = mapped_column(DIGEST, primary_key=True, comment="What it was made from.")
+    relation: Mapped[str] = mapped_column(text_type(32), primary_key=True, comment="How, such as projected_from.")
 
 
 class AdapterRow(Table):
@@ -212,11 +217,29 @@ class AdapterRow(Table):
     __table_args__ = tuple(_folded_index("adapters", name) for name in ("name", "owner"))
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
-    name: Mapped[str] = mapped_column(_NAME, unique=True, comment="Its name, which never changes.")
-    owner: Mapped[str | None] = mapped_column(_LABEL, comment="Who answers for it.")
+    name: Mapped[str] = mapped_column(NAME, unique=True, comment="Its name, which never changes.")
+    owner: Mapped[str | None] = mapped_column(LABEL, comment="Who answers for it.")
     description: Mapped[str | None] = mapped_column(Text, comment="What it is for.")
     newest: Mapped[int] = mapped_column(comment="Number of its newest revision; 0 before the first.")
-    created_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="First revision, UTC.")
+    created_at: Mapped[datetime.datetime] = mapped_column(TIME, comment="First revision, UTC.")
+
+
+_FACETS = (
+    "base_model_id",
+    "domain_folded",
+    "license_folded",
+    "method_folded",
+    "rank_min",
+    "rank_max",
+    "recovered_gain",
+)
+"""What most searches ask for, kept in the revision too, so that one index answers them."""
+
+
+def _without(name: str) -> Iterator[str]:
+    """Yield what an index holds beside a facet: the order of a page, and what else may be asked for."""
+    yield from ("adapter_name", "number", "artifact_id", "yanked_at")
+    yield from (facet for facet in _FACETS if facet != name)
 
 
 class RevisionRow(Table):
@@ -226,19 +249,27 @@ class RevisionRow(Table):
     __table_args__ = (
         UniqueConstraint("adapter_id", "number"),
         UniqueConstraint("adapter_id", "artifact_id"),
-        Index("ix_revisions_name", "adapter_name", "number", "artifact_id", "yanked_at"),
-        Index("ix_revisions_artifact_id", "artifact_id", "yanked_at", "adapter_name", "number"),
+        Index("ix_revisions_name", "adapter_name", "number", "artifact_id", "yanked_at", *_FACETS),
+        Index("ix_revisions_artifact_id", "artifact_id", "yanked_at", "adapter_name", "number", *_FACETS),
+        *(Index(f"ix_revisions_{name}", name, *_without(name)) for name in ("base_model_id", "domain_folded")),
         Index("ix_revisions_created_at", "created_at", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
     adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), comment="Its adapter.")
-    adapter_name: Mapped[str] = mapped_column(_NAME, comment="The adapter's name.")
+    adapter_name: Mapped[str] = mapped_column(NAME, comment="The adapter's name.")
     number: Mapped[int] = mapped_column(comment="1, 2, 3, ... in its adapter.")
     artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id"), comment="Its bytes.")
-    created_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When it was added, UTC.")
-    yanked_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When it was hidden, UTC.")
-    yank_reason: Mapped[str | None] = mapped_column(_LABEL, comment="Why it was hidden.")
+    created_at: Mapped[datetime.datetime] = mapped_column(TIME, comment="When it was added, UTC.")
+    yanked_at: Mapped[datetime.datetime | None] = mapped_column(TIME, comment="When it was hidden, UTC.")
+    yank_reason: Mapped[str | None] = mapped_column(LABEL, comment="Why it was hidden.")
+    base_model_id: Mapped[int | None] = mapped_column(comment="Its artifact's base model; none for a router.")
+    domain_folded: Mapped[str | None] = mapped_column(LABEL, comment="Its artifact's domain, A to Z in lower case.")
+    license_folded: Mapped[str | None] = mapped_column(LABEL, comment="Its artifact's license, A to Z in lower case.")
+    method_folded: Mapped[str | None] = mapped_column(WORD, comment="Its artifact's method, A to Z in lower case.")
+    rank_min: Mapped[int | None] = mapped_column(comment="Its artifact's smallest rank.")
+    rank_max: Mapped[int | None] = mapped_column(comment="Its artifact's largest rank.")
+    recovered_gain: Mapped[float | None] = mapped_column(comment="Its artifact's share of the source's gain.")
 
     adapter: Mapped[AdapterRow] = relationship(lazy="raise")
     artifact: Mapped[ArtifactRow] = relationship(lazy="raise")
@@ -261,10 +292,10 @@ class AliasRow(Table):
     __tablename__ = "aliases"
 
     adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True, comment="Its adapter.")
-    name: Mapped[str] = mapped_column(_NAME, primary_key=True, comment="Its name.")
+    name: Mapped[str] = mapped_column(NAME, primary_key=True, comment="Its name.")
     revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"), index=True, comment="Where it points.")
     is_protected: Mapped[bool] = mapped_column(comment="Whether it only moves by force and with a reason.")
-    moved_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When it last moved, UTC.")
+    moved_at: Mapped[datetime.datetime] = mapped_column(TIME, comment="When it last moved, UTC.")
 
 
 class TagRow(Table):
@@ -276,88 +307,8 @@ class TagRow(Table):
     revision_id: Mapped[int] = mapped_column(
         ForeignKey("revisions.id", ondelete="CASCADE"), primary_key=True, comment="Its revision."
     )
-    key: Mapped[str] = mapped_column(_NAME, primary_key=True, comment="The key.")
-    value: Mapped[str] = mapped_column(_text_type(1024), comment="The value; empty where there is none.")
-
-
-class ProjectionRow(Table):
-    """How an artifact was carried to another base model."""
-
-    __tablename__ = "projection_records"
-    __table_args__ = (Index("ix_projection_records_method", "method", "artifact_id"),)
-
-    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
-    position: Mapped[int] = mapped_column(primary_key=True, comment="Place in the provenance, from 0.")
-    method: Mapped[str] = mapped_column(_WORD, comment="The projection's name.")
-    source_digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="The adapter that was projected.")
-    source_base: Mapped[str | None] = mapped_column(_LABEL, comment="Its base model's label.")
-    source_config_digest: Mapped[str | None] = mapped_column(_DIGEST, comment="Its base model's config.")
-    target_config_digest: Mapped[str | None] = mapped_column(_DIGEST, comment="The new base model's config.")
-    energy_kept: Mapped[float | None] = mapped_column(comment="Mean share of the update's energy kept, 0 to 1.")
-    rank_in: Mapped[int | None] = mapped_column(comment="Largest rank before.")
-    rank_out: Mapped[int | None] = mapped_column(comment="Largest rank after.")
-    recovered_gain: Mapped[float | None] = mapped_column(comment="Share of the source's gain kept, where measured.")
-    created_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When it was made, UTC.")
-    parameters: Mapped[dict[str, Any]] = mapped_column(JSON, comment="What it was asked for.")
-
-
-class TrainingRow(Table):
-    """How an artifact was trained."""
-
-    __tablename__ = "training_records"
-
-    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
-    position: Mapped[int] = mapped_column(primary_key=True, comment="Place in the provenance, from 0.")
-    builder: Mapped[str] = mapped_column(_LABEL, comment="Tool and version.")
-    data_digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="The training data.")
-    seed: Mapped[int | None] = mapped_column(BigInteger, comment="Seed of the random numbers.")
-    steps: Mapped[int | None] = mapped_column(BigInteger, comment="Optimiser steps.")
-    final_loss: Mapped[float | None] = mapped_column(comment="Held-out loss at the end, in nats a token.")
-    created_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When it was made, UTC.")
-    parameters: Mapped[dict[str, Any]] = mapped_column(JSON, comment="What it was asked for.")
-    byproducts: Mapped[dict[str, Any]] = mapped_column(JSON, comment="What was measured on the way.")
-
-
-class EvaluationRow(Table):
-    """One measured number of an artifact."""
-
-    __tablename__ = "evaluations"
-    __table_args__ = (Index("ix_evaluations_metric_value", "metric", "value", "artifact_id"),)
-
-    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
-    position: Mapped[int] = mapped_column(primary_key=True, comment="Place among the results, from 0.")
-    metric: Mapped[str] = mapped_column(_NAME, comment="What was measured.")
-    value: Mapped[float] = mapped_column(comment="The result.")
-    low: Mapped[float | None] = mapped_column(comment="Lower end of its interval.")
-    high: Mapped[float | None] = mapped_column(comment="Upper end of its interval.")
-    sample_count: Mapped[int | None] = mapped_column(BigInteger, comment="Examples.")
-    data_digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="The data.")
-    arm: Mapped[str | None] = mapped_column(_NAME, comment="Which model was measured, such as base.")
-    created_at: Mapped[datetime.datetime | None] = mapped_column(_TIME, comment="When it was measured, UTC.")
-
-
-class RouterRow(Table):
-    """What a router artifact is made of."""
-
-    __tablename__ = "router_records"
-
-    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
-    encoder: Mapped[str] = mapped_column(_LABEL, comment="Label of the sentence encoder.")
-    encoder_digest: Mapped[str | None] = mapped_column(_DIGEST, comment="Its weights, where known.")
-    embedding_size: Mapped[int] = mapped_column(comment="Width of an embedding, in features.")
-
-
-class DomainRow(Table):
-    """A domain that a router sends queries to."""
-
-    __tablename__ = "domain_records"
-    __table_args__ = (Index("ix_domain_records_name", "name", "artifact_id"),)
-
-    artifact_id: Mapped[int] = _artifact_key(primary_key=True)
-    position: Mapped[int] = mapped_column(primary_key=True, comment="Place in the router, from 0.")
-    name: Mapped[str] = mapped_column(_LABEL, comment="Its name.")
-    adapter: Mapped[str | None] = mapped_column(_LABEL, comment="The adapter that serves it, as the router names it.")
-    adapter_digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="That adapter, where pinned.")
+    key: Mapped[str] = mapped_column(NAME, primary_key=True, comment="The key.")
+    value: Mapped[str] = mapped_column(text_type(1024), comment="The value; empty where there is none.")
 
 
 class HubLinkRow(Table):
@@ -367,12 +318,12 @@ class HubLinkRow(Table):
     __table_args__ = (UniqueConstraint("artifact_id", "repository", "commit", "path", "direction"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
-    artifact_id: Mapped[int] = _artifact_key()
-    repository: Mapped[str] = mapped_column(_LABEL, index=True, comment="Hub repository.")
-    commit: Mapped[str] = mapped_column(_text_type(64), comment="Commit of the repository.")
-    path: Mapped[str] = mapped_column(_LABEL, comment="File in the repository.")
-    direction: Mapped[str] = mapped_column(_text_type(8), comment="push or pull.")
-    at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When, UTC.")
+    artifact_id: Mapped[int] = artifact_key()
+    repository: Mapped[str] = mapped_column(LABEL, index=True, comment="Hub repository.")
+    commit: Mapped[str] = mapped_column(text_type(64), comment="Commit of the repository.")
+    path: Mapped[str] = mapped_column(LABEL, comment="File in the repository.")
+    direction: Mapped[str] = mapped_column(text_type(8), comment="push or pull.")
+    at: Mapped[datetime.datetime] = mapped_column(TIME, comment="When, UTC.")
 
 
 class AttestationRow(Table):
@@ -382,12 +333,12 @@ class AttestationRow(Table):
     __table_args__ = (UniqueConstraint("artifact_id", "statement_digest"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
-    artifact_id: Mapped[int] = _artifact_key()
-    predicate_type: Mapped[str] = mapped_column(_LABEL, comment="What the statement says something about.")
-    signer: Mapped[str | None] = mapped_column(_LABEL, comment="Who signed it.")
-    statement_digest: Mapped[str] = mapped_column(_DIGEST, comment="Digest of the envelope.")
+    artifact_id: Mapped[int] = artifact_key()
+    predicate_type: Mapped[str] = mapped_column(LABEL, comment="What the statement says something about.")
+    signer: Mapped[str | None] = mapped_column(LABEL, comment="Who signed it.")
+    statement_digest: Mapped[str] = mapped_column(DIGEST, comment="Digest of the envelope.")
     envelope: Mapped[dict[str, Any]] = mapped_column(JSON, comment="The envelope.")
-    added_at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When it came here, UTC.")
+    added_at: Mapped[datetime.datetime] = mapped_column(TIME, comment="When it came here, UTC.")
 
 
 class AuditRow(Table):
@@ -397,9 +348,9 @@ class AuditRow(Table):
     __table_args__ = (Index("ix_audit_log_adapter_name", "adapter_name", "id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number; the order of events.")
-    at: Mapped[datetime.datetime] = mapped_column(_TIME, comment="When, UTC.")
-    actor: Mapped[str] = mapped_column(_LABEL, comment="Who, as the system names the user.")
-    action: Mapped[str] = mapped_column(_text_type(32), comment="add, alias, tag, yank, gc, ...")
-    adapter_name: Mapped[str] = mapped_column(_NAME, comment="The adapter; empty where there is none.")
-    digest: Mapped[str | None] = mapped_column(_DIGEST, index=True, comment="The artifact, where there is one.")
+    at: Mapped[datetime.datetime] = mapped_column(TIME, comment="When, UTC.")
+    actor: Mapped[str] = mapped_column(LABEL, comment="Who, as the system names the user.")
+    action: Mapped[str] = mapped_column(text_type(32), comment="add, alias, tag, yank, gc, ...")
+    adapter_name: Mapped[str] = mapped_column(NAME, comment="The adapter; empty where there is none.")
+    digest: Mapped[str | None] = mapped_column(DIGEST, index=True, comment="The artifact, where there is one.")
     detail: Mapped[dict[str, Any]] = mapped_column(JSON, comment="What exactly.")

@@ -72,7 +72,8 @@ def bury(session: Session, digest: str, before: datetime.datetime) -> tuple[str,
     for table in RECORD_TABLES:
         session.execute(delete(table).where(table.__table__.c.artifact_id == artifact_id))
     session.execute(delete(BlobRow).where(BlobRow.digest == digest))
-    session.execute(update(ArtifactRow).where(ArtifactRow.id == artifact_id).values(deleted_at=now()))
+    gone = {"deleted_at": now(), "targets": None, "measurements": None}
+    session.execute(update(ArtifactRow).where(ArtifactRow.id == artifact_id).values(gone))
     for name, number in names:
         write_log(session, "gc", name, digest=digest, number=number)
     return tuple(f"{name}@{number}" for name, number in names)

@@ -182,11 +182,13 @@ class LineageGraph:
         root: The digest that was asked for.
         nodes: Every artifact by digest.
         edges: Every edge, sorted.
+        is_complete: Whether nothing was left out for their number.
     """
 
     root: str
     nodes: dict[str, LineageNode]
     edges: tuple[LineageEdge, ...]
+    is_complete: bool = True
 
     def parents(self) -> dict[str, tuple[LineageEdge, ...]]:
         """Return, by child, the edges to what it was made from."""

@@ -19,7 +19,7 @@ from ual_registry.registry.records import (
     TagChange,
     YankResult,
 )
-from ual_registry.registry.registry import DEFAULT_LIMIT, Registry
+from ual_registry.registry.registry import DEFAULT_LIMIT, LINEAGE_LIMIT, Registry
 from ual_registry.registry.views import AdapterRecord, LineageGraph, Page, RevisionRecord
 from ual_registry.storage import check_target
 from ual_registry.workflows.references import refuse_hub
@@ -131,9 +131,10 @@ def lineage(
     down: bool = True,
     depth: int | None = None,
     relations: Sequence[str] = (),
+    limit: int | None = LINEAGE_LIMIT,
 ) -> LineageGraph:
     """Return ancestors and descendants; see ``Registry.lineage``."""
-    return Registry.open().lineage(reference, up=up, down=down, depth=depth, relations=relations)
+    return Registry.open().lineage(reference, up=up, down=down, depth=depth, relations=relations, limit=limit)
 
 
 def alias(

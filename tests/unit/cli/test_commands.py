@@ -610,7 +610,19 @@ def test_lineage_is_a_document(ual: Ual) -> None:
         "root": digests["two"],
         "nodes": sorted(nodes, key=lambda node: node["digest"]),
         "edges": [{"child": digests["two"], "parent": digests["one"], "relation": "projected_from"}],
+        "is_complete": True,
     }
+
+
+def test_a_lineage_that_is_cut_short_says_so(ual: Ual) -> None:
+    digests = chain(ual)
+    edge = {"child": digests["two"], "parent": digests["one"], "relation": "projected_from"}
+    found = ual("lineage", "one", "--limit", "1", "--json")
+    assert (found.document["edges"], found.document["is_complete"]) == ([edge], False)
+    assert found.err == "there is more than 1 edges one way; --all follows every one\n"
+    whole = ual("lineage", "one", "--limit", "1", "--all", "--json")
+    assert whole == ual("lineage", "one", "--json")
+    assert (whole.document["is_complete"], whole.err) == (True, "")
 
 
 def test_lineage_has_four_forms_and_two_bounds(ual: Ual) -> None:

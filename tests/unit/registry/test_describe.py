@@ -15,20 +15,16 @@ from tests.unit.registry.conftest import Files
 from ual_registry.air.model import Lineage, Parent, Statement
 from ual_registry.digest import Digest
 from ual_registry.registry.describe import describe
+from ual_registry.registry.record_tables import DomainRow, EvaluationRow, ProjectionRow, RouterRow, TrainingRow
 from ual_registry.registry.registry import Registry
 from ual_registry.registry.tables import (
     ArtifactRow,
     BaseModelRow,
-    DomainRow,
     EntryRow,
-    EvaluationRow,
     LineageRow,
-    ProjectionRow,
     RoleRow,
-    RouterRow,
     Table,
     TagRow,
-    TrainingRow,
 )
 
 VECTORS = Path(__file__).parents[3] / "spec" / "vectors" / "1.0"

@@ -238,10 +238,12 @@ def test_rows_that_differ_from_the_manifest_are_told_when_looked_at_deeply(
     change(registry, update(EntryRow).where(EntryRow.artifact_id == wrong, EntryRow.position == 0).values(rank=99))
     change(registry, delete(LineageRow).where(LineageRow.child_digest == child))
 
-    assert registry.fsck().faults == ()
+    stale = "revision medical@2 is searched by other values than those of its artifact"
+    assert [(fault.kind, fault.message) for fault in registry.fsck().faults] == [("stale", stale)]
     messages = {fault.digest: (fault.kind, fault.message) for fault in registry.fsck(deep=True).faults}
 
     assert messages == {
+        None: ("stale", stale),
         three[0]: ("differs", "entries: 3 rows differ from the 3 of the manifest"),
         three[1]: ("differs", "artifacts.method: 'magic', expected 'lora'"),
         child: ("differs", "lineage_edges: the parents differ from those of the manifest"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 import pytest
@@ -175,6 +176,34 @@ def test_a_long_chain_is_followed(registry: Registry, files: Files) -> None:
         digest = registry.add(files.make(parents=((digest, "projected_from"),)), name="chain").digest
     assert [len(registry.lineage(f"chain@{number}").edges) for number in (1, 16, 31)] == [30, 30, 30]
     assert len(registry.lineage("chain@16", down=False).edges) == 15
+
+
+@pytest.mark.parametrize("depth", [None, 3])
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_a_lineage_that_is_cut_short_holds_the_nearest_generations(
+    family: Family, limit: int, depth: int | None
+) -> None:
+    """Below ``one`` there are four edges: two to its children, then two to the child of both."""
+    whole = family.registry.lineage("one", up=False)
+    found = family.registry.lineage("one", up=False, limit=limit, depth=depth)
+    one = family.digests["one"]
+    first = {edge for edge in whole.edges if edge.parent == one}
+    assert found.is_complete is (limit == 4)
+    assert len(found.edges) == limit
+    assert set(found.edges) <= set(whole.edges)
+    assert set(found.edges) <= first or set(found.edges) >= first
+    assert found.nodes == {digest: whole.nodes[digest] for edge in found.edges for digest in (edge.child, edge.parent)}
+    assert whole.is_complete
+
+
+def test_a_limit_holds_for_each_way_and_is_at_least_one(family: Family) -> None:
+    found = family.registry.lineage("two", limit=1)
+    edges = {family.edge("two", "projected_from", "one"), family.edge("three", "projected_from", "two")}
+    graph = family.graph("two", {"one", "two", "three"}, edges)
+    assert found == dataclasses.replace(graph, is_complete=False)
+    assert family.registry.lineage("two", limit=None) == family.registry.lineage("two")
+    with pytest.raises(UALError, match="limit 0: expected at least 1"):
+        family.registry.lineage("two", limit=0)
 
 
 def test_edges_of_one_digest_are_told_apart(family: Family) -> None:

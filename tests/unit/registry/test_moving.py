@@ -39,6 +39,16 @@ def test_the_file_itself_becomes_the_blob(registry: Registry, files: Files) -> N
     assert registry.resolve("med@1") == digest
 
 
+def test_a_digest_that_was_computed_as_the_bytes_came_is_not_computed_again(registry: Registry, files: Files) -> None:
+    known = Digest("ab" * 32)  # not theirs, which nobody looks at
+    with registry.blobs.private_folder() as folder:
+        shutil.copy(files.make(), folder / "adapter.air")
+        order = AddOrder(name="med", is_moved=True, digest=known)
+        (outcome,) = registry.add_many([(folder / "adapter.air", order)])
+    assert outcome.result is not None
+    assert (outcome.result.digest, list(registry.blobs.walk())) == (str(known), [known])
+
+
 def test_the_same_bytes_twice_are_one_blob(registry: Registry, files: Files) -> None:
     made = files.make()
     registry.add(made, name="first")

@@ -1,0 +1,49 @@
+"""What most searches ask of an artifact, kept in its revisions: read from the artifact, and written again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from ual_registry.registry.tables import ArtifactRow, RevisionRow
+
+__all__ = ["differing", "facets_of", "renew_facets"]
+
+_FACETS: dict[InstrumentedAttribute[Any], ColumnElement[Any]] = {
+    RevisionRow.base_model_id: ArtifactRow.base_model_id.expression,
+    RevisionRow.domain_folded: func.lower(ArtifactRow.domain),
+    RevisionRow.license_folded: func.lower(ArtifactRow.license),
+    RevisionRow.method_folded: func.lower(ArtifactRow.method),
+    RevisionRow.rank_min: ArtifactRow.rank_min.expression,
+    RevisionRow.rank_max: ArtifactRow.rank_max.expression,
+    RevisionRow.recovered_gain: ArtifactRow.recovered_gain.expression,
+}
+"""Each with what it is of the artifact."""
+
+_OF_ARTIFACT = select(*(found.label(own.key) for own, found in _FACETS.items())).where(
+    ArtifactRow.id == bindparam("artifact_id")
+)
+
+
+def facets_of(session: Session, artifact_id: int) -> dict[str, Any]:
+    """Return the columns that a revision of an artifact has of it."""
+    return dict(session.execute(_OF_ARTIFACT, {"artifact_id": artifact_id}).mappings().one())
+
+
+def renew_facets(session: Session, which: ColumnElement[bool]) -> None:
+    """Write the columns again that revisions have of their artifacts.
+
+    Args:
+        session: An open session that writes.
+        which: Of which rows of ``RevisionRow``.
+    """
+    own = ArtifactRow.id == RevisionRow.artifact_id
+    values = {name: select(found).where(own).scalar_subquery() for name, found in _FACETS.items()}
+    session.execute(update(RevisionRow).where(which).values(values), execution_options={"synchronize_session": False})
+
+
+def differing() -> ColumnElement[bool]:
+    """Return what holds where a revision, joined with its artifact, says something else than that."""
+    return or_(*(own.is_distinct_from(found) for own, found in _FACETS.items()))
