@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.hub_server.fixtures import HubEnvironment
+from tests.shell import run_line
 from ual_registry.air.canonical import canonical_bytes, parse_json
 from ual_registry.air.header import check_air_layout, read_header
 from ual_registry.air.names import TensorName
@@ -63,14 +64,7 @@ def test_every_command_of_a_page_prints_what_the_page_shows(
 ) -> None:
     steps = [step for block in _blocks(page, "console") for step in _steps(block)]
     for command, expected in steps:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=tmp_path,
-            env=_environment(tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_line(command, tmp_path, _environment(tmp_path))
         assert (command, done.returncode, done.stderr) == (command, 0, "")
         assert _matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
 

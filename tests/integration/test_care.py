@@ -17,6 +17,7 @@ import pytest
 from tests.engines.server import Server
 from tests.handmade import small_adapter
 from tests.oci import check_layout
+from tests.shell import run_here
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.tensor import Segment, Tensor
 from ual_registry.air.write import write
@@ -63,11 +64,11 @@ def start(*words: object) -> subprocess.Popen[str]:
 
 
 def run_ual(*arguments: object, limit_bytes: int | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line, with a limit on the size of files that it may write."""
-
-    module = ["ual_registry"] if limit_bytes is None else ["tests.integration.limited", str(limit_bytes)]
+    """Run the command line; in a process of its own where that may write no file larger than ``limit_bytes``."""
+    if limit_bytes is None:
+        return run_here(*arguments, folder=ROOT, environment=environment(**more))
     return subprocess.run(
-        [sys.executable, "-m", *module, *map(str, arguments)],
+        [sys.executable, "-m", "tests.integration.limited", str(limit_bytes), *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.model import snapshot
 from tests.handmade import small_adapter
+from tests.shell import run_here
 from ual_registry.air.write import write
 from ual_registry.registry.registry import Registry
 
@@ -65,16 +66,18 @@ def test_eight_processes_that_add_to_one_name_get_every_number_once(tmp_path: Pa
 
 
 def run_ual(*arguments: object, home: Path, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line, with a limit on the size of files that it may write."""
-
-    module = ["ual_registry"] if limit_bytes is None else ["tests.integration.limited", str(limit_bytes)]
+    """Run the command line; in a process of its own where that may write no file larger than ``limit_bytes``."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    environment["UAL_HOME"] = str(home)
+    if limit_bytes is None:
+        return run_here(*arguments, folder=ROOT, environment=environment)
     return subprocess.run(
-        [sys.executable, "-m", *module, *map(str, arguments)],
+        [sys.executable, "-m", "tests.integration.limited", str(limit_bytes), *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        env={key: value for key, value in os.environ.items() if not key.startswith("COV")} | {"UAL_HOME": str(home)},
+        env=environment,
     )
 
 

@@ -1,4 +1,7 @@
-"""Mirroring from and to a Hub on this machine, by real processes: what is at both ends, and what was asked for it."""
+"""Mirroring from and to a Hub on this machine: what is at both ends, and what was asked for it.
+
+Whoever is killed, interrupted or in another's way is a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import pytest
 
 from tests.handmade import LLAMA_CONFIG, peft_config, peft_tensors, small_adapter, write_peft
 from tests.hub_server.fixtures import HubEnvironment
+from tests.shell import run_here
 from ual_registry.air.schema import schema_problems
 from ual_registry.air.write import write
 from ual_registry.digest import Digest
@@ -60,8 +64,13 @@ def fill(env: HubEnvironment, folder: Path, count: int) -> dict[str, bytes]:
     return files
 
 
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Mirror in this process, as far as nobody is to be killed or interrupted."""
+    return run_here("mirror", *words, folder=Path.cwd(), environment=os.environ)
+
+
 def mirror(*words: str, code: int = 0) -> dict[str, Any]:
-    result = subprocess.run([*COMMAND, *words, "--json"], capture_output=True, text=True, check=False)
+    result = run(*words, "--json")
     assert (result.returncode, result.stderr) == (code, ""), result.stdout
     document: dict[str, Any] = json.loads(result.stdout)
     assert [str(problem) for problem in schema_problems("1.0/cli/mirror.json", document, root="document")] == []
@@ -256,7 +265,7 @@ def test_a_refusal_for_too_many_is_waited_for_and_comes_once(
 ) -> None:
     files = fill(hub_env, made, 4)
     closed = Window(hub_env, endpoint)
-    result = subprocess.run([*COMMAND, "hf:team", "--jobs", "1"], capture_output=True, text=True, check=True)
+    result = run("hf:team", "--jobs", "1")
     assert result.stdout.splitlines()[-1] == f"hf:team -> {home}: 4 new, 0 unchanged, 0 refused"
     assert held() == expected(files)
     assert (closed.early, closed.refused) == (0, 1)
@@ -501,7 +510,7 @@ NAMES = ("team/a", "team/b", "team/c")
 def test_the_report_reads_well(hub_env: HubEnvironment, home: Path, made: Path) -> None:
     fill(hub_env, made, 2)
     hub_env.site.put("team/broken", {"adapter.air": b"?"})
-    result = subprocess.run([*COMMAND, "hf:team"], capture_output=True, text=True, check=False)
+    result = run("hf:team")
     commits = [tip(hub_env, number)[:12] for number in range(2)]
     broken = hub_env.site.repo("team/broken").tip[:12]
     del broken
@@ -525,12 +534,12 @@ def test_the_report_reads_well(hub_env: HubEnvironment, home: Path, made: Path) 
     ],
 )
 def test_words_that_do_not_go_together_are_refused(home: Path, words: list[str], message: str) -> None:
-    result = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+    result = run(*words)
     assert (result.returncode, result.stderr.splitlines()[-1]) == (2, message)
 
 
 @pytest.mark.parametrize("word", ["hf:", "hf:team/a", "hf:te am", "hf:../x"])
 def test_what_is_no_owner_is_refused(home: Path, word: str) -> None:
-    result = subprocess.run([*COMMAND, word], capture_output=True, text=True, check=False)
+    result = run(word)
     start = f"error [hub-address]: cannot mirror {word!r}: expected hf:OWNER, a user or an organisation of the Hub"
     assert (result.returncode, result.stderr.splitlines()[0]) == (9, start)

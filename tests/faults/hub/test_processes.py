@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.handmade import small_adapter
 from ual_registry.air.write import write
 from ual_registry.registry.registry import Registry
 
+ROOT = Path(__file__).parents[3]
 KILLS = os.environ.get("UAL_FAULTS_HUB_KILLS", "2")
 """At how many requests of a push and of a pull it is killed, on each transport, or ``all``."""
 
@@ -127,12 +130,20 @@ def others(scene: Scene, tmp_path: Path) -> dict[str, bytes]:
 
 
 def race(scene: Scene, names: list[str], *options: str) -> dict[str, Result]:
-    """Push at once; no commit takes effect before all of them have arrived."""
+    """Push at once, each in a process; no commit takes effect before all of them have arrived."""
     barrier = threading.Barrier(len(names))
     meet: Callable[[str], object] = lambda _: barrier.wait(timeout=120)  # noqa: E731
     scene.site.faults.add("commit", times=len(names), call=meet)
-    running = {name: scene.start("push", name, REPOSITORY, "--air-only", *options) for name in names}
-    return {name: scene.end(process) for name, process in running.items()}
+    pushes = [[name, REPOSITORY, "--air-only", *options] for name in names]
+    folder = scene.scratch.parent / "said"
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.integration.pushing", str(folder), json.dumps(pushes)]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=400)
+    return {
+        name: scene.checked(Result(code=code, out=json.dumps(document), err=done.stderr))
+        for name, (code, document) in zip(names, json.loads(done.stdout), strict=True)
+    }
 
 
 def links(scene: Scene, name: str) -> list[tuple[str, str]]:
