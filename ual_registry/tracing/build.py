@@ -146,10 +146,12 @@ def _with_floats(value: Any) -> Any:
 def quiet() -> Iterator[None]:
     """Keep transformers from warning about odd sizes."""
     before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity(logging.ERROR)
+    if before != logging.ERROR:  # every change makes all loggers of the process forget what they have found out
+        transformers.logging.set_verbosity(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        transformers.logging.set_verbosity(before)
+        if before != logging.ERROR:
+            transformers.logging.set_verbosity(before)

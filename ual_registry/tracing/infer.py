@@ -11,7 +11,7 @@ from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import apply_binder
 from ual_registry.binders.load import decode_binder
 from ual_registry.errors import BinderError
-from ual_registry.tracing.build import Builder
+from ual_registry.tracing.build import Builder, quiet
 from ual_registry.tracing.classes import find_classes
 from ual_registry.tracing.defaults import fallbacks
 from ual_registry.tracing.dimensions import Solution, solve
@@ -81,6 +81,11 @@ def infer(base: BaseConfig) -> InferredBinder:
         BinderDataError: The config has no ``model_type``.
     """
     base.model_type  # noqa: B018  # says what is missing
+    with quiet():
+        return _infer(base)
+
+
+def _infer(base: BaseConfig) -> InferredBinder:
     builder = Builder(base.document)
     tiny = shrink(builder, base.document)
     seen = trace(builder, tiny)

@@ -24,14 +24,19 @@ def find_statespaces(recording: Recording, taken: Collection[Operation]) -> Iter
     """
     free = [item for item in recording.operations if item.kind == "linear" and item not in taken]
     for step_up in free:
-        for chosen in free:  # what chooses step size, input and output of the state
-            if set(origins(recording, step_up.inputs[0])) == {chosen} and are_of_one_block(step_up, chosen):
-                entry = _entry(recording, chosen)
-                if entry is None or not are_of_one_block(entry, chosen):
-                    continue
-                leaving = [item for item in free if _closes(recording, item, step_up, entry)]
-                if leaving:
-                    yield from _roles(recording, entry, chosen, step_up, leaving[0])
+        chosen = _only(origins(recording, step_up.inputs[0]))  # what chooses step size, input and output of the state
+        if chosen is None or chosen not in free or not are_of_one_block(step_up, chosen):
+            continue
+        entry = _entry(recording, chosen)
+        if entry is None or not are_of_one_block(entry, chosen):
+            continue
+        leaving = [item for item in free if _closes(recording, item, step_up, entry)]
+        if leaving:
+            yield from _roles(recording, entry, chosen, step_up, leaving[0])
+
+
+def _only(found: Collection[Operation]) -> Operation | None:
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def _entry(recording: Recording, chosen: Operation) -> Operation | None:
