@@ -14,7 +14,7 @@ from collections.abc import Callable
 __all__ = ["is_finite", "is_finite_in_python"]
 
 
-def is_finite_in_python(dtype: str, data: bytes) -> bool:
+def is_finite_in_python(dtype: str, data: bytes | memoryview) -> bool:
     """Tell whether no number in ``data`` is a NaN or an infinity.
 
     The exponent stands in the last one or two bytes of each little-endian number, which slices pick out.
@@ -27,7 +27,7 @@ def is_finite_in_python(dtype: str, data: bytes) -> bool:
     >>> is_finite("F32", struct.pack("<2f", 1.0, -3e38)), is_finite("F32", struct.pack("<2f", 1.0, float("nan")))
     (True, False)
     """
-    return _FINITE[dtype](data)
+    return _FINITE[dtype](bytes(data))
 
 
 def _is_finite_f16(data: bytes) -> bool:
@@ -58,6 +58,6 @@ _FINITE: dict[str, Callable[[bytes], bool]] = {
     "F64": _by_two_bytes(8, 0xF0),
 }
 
-is_finite: Callable[[str, bytes], bool] = is_finite_in_python
+is_finite: Callable[[str, bytes | memoryview], bool] = is_finite_in_python
 with contextlib.suppress(ImportError):  # without a compiler it was not built
     is_finite = importlib.import_module("ual_registry.air._nonfinite").is_finite

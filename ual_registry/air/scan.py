@@ -27,7 +27,7 @@ THREADS = min(4, os.cpu_count() or 1)
 """How many threads read tensors, unless told otherwise."""
 
 _GROUPS_PER_THREAD = 8
-_CHUNK_BYTES = 1 << 17  # what stays in the cache of a core while it is hashed and looked through
+_CHUNK_BYTES = 1 << 18  # what stays in the cache of a core while it is hashed and looked through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,10 +36,12 @@ class Fetched:
 
     Attributes:
         path: Its AIR file.
+        digest: Digest of its bytes, where the Hub knows it, too, and it was verified as they came.
         notes: What whoever pulls it should know.
     """
 
     path: Path
+    digest: Digest | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -123,7 +125,9 @@ def fetch(
     try:
         folder.mkdir()
         if adapter.config is None:
-            return Fetched(path=download(hub, snapshot, [adapter.file], folder, on_bytes=on_bytes)[adapter.path])
+            places = download(hub, snapshot, [adapter.file], folder, on_bytes=on_bytes)
+            verified = Digest(adapter.file.sha256) if adapter.file.sha256 else None
+            return Fetched(path=places[adapter.path], digest=verified)
         return _fetch_pair(hub, snapshot, adapter, folder, base=base, on_bytes=on_bytes)
     except OSError as error:
         raise StorageError.of("write", folder, error) from error

@@ -137,7 +137,7 @@ class _Pull:
                 continue
             self.notes += fetched.notes
             by_path[str(fetched.path)] = adapter
-            yield fetched.path, replace(self._order(adapter), is_moved=True)
+            yield fetched.path, replace(self._order(adapter), is_moved=True, digest=fetched.digest)
 
     def _settle(self, adapter: RepositoryAdapter, outcome: AddOutcome) -> None:
         Path(outcome.path).unlink(missing_ok=True)
