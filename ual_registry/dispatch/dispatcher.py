@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -12,15 +11,16 @@ from typing import Any
 
 from ual_registry.dispatch.acting import AdapterLoader, LoadedAdapter
 from ual_registry.dispatch.adapter_cache import AdapterCache, CacheStatistics
-from ual_registry.dispatch.answer import BASE, REFUSE, Answer, AnswerPiece, Fallback
+from ual_registry.dispatch.answer import BASE, Answer, AnswerPiece, Fallback
 from ual_registry.dispatch.calibration import Target
-from ual_registry.dispatch.choice import AdapterChooser, Choice, Moment
+from ual_registry.dispatch.choice import AdapterChooser, Choice
 from ual_registry.dispatch.decision import Decision
 from ual_registry.dispatch.domains import Domains
 from ual_registry.dispatch.encode import TextEncoder
 from ual_registry.dispatch.fit import FitReport
 from ual_registry.dispatch.generate import Generator, Prompt, Row, Settings
 from ual_registry.dispatch.log import DecisionLog
+from ual_registry.dispatch.logged_choice import LoggedChooser
 from ual_registry.dispatch.overlap import Overlap
 from ual_registry.dispatch.router import Router
 from ual_registry.dispatch.saved import read_dispatcher, write_dispatcher
@@ -77,7 +77,8 @@ class LoRADispatcher:
         self._generator = Generator(loaded) if loaded is not None else None
         self._loader = AdapterLoader(self._generator.model) if self._generator is not None else None
         self._cache = AdapterCache(cache_bytes)
-        self._log = DecisionLog(Path(log)) if isinstance(log, (str, Path)) else log
+        own_log = DecisionLog(Path(log)) if isinstance(log, (str, Path)) else log
+        self._choices = LoggedChooser(self._domains, self._chooser, own_log)
         self.fallback = fallback
 
     @property
@@ -210,7 +211,7 @@ class LoRADispatcher:
         generator = self._need_generator()
         rows = [generator.prompt_ids(prompt, is_plain=is_plain) for prompt in (prompts or queries)]
         each = [settings or Settings()] * len(queries) if not isinstance(settings, Sequence) else list(settings)
-        choices = self._choices(queries, adapters)
+        choices = self._choices.choose(queries, adapters, self.fallback)
         found: dict[int, Answer] = {}
         # Rows of one adapter lie side by side, short prompts among short ones: few adapters and little padding a batch.
         order = sorted(range(len(queries)), key=lambda place: (choices[place].adapter or "", len(rows[place])))
@@ -246,10 +247,26 @@ class LoRADispatcher:
         """
         generator = self._need_generator()
         ids = generator.prompt_ids(query if prompt is None else prompt, is_plain=is_plain)
-        (choice,) = self._choices([query], [adapter])
+        (choice,) = self._choices.choose([query], [adapter], self.fallback)
         with self._held([choice.adapter]):  # so that what is wrong with it is told now
             pass
         return self._pieces(generator, ids, choice, settings or Settings())
+
+    def prompt_tokens(self, prompt: Prompt, *, is_plain: bool = False) -> int:
+        """Return how many tokens a prompt has; ``is_plain`` as in ``generate``.
+
+        Raises:
+            RouteError: The prompt is empty or too long, or there is no base model.
+        """
+        return len(self._need_generator().prompt_ids(prompt, is_plain=is_plain))
+
+    def adapter_file(self, digest: str) -> Path:
+        """Return the file of an adapter: the registry's, or the one that a reference named.
+
+        Raises:
+            RegistryError: The registry does not hold it.
+        """
+        return self._source.file(digest)
 
     def preload(self, *references: str) -> list[Future[None]]:
         """Load adapters in the background, before a query needs them.
@@ -338,32 +355,6 @@ class LoRADispatcher:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _choices(self, queries: Sequence[str], adapters: Sequence[str | None] | None) -> list[Choice]:
-        """Return what answers every query now, and log it."""
-        forced = list(adapters) if adapters is not None else [None] * len(queries)
-        moment, references, fallback = self._chooser.moment(), self._domains.references, self.fallback
-        free = [query for query, reference in zip(queries, forced, strict=True) if reference is None]
-        routed = iter(self._domains.route(free) if free else ())
-        decisions = [
-            moment.settled(next(routed), references) if reference is None else moment.forced(reference)
-            for reference in forced
-        ]
-        return [
-            self._logged(query, decision, moment, fallback) for query, decision in zip(queries, decisions, strict=True)
-        ]
-
-    def _logged(self, query: str, decision: Decision, moment: Moment, fallback: Fallback) -> Choice:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        try:
-            choice = moment.choice(query, decision, fallback)
-        except RouteError:
-            if self._log is not None:
-                self._log.write(query, decision, at=now, answered_by=REFUSE)
-            raise
-        if self._log is not None:
-            self._log.write(query, decision, at=now, answered_by=choice.adapter or BASE)
-        return choice
 
     @contextlib.contextmanager
     def _held(self, digests: Sequence[str | None], *, is_counted: bool = True) -> Iterator[list[LoadedAdapter | None]]:

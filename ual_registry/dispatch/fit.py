@@ -38,6 +38,8 @@ __all__ = ["DomainExamples", "FitReport", "RouterFit", "check_domains", "fit_rou
 _MOST_FOLDS = 5
 _MANY = 100
 """Examples per domain from which one part held out says enough, and folds only cost time."""
+_MANY_IN_ALL = 5000
+"""Likewise, of all domains together."""
 _LEAST_OWN = 50
 """Held-out examples that a domain needs for a threshold of its own."""
 _LEAST = 2
@@ -185,7 +187,7 @@ def _held_out(embeddings: Floats, labels: Indices, domains: int, seed: int) -> t
     smallest = int(np.bincount(labels).min())
     parts = min(_MOST_FOLDS, smallest)
     splits = StratifiedKFold(parts, shuffle=True, random_state=seed).split(embeddings, labels)
-    folds = 1 if smallest >= _MANY else parts
+    folds = 1 if smallest >= _MANY or len(labels) >= _MANY_IN_ALL else parts
     temperatures, rows, logs, distances = [], [], [], []
     for _, (train, test) in zip(range(folds), splits, strict=False):
         classifier = fit_classifier(embeddings[train], labels[train], domains, seed=seed)

@@ -146,7 +146,7 @@ class Router:
         classifier = Classifier(
             _floats(arrays["classifier.weight"]), _floats(arrays["classifier.bias"]), clusters, count
         )
-        return cls(file.manifest, classifier, Prototypes(_floats(arrays["prototypes.vector"]), owners))
+        return cls(file.manifest, classifier, Prototypes(arrays["prototypes.vector"].astype(np.float32), owners))
 
     def file(self) -> RouterFile:
         """Return the router as its file holds it: numbers in float32."""

@@ -62,7 +62,7 @@ class AdapterSource:
             FormatError: It is no adapter.
             StorageError: The file cannot be read.
         """
-        path = self._places.get(digest) or self._opened().find(digest)
+        path = self.file(digest)
         found = Digest.of_file(path)
         if str(found) != digest:
             raise DigestMismatchError(
@@ -71,6 +71,14 @@ class AdapterSource:
                 hint="the file was changed; if it is one of the registry, 'ual fsck --deep' tells more",
             )
         return read(path)
+
+    def file(self, digest: str) -> Path:
+        """Return the file of an adapter, as it was named or as the registry holds it.
+
+        Raises:
+            RegistryError: The registry does not hold it.
+        """
+        return self._places.get(digest) or self._opened().find(digest)
 
     def _of_file(self, path: Path) -> str:
         try:

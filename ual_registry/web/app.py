@@ -97,7 +97,8 @@ class _Desk:
 
     async def _answer(self, request: Request, order: Order, visit: Visit) -> Response:
         since = await until_gone(request, self.gate.enter())
-        run = Run(self._threads, partial(self._begin, order.question, visit), lambda: self._left(run, since))
+        begin = partial(self._begin, order.question, visit)
+        run = Run(self._threads, begin, lambda: self._left(run, since), is_whole=not order.is_streamed)
         self._runs.add(run)
         try:
             reply = await until_gone(request, run.reply())

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Generator, Iterator
 
 from ual_registry.dispatch.answer import AnswerPiece
 from ual_registry.dispatch.dispatcher import LoRADispatcher
 from ual_registry.dispatch.generate import Finish, Settings
-from ual_registry.dispatch.generate import Generator as TextGenerator
 from ual_registry.dispatch.sources import is_path
 from ual_registry.errors import FormatError, RegistryError, RegistryUnavailableError
-from ual_registry.models.loaded import LoadedBase
 from ual_registry.registry.registry import Registry
 from ual_registry.web.engine import AUTO, CacheFacts, Part, Question, Reply, ServedModel
 from ual_registry.web.failure import HttpError, unknown_model
@@ -26,14 +22,11 @@ class DispatchEngine:
 
     Args:
         dispatcher: The dispatcher; closed with the engine.
-        base: Its base model.
         registry: Its registry.
     """
 
-    def __init__(self, dispatcher: LoRADispatcher, base: LoadedBase, registry: Registry) -> None:
+    def __init__(self, dispatcher: LoRADispatcher, registry: Registry) -> None:
         self._dispatcher, self._registry = dispatcher, registry
-        # A tokenizer serves one thread at a time, and the dispatcher guards its own.
-        self._counting = TextGenerator(dataclasses.replace(base, tokenizer=copy.deepcopy(base.text_tokenizer)))
 
     def models(self) -> list[ServedModel]:
         """Return ``auto`` where there is a router, and the adapters of the registry."""
@@ -46,7 +39,7 @@ class DispatchEngine:
         Raises:
             RouteError: The prompt is empty or too long.
         """
-        return len(self._counting.prompt_ids(question.prompt, is_plain=question.is_plain))
+        return self._dispatcher.prompt_tokens(question.prompt, is_plain=question.is_plain)
 
     def stream(self, question: Question) -> Reply:
         """Choose who answers a question, and begin the answer.

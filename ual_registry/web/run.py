@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -26,10 +26,13 @@ class Run:
         executor: Where it is computed.
         begin: Begins the reply; called in the thread.
         done: Called in the event loop when the thread is free again.
+        is_whole: Whether the parts come as one: to hand over each of them costs more than a small model's token does.
     """
 
-    def __init__(self, executor: Executor, begin: Callable[[], Reply], done: Callable[[], None]) -> None:
-        self._begin, self._is_stopped = begin, threading.Event()
+    def __init__(
+        self, executor: Executor, begin: Callable[[], Reply], done: Callable[[], None], *, is_whole: bool = False
+    ) -> None:
+        self._begin, self._is_stopped, self._is_whole = begin, threading.Event(), is_whole
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Queue[Reply | Part | Exception | None] = asyncio.Queue()
         self._work = self._loop.run_in_executor(executor, self._compute)
@@ -68,7 +71,7 @@ class Run:
             reply = self._begin()
             with contextlib.closing(reply.parts):
                 self._put(reply)
-                for part in reply.parts:
+                for part in self._joined(reply.parts) if self._is_whole else reply.parts:
                     self._put(part)
                     if self._is_stopped.is_set():
                         break
@@ -76,6 +79,16 @@ class Run:
             self._put(error)
         finally:
             self._put(None)
+
+    def _joined(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """Yield all parts as one, as far as they came before somebody stopped the generation."""
+        texts, last = [], None
+        for last in parts:  # the last one is asked for below
+            texts.append(last.text)
+            if self._is_stopped.is_set():
+                break
+        if last is not None:
+            yield Part("".join(texts), last.tokens, last.finish)
 
     def _put(self, item: Reply | Part | Exception | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there

@@ -71,8 +71,7 @@ def serve(order: ServeOrder, *, host: str, port: int, limits: Limits, behind: Be
 
 def _answering(order: ServeOrder, limits: Limits) -> FastAPI:
     served = open_served(order)
-    assert served.base is not None  # open_served loads it
-    return make_app(DispatchEngine(served.dispatcher, served.base, served.registry), limits)
+    return make_app(DispatchEngine(served.dispatcher, served.registry), limits)
 
 
 def _proxy(order: ServeOrder, limits: Limits, behind: Behind) -> FastAPI:
@@ -89,7 +88,7 @@ def _proxy(order: ServeOrder, limits: Limits, behind: Behind) -> FastAPI:
         behind.url.removesuffix("/").removesuffix("/v1"),
         supply=behind.supply,
         folder=behind.folder,
-        export=vllm_export(served.registry, behind.base_name),
+        export=vllm_export(served.dispatcher.adapter_file, behind.base_name),
         names=behind.names,
         base=behind.base_name,
     )

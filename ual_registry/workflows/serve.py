@@ -89,11 +89,11 @@ def open_routing(order: ServeOrder) -> Served:
     return _opened(order, None)
 
 
-def vllm_export(registry: Registry, served_name: str | None = None) -> Callable[[str, Path], None]:
+def vllm_export(find: Callable[[str], Path], served_name: str | None = None) -> Callable[[str, Path], None]:
     """Return what writes the adapter of a digest to a folder that vLLM loads; it is there as a whole or not at all.
 
     Args:
-        registry: Where adapters are.
+        find: Returns the file of a digest.
         served_name: The name under which vLLM serves the base model.
     """
 
@@ -101,7 +101,7 @@ def vllm_export(registry: Registry, served_name: str | None = None) -> Callable[
         draft = folder.with_name(f".{folder.name}.part")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            convert_to_vllm(registry.find(digest), draft, served_name=served_name, force=True)
+            convert_to_vllm(find(digest), draft, served_name=served_name, force=True)
             with contextlib.suppress(FileExistsError):
                 draft.replace(folder)
         except OSError as error:

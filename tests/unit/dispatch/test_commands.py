@@ -135,7 +135,7 @@ def test_a_registered_router_is_found_and_shown(ual: Ual) -> None:
         f"desk  AIR 1.0 router, {kilobytes}\n"
         f"digest     {digest_of('desk.air')}\n"
         "name       desk\n"
-        "encoder    encoder (embeddings of 96), unpinned\n"
+        "encoder    encoder (embeddings of 128), unpinned\n"
         f"abstains   beyond distance {own.max_distance:.3f}, below probability {own.min_probability:.3f} "
         f"or a lead of {own.min_margin:.3f}\n"
         f"classifier {len(router.classifier.bias)} clusters, temperature {router.manifest.temperature:.3f}\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ual_registry.air.router import Encoder
 from ual_registry.dispatch.classifier import Floats
@@ -29,17 +30,29 @@ def test_the_plain_view_is_what_the_encoder_was_made_to_give(encoder_folder: Pat
     assert plain.identity.dimension == 32
 
 
-def test_the_layered_view_holds_the_plain_one_and_two_lower_layers(
+def test_the_layered_view_holds_the_plain_one_two_lower_layers_and_peaks(
     encoder: SentenceEncoder, encoder_folder: Path
 ) -> None:
     plain = load_encoder(encoder_folder, view=View.PLAIN).encode(TEXTS)
     found = encoder.encode(TEXTS)
-    assert found.shape == (3, 96)
+    assert found.shape == (3, 128)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-12)
-    whole = np.sqrt(1 + 2 * 0.7**2)
+    whole = np.sqrt(1 + 3 * 0.7**2)
     np.testing.assert_allclose(found[:, :32] * whole, plain, atol=1e-6)
-    for part in (found[:, 32:64], found[:, 64:]):
-        np.testing.assert_allclose(np.linalg.norm(part, axis=1), 0.7 / whole, atol=1e-12)
+    for place, part in enumerate(_beside(encoder, TEXTS), start=1):
+        np.testing.assert_allclose(found[:, 32 * place : 32 * (place + 1)] * whole / 0.7, part, atol=1e-6)
+
+
+def _beside(encoder: SentenceEncoder, texts: list[str]) -> list[np.ndarray]:
+    """Return the other parts from each text alone, which has no padding: two means over tokens, and a largest one."""
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for text in texts:
+        with torch.inference_mode():
+            layers = encoder.model(encoder.model.preprocess([text]))["all_layer_embeddings"]
+        found = (layers[0][0].mean(0), layers[(len(layers) - 1) // 2][0].mean(0), layers[-1][0].amax(0))
+        for own, part in zip(parts, found, strict=True):
+            own.append(torch.nn.functional.normalize(part, dim=-1).numpy())
+    return [np.stack(own) for own in parts]
 
 
 def test_a_batch_gives_what_single_texts_give(encoder: SentenceEncoder) -> None:
@@ -47,7 +60,7 @@ def test_a_batch_gives_what_single_texts_give(encoder: SentenceEncoder) -> None:
     np.testing.assert_allclose(
         encoder.encode(many)[[0, 77, 129]], encoder.encode([many[0], many[77], many[129]]), atol=1e-5
     )
-    assert encoder.encode([]).shape == (0, 96)
+    assert encoder.encode([]).shape == (0, 128)
 
 
 def test_a_megabyte_and_other_scripts_are_encoded(encoder: SentenceEncoder) -> None:

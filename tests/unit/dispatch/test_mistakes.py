@@ -149,7 +149,7 @@ BAD: list[tuple[Callable[[], None], str, int, str]] = [
         "route desk x --encoder narrow",
         7,
         (
-            "error [encoder]: encoder narrow: dimension 16 does not match the router's (encoder: 96)\n"
+            "error [encoder]: encoder narrow: dimension 16 does not match the router's (encoder: 128)\n"
             "hint: thresholds hold for one encoder only; give that one, or train the router again\n"
         ),
     ),

@@ -43,7 +43,7 @@ def url(desk: Desk) -> Iterator[str]:
     dispatcher = LoRADispatcher(
         desk.stage.router, desk.stage.base, desk.registry, encoder=desk.stage.encoder, adapters=ADAPTERS
     )
-    engine = DispatchEngine(dispatcher, desk.stage.base, desk.registry)
+    engine = DispatchEngine(dispatcher, desk.registry)
     with running(make_app(engine, Limits(max_running=4, default_tokens=3))) as (address, _):
         yield address
 
@@ -166,23 +166,27 @@ def test_a_process_finishes_what_runs_on_sigterm_and_ends_well(desk: Desk, tmp_p
 def test_a_proxy_writes_adapters_that_its_server_can_load(desk: Desk, tmp_path: Path) -> None:
     vllm, registry = FakeVLLM(), Registry.open(tmp_path / "home")
     write(random_adapter(desk.stage.base, 0), tmp_path / "plain.air")
+    in_file = str(write(random_adapter(desk.stage.base, 1), tmp_path / "file.air"))
     registry.add(tmp_path / "plain.air", name="plain", aliases=["live"])
     dispatcher = LoRADispatcher(
         desk.stage.router, None, registry, encoder=desk.stage.encoder, adapters={"banking": "plain@live"}
     )
+    dispatcher.register_domain("travel", str(tmp_path / "file.air"))
     log = tmp_path / "decisions.jsonl"
     with running(vllm.app()) as (behind, _):
         upstream = Upstream(
-            behind, supply=Supply.API, folder=tmp_path / "out", export=vllm_export(registry, "org/base")
+            behind, supply=Supply.API, folder=tmp_path / "out", export=vllm_export(dispatcher.adapter_file, "org/base")
         )
         with running(make_proxy(DispatchChooser(dispatcher, registry, DecisionLog(log)), upstream)) as (url, _):
             routed = httpx.post(f"{url}/v1/completions", json={"model": "auto", "prompt": MONEY}, timeout=60)
             forced = httpx.post(f"{url}/v1/completions", json={"model": "plain", "prompt": MONEY}, timeout=60)
-    name = "ual-" + str(registry.resolve("plain")).removeprefix("sha256:")[:16]
-    assert [answer.json()["model"] for answer in (routed, forced)] == [name, name]
-    assert vllm.loads == [{"lora_name": name, "lora_path": str(tmp_path / "out" / name)}]
+            of_file = httpx.post(f"{url}/v1/completions", json={"model": "auto", "prompt": FLIGHT}, timeout=60)
+    name, other = ("ual-" + digest.removeprefix("sha256:")[:16] for digest in (str(registry.resolve("plain")), in_file))
+    assert [answer.json()["model"] for answer in (routed, forced, of_file)] == [name, name, other]
+    assert vllm.loads == [{"lora_name": own, "lora_path": str(tmp_path / "out" / own)} for own in (name, other)]
     folder = tmp_path / "out" / name
-    assert sorted(place.name for place in folder.parent.iterdir()) == [name]
+    assert sorted(place.name for place in folder.parent.iterdir()) == sorted([name, other])
     assert sorted(place.name for place in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/base"
-    assert [(row.query, row.domain, row.reason) for row in read_log(log)] == [(MONEY, "banking", "ok")]
+    logged = [(row.query, row.domain, row.reason) for row in read_log(log)]
+    assert logged == [(MONEY, "banking", "ok"), (FLIGHT, "travel", "ok")]

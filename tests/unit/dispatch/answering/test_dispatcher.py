@@ -312,6 +312,19 @@ def test_domains_are_registered_trained_saved_and_loaded(stage: Stage, registry:
     assert caught.value.problem_code == "dispatcher"
 
 
+def test_a_prompt_is_counted_and_the_file_of_an_adapter_is_found(
+    make: Callable[..., LoRADispatcher], stage: Stage, registry: Registry, tmp_path: Path
+) -> None:
+    named = tmp_path / "named.air"
+    digest = str(write(letter_adapter(stage.base, "D"), named))
+    with make(adapters={"banking": str(named)}) as dispatcher:
+        assert dispatcher.prompt_tokens("money") == 5
+        assert dispatcher.generate(MONEY, settings=SHORT).text == "DDDD"
+        assert dispatcher.adapter_file(digest) == named
+        first = str(registry.resolve("letter@1"))
+        assert dispatcher.adapter_file(first) == registry.find(first)
+
+
 def test_a_batch_larger_than_one_pass_keeps_its_order(make: Callable[..., LoRADispatcher]) -> None:
     asked = [MONEY if place % 3 else FLIGHT for place in range(40)]
     with make() as dispatcher:
