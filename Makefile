@@ -13,12 +13,14 @@ DATA ?= ../shared/data
 export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start a thousand processes: what these import is compiled once, also where the environment says otherwise.
+export PYTHONDONTWRITEBYTECODE :=
 
 LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registry/interop/*,ual_registry/registry/*,ual_registry/workflows/*,ual_registry/cli/*,ual_registry/reports/*,ual_registry/transfers/plan.py,ual_registry/transfers/report.py
 TORCH := ual_registry/tensors.py
 EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c
 
-.PHONY: help demo test check tests format hub bench bench-registry bench-router bench-transfer fuzz fuzz-guided faults clean
+.PHONY: help demo test check tests format hub bench bench-registry bench-router bench-dispatch bench-training bench-transfer check-llamacpp fuzz fuzz-guided faults clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,8 +74,18 @@ bench-registry: .venv/.dev ## Measure the registry beside MLflow's, which gets a
 bench-router: .venv/.dev ## Measure the router beside its peers on CLINC150 and BANKING77 (DATA is their folder)
 	$(BIN)/python -m benchmarks.router --data $(DATA)
 
+bench-dispatch: .venv/.dev ## Measure what many adapters at once cost, and what a server over them adds (ten minutes)
+	$(BIN)/python -m benchmarks.dispatch
+
+bench-training: .venv/.dev ## Measure training beside plain Trainer and PEFT on CLINC150 (DATA is its folder)
+	$(BIN)/python -m benchmarks.training --data $(DATA)
+
 bench-transfer: .venv/.dev ## Measure how much of an adapter survives the move to another base model (hours)
 	$(BIN)/python -m benchmarks.transfer --write docs/transfer-results.md
+
+check-llamacpp: .venv/.dev ## Compare llama.cpp itself with PEFT (fetches llama.cpp, 100 MB, once)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[llamacpp]'
+	$(BIN)/python -m pytest -q tests/integration/test_llama_cpp.py
 
 fuzz: .venv/.dev ## Show 100,000 mutated files to both readers (three minutes)
 	$(BIN)/python -m tests.hostile.fuzzing --count 100000

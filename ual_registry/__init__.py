@@ -17,6 +17,7 @@ first used (PEP 562).
     result = ual.train("base_folder", "examples.jsonl", output="medical.air")
     dispatcher = ual.LoRADispatcher("router.air", "base_folder", registry, encoder="encoder_folder")
     answer = dispatcher.generate("a query")         # by the adapter of its domain
+    model = ual.UniversalAdapter("base_folder")     # all of it round one base model
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from ual_registry.digest import Digest
     from ual_registry.dispatch.dispatcher import LoRADispatcher
     from ual_registry.errors import UALError
+    from ual_registry.facade import UniversalAdapter
     from ual_registry.interop.to_peft import to_peft
+    from ual_registry.projector import DimensionProjector
     from ual_registry.registry.registry import Registry
     from ual_registry.workflows.convert import from_peft
     from ual_registry.workflows.train import train
@@ -42,9 +45,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Adapter",
     "Digest",
+    "DimensionProjector",
     "LoRADispatcher",
     "Registry",
     "UALError",
+    "UniversalAdapter",
     "ValidationReport",
     "from_peft",
     "plan_transfer",
@@ -59,9 +64,11 @@ __all__ = [
 _HOMES = {
     "Adapter": "ual_registry.air.adapter",
     "Digest": "ual_registry.digest",
+    "DimensionProjector": "ual_registry.projector",
     "LoRADispatcher": "ual_registry.dispatch.dispatcher",
     "Registry": "ual_registry.registry.registry",
     "UALError": "ual_registry.errors",
+    "UniversalAdapter": "ual_registry.facade",
     "ValidationReport": "ual_registry.air.problem",
     "from_peft": "ual_registry.workflows.convert",
     "plan_transfer": "ual_registry.workflows.transfer",

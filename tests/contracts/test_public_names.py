@@ -82,9 +82,11 @@ def test_the_public_names_of_the_package_resolve_and_are_documented() -> None:
     assert ual_registry.__all__ == [
         "Adapter",
         "Digest",
+        "DimensionProjector",
         "LoRADispatcher",
         "Registry",
         "UALError",
+        "UniversalAdapter",
         "ValidationReport",
         "from_peft",
         "plan_transfer",

@@ -5,22 +5,18 @@ The file is replaced as a whole, so that an interruption leaves the last state o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from ual_registry.errors import FormatError
+from ual_registry.models.state_file import UNREADABLE, read_state, state_bytes
 from ual_registry.storage import atomic_file
 
 __all__ = ["Checkpoint", "Progress", "read_checkpoint", "write_checkpoint"]
-
-_KEY = "progress"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,13 +69,12 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         StorageError: The file system refuses; what was kept stays.
     """
-    parts = (("factors", checkpoint.factors), ("best", checkpoint.best), ("optimizer", checkpoint.optimizer))
-    tensors = {
-        f"{part}/{name}": value.detach().cpu().clone().contiguous()
-        for part, values in parts
-        for name, value in values.items()
-    }
-    data = save(tensors, metadata={_KEY: json.dumps(asdict(checkpoint.progress))})
+    data = state_bytes(
+        asdict(checkpoint.progress),
+        factors=checkpoint.factors,
+        best=checkpoint.best,
+        optimizer=checkpoint.optimizer,
+    )
     with atomic_file(path, durable=True) as stream:
         stream.write(data)
 
@@ -97,24 +92,13 @@ def read_checkpoint(path: Path, settings: str) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as stream:
-            progress = _progress(json.loads((stream.metadata() or {})[_KEY]))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # it is no mapping
-        parts = _parts(tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        document, parts = read_state(path)
+        progress = _progress(document)
+    except UNREADABLE as error:
         raise _refusal(path, "is no checkpoint of a distillation") from error
     if progress.settings != settings:
         raise _refusal(path, "is the checkpoint of another run")
     return Checkpoint(progress, **parts)
-
-
-def _parts(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """Return the tensors of a file by their part and name; another part is a ``KeyError``."""
-    parts: dict[str, dict[str, torch.Tensor]] = {"factors": {}, "best": {}, "optimizer": {}}
-    for name, value in tensors.items():
-        part, _, own = name.partition("/")
-        parts[part][own] = value
-    return parts
 
 
 def _progress(document: dict[str, Any]) -> Progress:

@@ -1,8 +1,6 @@
 """A text cut into the pieces of a tokenizer, with exact character offsets.
 
-The offsets that a tokenizer hands out are made for people: its post-processor may trim white space off them, and the
-bytes of one character share its offsets. Here the tokens tile the text: the post-processor is left out, and tokens
-that share a character are one piece.
+The bytes of one character share its offsets, so tokens that share a character are one piece.
 """
 
 from __future__ import annotations
@@ -10,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from ual_registry.digest import Digest
 from ual_registry.errors import TrainingError
+from ual_registry.models.plain_tokens import frame, plain_tokenizer
 
 __all__ = ["Cutter", "Pieces"]
 
@@ -48,20 +45,9 @@ class Cutter:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise TrainingError(
-                f"{type(tokenizer).__name__}: knows no character offsets",
-                code="slow-tokenizer",
-                hint="give the base model's tokenizer.json",
-            )
-        state = backend.to_str()
-        self.digest = Digest.of_bytes(state.encode())
-        self._plain = Tokenizer.from_str(state)
-        self._plain.post_processor = None
-        self._plain.no_padding()
-        self._plain.no_truncation()
-        self._prefix = _prefix(tokenizer)
+        self._plain = plain_tokenizer(tokenizer)
+        self.digest = Digest.of_bytes(tokenizer.backend_tokenizer.to_str().encode())
+        self._prefix, _ = frame(tokenizer)
         self._start = next(
             (token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None), None
         )
@@ -108,13 +94,3 @@ class Cutter:
         if prompt or self._prefix or self._start is None:
             return self._prefix
         return (self._start,)
-
-
-def _prefix(tokenizer: Any) -> tuple[int, ...]:
-    """Return the special tokens that the tokenizer puts before every text."""
-    whole = list(tokenizer("a")["input_ids"])
-    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
-    for count in range(len(whole) - len(bare) + 1):
-        if whole[count : count + len(bare)] == bare:
-            return tuple(whole[:count])
-    return ()

@@ -28,7 +28,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import StorageError, TransferError, UnresolvedModuleError
 from ual_registry.storage import read_file
 
-__all__ = ["LoadedBase", "load_base_model", "weights_digest", "without_progress_bars"]
+__all__ = ["LoadedBase", "load_base_model", "load_tokenizer", "weights_digest", "without_progress_bars"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -157,7 +157,7 @@ def load_base_model(
     weights = weights_digest(place)
     with without_progress_bars():
         model, fresh = _load_model(place, name, dtype, labels)
-        tokenizer = _load_tokenizer(place)
+        tokenizer = load_tokenizer(place)
     base = replace(describe_base(config, id=id), weights_digest=str(weights), model_class=name)
     binding = bind(config, name)
     return LoadedBase(
@@ -269,8 +269,12 @@ def _load_model(folder: Path, name: str, dtype: torch.dtype, labels: Sequence[st
     return model.eval().requires_grad_(False), tuple(lacking)
 
 
-def _load_tokenizer(folder: Path) -> Any:
-    """Return the fast tokenizer of a folder; ``None`` where there are no files of one."""
+def load_tokenizer(folder: Path) -> Any:
+    """Return the fast tokenizer of a folder; ``None`` where there are no files of one.
+
+    Raises:
+        TransferError: transformers cannot load it, or it tells no offsets.
+    """
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         return None
     try:

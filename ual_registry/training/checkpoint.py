@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from ual_registry.errors import FormatError, StorageError
+from ual_registry.models.state_file import UNREADABLE, read_state, state_bytes
 from ual_registry.storage import atomic_folder, read_file
 from ual_registry.training.folder import check_same
 from ual_registry.training.progress import Progress
@@ -38,7 +37,6 @@ STATE_FILE = "state.safetensors"
 TRAINER_FILE = "trainer_state.json"
 """What transformers' Trainer says of itself; its name is the one that the Trainer looks for."""
 
-_KEY = "progress"
 _KEPT = 2
 _FORM = re.compile(r"step-([0-9]{8,})\Z")
 _MAX_TRAINER_BYTES = 1 << 28
@@ -82,17 +80,16 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         StorageError: The file system refuses; what was kept stays.
     """
-    parts = (("factors", checkpoint.factors), ("best", checkpoint.best), ("optimizer", checkpoint.optimizer))
-    tensors = {
-        f"{part}/{name}": value.detach().cpu().clone().contiguous()
-        for part, values in parts
-        for name, value in values.items()
-    }
     numbers = {"groups": checkpoint.groups, "schedule": checkpoint.schedule, "scaler": checkpoint.scaler}
-    document = json.dumps({"progress": asdict(checkpoint.progress), **numbers})
+    state = state_bytes(
+        {"progress": asdict(checkpoint.progress), **numbers},
+        factors=checkpoint.factors,
+        best=checkpoint.best,
+        optimizer=checkpoint.optimizer,
+    )
     place = folder / f"step-{checkpoint.progress.step:08d}"
     with atomic_folder(place) as new:
-        _write(new / STATE_FILE, save(tensors, metadata={_KEY: document}))
+        _write(new / STATE_FILE, state)
         _write(new / TRAINER_FILE, checkpoint.trainer.encode())
     for older in _complete(folder)[:-_KEPT]:
         shutil.rmtree(older, ignore_errors=True)
@@ -134,15 +131,12 @@ def read_checkpoint(place: Path, settings: Mapping[str, Any]) -> Checkpoint:
         StorageError: It cannot be read.
     """
     try:
-        with safe_open(place / STATE_FILE, framework="pt") as stream:
-            document = json.loads((stream.metadata() or {})[_KEY])
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # it is no mapping
+        document, parts = read_state(place / STATE_FILE)
         progress = _progress(document["progress"])
         numbers = {name: document[name] for name in ("groups", "schedule", "scaler")}
-        parts = _parts(tensors)
         trainer = read_file(place / TRAINER_FILE, limit_bytes=_MAX_TRAINER_BYTES).decode()
         json.loads(trainer)["global_step"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise _refusal(place, "is no checkpoint of a training run") from error
     check_same(place, progress.settings, settings)
     return Checkpoint(
@@ -153,15 +147,6 @@ def read_checkpoint(place: Path, settings: Mapping[str, Any]) -> Checkpoint:
         trainer=trainer,
         **numbers,
     )
-
-
-def _parts(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """Return the tensors of a file by their part and name; another part is a ``KeyError``."""
-    parts: dict[str, dict[str, torch.Tensor]] = {"factors": {}, "best": {}, "optimizer": {}}
-    for name, value in tensors.items():
-        part, _, own = name.partition("/")
-        parts[part][own] = value
-    return parts
 
 
 def _progress(document: dict[str, Any]) -> Progress:

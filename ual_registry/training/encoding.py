@@ -1,8 +1,4 @@
-"""Texts as token ids with exact character offsets, and the special tokens that a tokenizer puts around every text.
-
-The offsets that a tokenizer hands out are made for people: its post-processor may trim white space off them. Here it is
-left out, so that the tokens tile the text, and what it would have put around the text is put there by hand.
-"""
+"""Texts as token ids with exact character offsets, and the special tokens that a tokenizer puts around every text."""
 
 from __future__ import annotations
 
@@ -10,13 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
-
-from ual_registry.errors import TrainingError
+from ual_registry.models.plain_tokens import frame, plain_tokenizer
 
 __all__ = ["Encoded", "Encoder"]
-
-_PROBE = "a"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +41,9 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise TrainingError(
-                f"{type(tokenizer).__name__}: knows no character offsets",
-                code="slow-tokenizer",
-                hint="give the base model's tokenizer.json",
-            )
         self.tokenizer = tokenizer
-        self._plain = Tokenizer.from_str(backend.to_str())
-        self._plain.post_processor = None
-        self._plain.no_padding()
-        self._plain.no_truncation()
-        self.prefix, self.suffix = _frame(tokenizer)
+        self._plain = plain_tokenizer(tokenizer)
+        self.prefix, self.suffix = frame(tokenizer)
         self.end: int | None = tokenizer.eos_token_id
         known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self.pad: int = next(token for token in known if token is not None)
@@ -88,13 +70,3 @@ class Encoder:
     def _ends_with_added(self, text: str) -> bool:
         added = self.tokenizer.get_added_vocab()
         return any(text.endswith(token) for token in added if token.strip())
-
-
-def _frame(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the special tokens that the tokenizer puts before and after every text."""
-    whole = list(tokenizer(_PROBE)["input_ids"])
-    bare = list(tokenizer(_PROBE, add_special_tokens=False)["input_ids"])
-    for count in range(len(whole) - len(bare) + 1):
-        if whole[count : count + len(bare)] == bare:
-            return tuple(whole[:count]), tuple(whole[count + len(bare) :])
-    return (), ()

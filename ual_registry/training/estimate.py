@@ -137,7 +137,7 @@ def _measure(model: Any, inner: Any, rows: Batches, config: TrainingConfig, plac
     model.train()
     with _counted() as held:
         _run(model, inner, rows.collate(largest, 0), config, place)
-    micro = [step[start : start + size] for step in rows.steps(0) for start in range(0, len(step), size)]
+    micro = [part for step in rows.steps(0) for part in rows.parts(step)]
     spread = micro[:: max(len(micro) // _TIMED, 1)][:_TIMED]
     taken = []
     for some in spread:

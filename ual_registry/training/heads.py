@@ -16,7 +16,7 @@ from ual_registry.errors import TrainingError
 from ual_registry.models.loaded import LoadedBase, load_base_model
 from ual_registry.training.encoding import Encoder
 
-__all__ = ["TASK_TYPES", "load_for_training", "model_class_of"]
+__all__ = ["TASK_TYPES", "context_of", "load_for_training", "model_class_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,16 @@ def load_for_training(
     if head == "classification" and text.pad_token_id is None:
         text.pad_token_id = Encoder(loaded.text_tokenizer).pad  # some heads look for the last token of each row by it
     return loaded
+
+
+def context_of(base: LoadedBase) -> int | None:
+    """Return how many tokens a base model reads at once at most; ``None`` where its config sets no limit."""
+    found: int | None = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    for path, module in base.model.named_modules():
+        if path.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            skipped = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa begins behind its padding
+            found = min(found or module.num_embeddings, module.num_embeddings - skipped)
+    return found
 
 
 def model_class_of(config: BaseConfig, head: str) -> str:

@@ -120,14 +120,16 @@ class Journal:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a log; a last line that was cut off is left out.
+    """Yield the lines of a log; one that was cut off, or that nobody here wrote, is left out.
 
     Raises:
         StorageError: It cannot be read.
     """
     for line in read_file(path, limit_bytes=_MAX_BYTES).splitlines():
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
+        with contextlib.suppress(ValueError, RecursionError):
+            document = json.loads(line)
+            if isinstance(document, dict) and type(document.get("step")) is int and "event" in document:
+                yield document
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

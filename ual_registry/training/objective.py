@@ -2,13 +2,13 @@
 
 Sums, not means: a step divides by all the positions of its micro-batches, on all processes, so that how a step is cut
 into micro-batches changes nothing (transformers issue 34191). Of a causal model only the logits of positions that are
-trained on are made, where the model can leave out the others.
+trained on are made: its head is given their hidden states and no others.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +65,41 @@ _Answer = tuple[torch.Tensor, torch.Tensor]
 
 
 def _causal(model: Any, base: Any, inputs: Mapping[str, Any], labels: torch.Tensor) -> _Answer:
-    """Every token is found from those before it; logits are made where any row of the batch needs them."""
+    """Every token is found from those before it."""
     wanted = labels[:, 1:]
-    if "logits_to_keep" not in inspect.signature(base.forward).parameters:
-        return model(**inputs).logits[:, :-1], wanted
-    needed = (wanted != NO_LABEL).any(dim=0).nonzero().flatten()
-    if not len(needed):
-        needed = needed.new_zeros(1)
-    return model(**inputs, logits_to_keep=needed).logits, wanted[:, needed]
+    needed = wanted != NO_LABEL
+    if not bool(needed.any()):
+        needed[0, 0] = True  # its label says that nothing is trained on; the parameters are reached all the same
+    with _head_sees(base, needed):
+        logits = model(**inputs).logits
+    if logits.shape[:2] == labels.shape:
+        return logits[:, :-1], wanted
+    return logits, wanted[needed]
+
+
+@contextlib.contextmanager
+def _head_sees(base: Any, needed: torch.Tensor) -> Iterator[None]:
+    """Let the head of a model see some positions alone, as one row; a model whose head is no module makes all logits.
+
+    Args:
+        base: The transformers model.
+        needed: Which positions but the last, shape (rows, tokens - 1).
+    """
+    rows, tokens = needed.shape[0], needed.shape[1] + 1
+    head = base.get_output_embeddings()
+
+    def choose(_: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        hidden = given[0]
+        return (hidden[:, :-1][needed][None],) if hidden.shape[:2] == (rows, tokens) else None
+
+    if head is None:
+        yield
+        return
+    handle = head.register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _masked(model: Any, base: Any, inputs: Mapping[str, Any], labels: torch.Tensor) -> _Answer:

@@ -1,8 +1,8 @@
 """The order of the rows of a training: which stand in each step, and how they lie in a micro-batch.
 
 Which rows a step is made of follows from seed, epoch and the size of a step alone. How they are put together changes
-how fast they go, and nothing else: grouped ones lie by length, packed ones several in a line. Nothing here loads a
-framework.
+how fast they go, and nothing else: grouped ones lie by length, packed ones several in a line, and a micro-batch has as
+many rows as their tokens allow. Nothing here loads a framework.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
-__all__ = ["Bins", "best_fit", "lay_out", "steps_of"]
+__all__ = ["Bins", "best_fit", "cut_by_length", "filled", "lay_out", "share_of", "steps_of"]
 
 Bins = tuple[tuple[int, ...], ...]
 
@@ -35,6 +35,71 @@ def steps_of(
         for step in steps:
             step.sort(key=lambda row: -lengths[row])
     return tuple(map(tuple, steps))
+
+
+def share_of(step: Sequence[int], *, size: int, process: int, processes: int) -> Bins:
+    """Return the micro-batches of one process in a step, of as many rows as it may have.
+
+    A step takes the same rows however many processes share it; each takes its part of every stretch of them. Where none
+    is left for a process it gets one micro-batch without rows, so that no process waits for another.
+
+    Args:
+        step: The rows of the step.
+        size: Rows of a micro-batch on one process.
+        process: Which process, from 0.
+        processes: How many there are.
+    """
+    own, width = process * size, size * processes
+    parts = (tuple(step[first + own : min(first + own + size, first + width)]) for first in range(0, len(step), width))
+    return tuple(part for part in parts if part) or ((),)
+
+
+def cut_by_length(rows: Sequence[int], widths: Sequence[int], *, limit: int, pass_cost: int) -> Bins:
+    """Cut rows that lie by length into micro-batches that cost the least: places, and a price for every pass.
+
+    Args:
+        rows: The rows, the longest first.
+        widths: Tokens of each of them.
+        limit: Places of a micro-batch at most; one row may have more.
+        pass_cost: What a pass costs beside its places, in places.
+
+    >>> cut_by_length([7, 8, 9], [90, 9, 8], limit=200, pass_cost=10)
+    ((7,), (8, 9))
+    """
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(rows) + 1):
+        costs = []
+        for begin in range(end - 1, -1, -1):
+            places = (end - begin) * widths[begin]
+            if places > limit and end - begin > 1:
+                break
+            costs.append((best[begin][0] + places + pass_cost, begin))
+        best.append(min(costs))
+    found, end = [], len(rows)
+    while end:
+        begin = best[end][1]
+        found.append(tuple(rows[begin:end]))
+        end = begin
+    return tuple(reversed(found))
+
+
+def filled(rows: Sequence[int], widths: Sequence[int], *, limit: int) -> Bins:
+    """Cut rows into as few micro-batches as their tokens allow; for rows that lie in lines without gaps.
+
+    Args:
+        rows: The rows.
+        widths: Tokens of each of them.
+        limit: Tokens of a micro-batch at most; one row may have more.
+    """
+    found: list[list[int]] = []
+    held = 0
+    for row, width in zip(rows, widths, strict=True):
+        if not found or held + width > limit:
+            found.append([])
+            held = 0
+        found[-1].append(row)
+        held += width
+    return tuple(map(tuple, found))
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> Bins:

@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ual_registry.errors import TrainingError
 from ual_registry.training.batches import Batch
 from ual_registry.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ual_registry.training.course import Course
-from ual_registry.training.feed import Feed
+from ual_registry.training.feed import Echo, Feed
 from ual_registry.training.objective import Loss, batch_loss, trained_positions
 from ual_registry.training.progress import Progress
 from ual_registry.training.schedule import Length
@@ -63,10 +63,7 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
         self._waiting: deque[int] = deque()
         process, processes = work.processes
         self._feed = Feed(
-            lambda epoch: work.train.steps(epoch, processes),
-            batch_size=work.config.batch_size,
-            process=process,
-            processes=processes,
+            lambda epoch: [work.train.parts(step, process, processes) for step in work.train.steps(epoch, processes)]
         )
         super().__init__(model=model, args=arguments, callbacks=[Course(self)])
         self.remove_callback(transformers.PrinterCallback)
@@ -84,17 +81,18 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
     # what goes in
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the micro-batches of the epoch that ``start_epoch`` named."""
+        """Return the steps of the epoch that ``start_epoch`` named, each as its micro-batches."""
         return DataLoader(
-            range(len(self.work.train.rows)),  # type: ignore[arg-type]  # it can be indexed, which is all that is asked
-            batch_sampler=self._feed,
+            Echo(),
+            batch_sampler=self._feed,  # type: ignore[arg-type]  # its batches are steps, not lists of rows
             collate_fn=self._collate,
             pin_memory=self.args.device.type == "cuda",
         )
 
-    def _collate(self, rows: list[int]) -> Batch:
-        self._waiting.append(sum(len(self.work.train.rows[row].input_ids) for row in rows))
-        return self.work.train.collate(rows, self._feed.epoch)
+    def _collate(self, parts: Sequence[Sequence[int]]) -> list[Batch]:
+        rows = self.work.train.rows
+        self._waiting.append(sum(len(rows[row].input_ids) for part in parts for row in part))
+        return [self.work.train.collate(part, self._feed.epoch) for part in parts]
 
     def start_epoch(self, step: int) -> None:
         """Take the order of the epoch that a step is in."""
@@ -105,16 +103,28 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
         text = f"{self.work.config.seed}-{step}-{self.work.processes[0]}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]))
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Batch], int]:
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[list[Batch]], int]:
         """Return the micro-batches of a step, and what the loss of all of them, on all processes, goes over."""
-        batches = list(islice(epoch_iterator, num_batches))
-        positions = sum(trained_positions(self.work.config.head, batch["labels"]) for batch in batches)
-        tokens = sum(self._waiting.popleft() for _ in batches)
+        steps = list(islice(epoch_iterator, num_batches))
+        positions = sum(trained_positions(self.work.config.head, part["labels"]) for step in steps for part in step)
+        tokens = sum(self._waiting.popleft() for _ in steps)
         del device
         trained, read = map(int, self._over_processes(positions, tokens))
         self.progress.trained_tokens += trained
         self.progress.tokens += read
-        return batches, trained
+        return steps, trained
+
+    def training_step(
+        self, model: Any, inputs: list[Batch], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Go forward and back with the micro-batches of a step; processes wait for one another at the last alone."""
+        *earlier, last = inputs
+        with self.accelerator.no_sync(model):
+            losses = [super(AdapterTrainer, self).training_step(model, part, num_items_in_batch) for part in earlier]
+        total: torch.Tensor = sum(losses, start=super().training_step(model, last, num_items_in_batch))
+        return total
 
     def _over_processes(self, *own: float) -> tuple[float, ...]:
         """Return the sums of numbers over all processes."""
@@ -158,8 +168,8 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
                     loraplus_weight_decay=config.weight_decay,
                 )
             else:
-                values = list(factors_of(self.model).values())
-                self.optimizer = torch.optim.AdamW(values, lr=config.learning_rate, weight_decay=config.weight_decay)
+                values, decay = list(factors_of(self.model).values()), config.weight_decay
+                self.optimizer = torch.optim.AdamW(values, lr=config.learning_rate, weight_decay=decay, fused=True)
         return self.optimizer
 
     def floating_point_ops(self, inputs: Batch) -> int:

@@ -58,8 +58,7 @@ def trainer_arguments(work: Work, place: Place) -> Any:
     arguments = transformers.TrainingArguments(
         output_dir=str(work.checkpoints),
         max_steps=length.steps,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation,
+        per_device_train_batch_size=config.batch_size,  # a batch of the feed is a whole step, so none are accumulated
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type=SCHEDULE_NAMES[config.schedule],

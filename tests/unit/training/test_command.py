@@ -22,6 +22,7 @@ from ual_registry.registry.registry import Registry
 from ual_registry.training.checkpoint import last_checkpoint
 from ual_registry.training.log import read_log
 
+READS = "rows hold 128 tokens at most, since the base model reads no more at once"
 QUICK = "--set evaluate_every=3 --rank 4 --alpha 8 --learning-rate 5e-3 --steps 6 --batch-size 4 --device cpu"
 
 
@@ -54,7 +55,7 @@ def test_a_training_says_what_it_did_and_keeps_it(place: Path, capsys: pytest.Ca
     lines = out.splitlines()
     assert (code, err.splitlines()) == (
         0,
-        ["loading base", "3 examples left out: another one says the same", "training in triage.run"],
+        ["loading base", READS, "3 examples left out: another one says the same", "training in triage.run"],
     )
     assert lines[0].startswith("trained on llama: 6 steps, ")
     assert lines[1].startswith("held-out loss 5.")
@@ -254,6 +255,30 @@ def test_labels_are_counted_before_the_head_is_made(place: Path) -> None:
     with result.adapter:
         labels = result.adapter.manifest.provenance[0].parameters["settings"]["labels"]
     assert labels == tuple(str(number) for number in range(2, 12))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_texts_that_are_longer_than_the_context_go_on_in_further_rows(kind: str, place: Path) -> None:
+    save_base(place / kind, kind)
+    examples = [{"text": "the cat sees the mouse " * 60 + str(number)} for number in range(4)]
+    config = {"steps": 1, "head": "masked" if kind == "bert" else "causal", "batch_size": 2}
+    result = ual.train(kind, examples, output="a.air", config=config)
+    with result.adapter:
+        data = result.record.data
+    assert (data["train"]["longest"], data["train"]["examples"]) == (128, 3)
+
+
+def test_a_model_that_begins_behind_its_padding_reads_fewer_tokens() -> None:
+    from types import SimpleNamespace
+
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    from ual_registry.training.heads import context_of
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = RobertaForMaskedLM(RobertaConfig(vocab_size=9, max_position_embeddings=66, pad_token_id=1, **sizes))
+    base: Any = SimpleNamespace(model=model)
+    assert context_of(base) == 64
 
 
 def test_an_architecture_that_no_binder_knows_is_inferred(

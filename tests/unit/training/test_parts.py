@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.training.tiny import config, run
 from ual_registry.air.model import Statement
@@ -24,32 +28,77 @@ from ual_registry.training.config import TrainingConfig
 from ual_registry.training.feed import Feed
 from ual_registry.training.log import Journal, read_log
 from ual_registry.training.memory import memory_told
+from ual_registry.training.order import cut_by_length, filled, share_of
 from ual_registry.training.progress import Progress
 from ual_registry.training.record import bits_per_byte, verdict_of
 from ual_registry.training.schedule import Length, length_of
 from ual_registry.training.signals import hearing_sigterm
 
-STEPS = [[(6, 2, 0, 4), (1, 5, 3)], [(0, 1, 2, 3), (4, 5, 6)]]
+STEP = (6, 2, 0, 4, 1, 5, 3)
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"),
+    ("size", "processes", "expected"),
     [
-        (1, [[[6], [0], [1], [3]], [[2], [4], [5], []]]),
-        (2, [[[6, 2], [1, 5]], [[0, 4], [3]]]),
+        (4, 1, [((6, 2, 0, 4), (1, 5, 3))]),
+        (2, 2, [((6, 2), (1, 5)), ((0, 4), (3,))]),
+        (1, 2, [((6,), (0,), (1,), (3,)), ((2,), (4,), (5,))]),
+        (4, 3, [((6, 2, 0, 4),), ((1, 5, 3),), ((),)]),
     ],
 )
-def test_processes_share_every_step_without_waiting(size: int, expected: list[list[list[int]]]) -> None:
-    feeds = [Feed(lambda epoch: STEPS[epoch], batch_size=size, process=own, processes=2) for own in (0, 1)]
-    assert [list(feed) for feed in feeds] == expected
-    assert [len(feed) for feed in feeds] == [len(part) for part in expected]
+def test_processes_share_every_step_without_waiting(
+    size: int, processes: int, expected: list[tuple[tuple[int, ...], ...]]
+) -> None:
+    assert [share_of(STEP, size=size, process=own, processes=processes) for own in range(processes)] == expected
 
 
 def test_every_epoch_has_its_own_order() -> None:
-    feed = Feed(lambda epoch: STEPS[epoch], batch_size=4)
-    assert list(feed) == [[6, 2, 0, 4], [1, 5, 3]]
+    feed = Feed(lambda epoch: [[[epoch, 1]], [[2], [3]]])
+    assert (list(feed), len(feed)) == ([[[0, 1]], [[2], [3]]], 2)
     feed.epoch = 1
-    assert list(feed) == [[0, 1, 2, 3], [4, 5, 6]]
+    assert list(feed) == [[[1, 1]], [[2], [3]]]
+
+
+WIDTHS = (90, 30, 25, 24, 10, 9, 9, 8)
+
+
+@pytest.mark.parametrize(
+    ("limit", "pass_cost", "expected"),
+    [
+        (1000, 0, ((0,), (1,), (2,), (3,), (4,), (5, 6), (7,))),
+        (1000, 20, ((0,), (1, 2, 3), (4, 5, 6, 7))),
+        (60, 20, ((0,), (1,), (2, 3), (4, 5, 6, 7))),
+        (1000, 1000, ((0, 1, 2, 3, 4, 5, 6, 7),)),
+    ],
+)
+def test_rows_by_length_are_cut_where_it_costs_the_least(
+    limit: int, pass_cost: int, expected: tuple[tuple[int, ...], ...]
+) -> None:
+    assert cut_by_length(range(8), WIDTHS, limit=limit, pass_cost=pass_cost) == expected
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=9), st.integers(1, 200), st.integers(0, 60))
+def test_no_other_way_to_cut_costs_less(widths: list[int], limit: int, pass_cost: int) -> None:
+    widths.sort(reverse=True)
+
+    def cost(parts: Sequence[Sequence[int]]) -> float:
+        places = [len(part) * max(widths[row] for row in part) for part in parts]
+        fits = all(own <= limit or len(part) == 1 for own, part in zip(places, parts, strict=True))
+        return sum(places) + pass_cost * len(parts) if fits else math.inf
+
+    rows = range(len(widths))
+    ways = (
+        [rows[first:after] for first, after in itertools.pairwise([0, *cuts, len(widths)])]
+        for count in rows
+        for cuts in itertools.combinations(range(1, len(widths)), count)
+    )
+    found = cut_by_length(rows, widths, limit=limit, pass_cost=pass_cost)
+    assert [row for part in found for row in part] == list(rows)
+    assert cost(found) == min(map(cost, ways))
+
+
+def test_lines_are_filled_up_to_the_limit() -> None:
+    assert filled(range(8), WIDTHS, limit=60) == ((0,), (1, 2), (3, 4, 5, 6, 7))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +172,18 @@ def test_a_resumed_log_takes_back_what_came_after_the_checkpoint(tmp_path: Path)
         {"event": "step", "step": 2},
         {"event": "resumed", "step": 2},
     ]
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "7", '{"event": "step"}', '{"step": 1}', '{"event": 1, "step": "2"}', "[" * 2000, "\x80"]
+)
+def test_a_line_of_the_log_that_somebody_edited_is_left_out(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"event": "step", "step": 1}\n' + line.encode("latin-1") + b'\n{"event": "step", "step": 2}\n')
+    journal = Journal(path, steps=5)
+    journal.begin(Progress(settings={}, step=2))
+    journal.close()
+    assert [own["step"] for own in read_log(path)] == [1, 2, 2]
 
 
 def test_a_log_that_cannot_be_written_is_an_error_of_the_file_system(tmp_path: Path) -> None:

@@ -153,13 +153,13 @@ def test_what_is_held_out_is_measured_as_bits_of_its_bytes(llama: LoadedBase, tm
 def test_the_best_factors_are_the_result_and_the_last_where_that_is_asked_for(
     llama: LoadedBase, tmp_path: Path
 ) -> None:
-    rough = {"learning_rate": 0.3, "steps": 9, "schedule": "constant", "warmup_steps": 0, "evaluate_every": 1}
+    rough = {"learning_rate": 0.1, "steps": 3, "schedule": "constant", "warmup_steps": 0, "evaluate_every": 1}
     best = run(llama, tmp_path / "best", **rough)
     last = run(llama, tmp_path / "last", keep="last", **rough)
     assert best.record.held_out == last.record.held_out
     losses = dict(best.record.held_out[1:])
-    assert best.record.best_step == min(losses, key=lambda step: losses[step]) < 9
-    assert last.record.best_step == 9
+    assert best.record.best_step == min(losses, key=lambda step: losses[step]) < 3
+    assert last.record.best_step == 3
     assert difference(best, last) > 1e-3
 
 
