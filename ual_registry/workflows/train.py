@@ -7,7 +7,7 @@ import datetime
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,7 +260,7 @@ def run_training(order: TrainOrder, *, say: Callable[[str], None] = lambda _: No
     need_training("training")
     with _architecture(find_base(order.base).config, output.with_suffix(".binder.json"), say):
         say(f"loading {order.base}")
-        base, prepared = _material(order)
+        base, prepared = _material(order, say)
         for note in prepared.report.notes():
             say(note)
         say(f"training in {order.run_folder}")
@@ -314,9 +314,9 @@ def _trained(order: TrainOrder, base: LoadedBase, prepared: Prepared) -> TrainRe
     )
 
 
-def _material(order: TrainOrder) -> tuple[LoadedBase, Prepared]:
-    """Load the base model, and prepare the examples for it."""
-    from ual_registry.training.heads import load_for_training  # noqa: PLC0415  # as in run_training
+def _material(order: TrainOrder, say: Callable[[str], None] = lambda _: None) -> tuple[LoadedBase, Prepared]:
+    """Load the base model, and prepare the examples for it, in rows that it can read."""
+    from ual_registry.training.heads import context_of, load_for_training  # noqa: PLC0415  # as in run_training
     from ual_registry.training.place import place_of  # noqa: PLC0415
     from ual_registry.training.prepare import prepare, sorted_labels  # noqa: PLC0415
 
@@ -332,6 +332,10 @@ def _material(order: TrainOrder) -> tuple[LoadedBase, Prepared]:
         labels=sorted_labels(examples),
         seed=config.seed,
     )
+    context = context_of(base)
+    if context is not None and context < config.max_length:
+        say(f"rows hold {context:,} tokens at most, since the base model reads no more at once")
+        config = replace(config, max_length=context)
     return base, prepare(examples, base.text_tokenizer, config)
 
 
