@@ -80,13 +80,13 @@ def _runner(rung: str, bases: tuple[Path, Path], text: Path | None) -> Runner:
 
 
 def _on_documents(bases: tuple[Path, Path], texts: list[str]) -> Runner:
-    """Fit at positions drawn at random, in the last layer alone, in four sweeps."""
+    """Fit at positions drawn at random, in the last layer alone, in three sweeps."""
     run = importlib.import_module("ual_registry.transfers.run_predictions").run_predictions
     options: Any = importlib.import_module("ual_registry.transfers.prediction_fit").PredictionOptions
     source, target = _bases(*bases)
     layers = [slot.layer for module in target.binding.modules.values() for slot in module.slots]
     last = max(layer for layer in layers if layer is not None)
-    chosen = options(top_share=0.0, layers=(last,), sweeps=4)
+    chosen = options(top_share=0.0, layers=(last,), sweeps=3, max_rows=2500)
     return lambda adapter, plan, digest: run(adapter, plan, source, target, texts, source_digest=digest, options=chosen)
 
 

@@ -28,6 +28,7 @@ from ual_registry.distillation.texts import Rules, Text
 from ual_registry.distillation.train import OnLook, train
 from ual_registry.distillation.trainee import module_ranks, start_factors, trainee
 from ual_registry.models.loaded import LoadedBase
+from ual_registry.models.token_groups import TokenGroups, token_groups
 
 __all__ = ["RECIPE", "SAMPLING", "Teacher", "distil", "teach"]
 
@@ -54,13 +55,20 @@ class Teacher:
 
     Attributes:
         adapter: AIR file of its adapter.
+        base: Its base model.
         texts: What it wrote.
         scores: What it says of each text, with its adapter and without.
     """
 
     adapter: Path
+    base: LoadedBase
     texts: tuple[Text, ...]
     scores: tuple[TextScores, ...]
+
+    def groups(self, target: LoadedBase) -> TokenGroups:
+        """Return the groups in which its predictions and those of a target can be compared."""
+        sizes = [int(own.model.get_output_embeddings().weight.shape[0]) for own in (self.base, target)]
+        return token_groups(self.base.text_tokenizer, target.text_tokenizer, sizes=(sizes[0], sizes[1]))
 
 
 def teach(
@@ -79,7 +87,7 @@ def teach(
             material={"adapter": str(named.digest), "base": source.base.weights_digest},
             folder=folder / "scores",
         )
-    return Teacher(adapter=adapter, texts=kept.texts, scores=scores)
+    return Teacher(adapter=adapter, base=source, texts=kept.texts, scores=scores)
 
 
 def distil(
@@ -109,11 +117,12 @@ def distil(
     with read(warm) as opened:
         factors = start_factors(opened, target.binding)
     ranks = module_ranks(target.binding, recipe, factors)
-    examples = make_examples(target.model, target.text_tokenizer, teacher.texts, teacher.scores, recipe)
+    groups = teacher.groups(target)
+    examples = make_examples(target.model, target.text_tokenizer, teacher.texts, teacher.scores, recipe, groups=groups)
     for name in missing:
         with watched() as cost, trainee(target, recipe, ranks) as student:
             student.start(factors if name == WARM else {})
-            progress = train(student, examples, recipe, settings=name, file=None, on_look=on_look)
+            progress = train(student, examples, recipe, settings=name, file=None, on_look=on_look, groups=groups)
             entries, tensors = student.entries()
         said = {"start_loss": progress.start_loss, "held_out_loss": progress.best_loss, "step": progress.best_step}
         adapter = _adapter(teacher, target, recipe, entries, tensors)

@@ -38,3 +38,17 @@ def token_log_probs(model: Any, ids: Sequence[int]) -> list[float]:
             logits = model(input_ids=torch.tensor([list(ids[:index])])).logits[0, -1].double()
         found.append(float(logits[ids[index]] - torch.logsumexp(logits, dim=0)))
     return found
+
+
+def agreement(student: Sequence[float], owners: Sequence[int], named: dict[int, float]) -> float:
+    """Return ``sum t log m`` over the groups that the teacher names and all others together, for one row.
+
+    Args:
+        student: Probability of every token.
+        owners: Group of every token.
+        named: The teacher's probability of the groups that it names.
+    """
+    masses = {group: sum(p for p, own in zip(student, owners, strict=True) if own == group) for group in named}
+    terms = [chance * math.log(masses[group]) for group, chance in named.items()]
+    left = 1 - sum(named.values())
+    return sum(terms) + (left * math.log(1 - sum(masses.values())) if left > 0 else 0.0)

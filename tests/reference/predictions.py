@@ -58,3 +58,37 @@ def cut(features: np.ndarray, matrix: np.ndarray, rank: int) -> np.ndarray:
     """Return the matrix of a rank whose effect on rows is closest to a matrix's, by an SVD of the effect."""
     right = np.linalg.svd(features @ matrix)[2][:rank]
     return np.asarray(matrix @ right.T @ right)
+
+
+def token_groups(source: list[bytes], target: list[bytes]) -> tuple[list[bytes | None], list[bytes | None]]:
+    """Return the group of every token, named by its source token; ``None`` where it has none."""
+
+    def longest_start(text: bytes, known: list[bytes]) -> bytes | None:
+        return max((own for own in known if text.startswith(own)), key=len, default=None)
+
+    of_target = [longest_start(text, source) for text in target]
+    taken = {group for group in of_target if group is not None}
+    of_source: list[bytes | None] = []
+    for text in source:
+        begun = longest_start(text, [own for own, group in zip(target, of_target, strict=True) if group is not None])
+        of_source.append(text if text in taken else None if begun is None else of_target[target.index(begun)])
+    return of_source, of_target
+
+
+def wanted(
+    own: np.ndarray, before: np.ndarray, after: np.ndarray, groups: tuple[list[int], list[int]], weight: float
+) -> np.ndarray:
+    """Return the wanted probabilities of the target's tokens in one row, from whole distributions of both models.
+
+    Every group gets ``own^(1 - weight) * before^(weight - 1) * after`` of probability but for a common factor, and each
+    of its tokens the share that it has in the target.
+    """
+    found = np.zeros_like(own)
+    for token, group in enumerate(groups[1]):
+        masses = [
+            sum(value for value, of in zip(chances, side, strict=True) if of == group)
+            for chances, side in ((own, groups[1]), (before, groups[0]), (after, groups[0]))
+        ]
+        change = masses[2] / masses[0] ** weight / masses[1] ** (1 - weight)
+        found[token] = own[token] * change
+    return np.asarray(found / found.sum())

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from ual_registry.errors import NumericalError
+
 __all__ = ["choose", "draw"]
 
 _HEAD_TOKENS = 512
@@ -44,6 +46,9 @@ def draw(
 
     Returns:
         What was added to each, the token that ended it included.
+
+    Raises:
+        NumericalError: A logit is not a number, or infinite.
     """
     made: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
@@ -74,7 +79,15 @@ def choose(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.T
 
     Returns:
         Token ids, shape (rows,).
+
+    Raises:
+        NumericalError: A row has a logit that is not a number, or none that is finite.
     """
+    if not bool(logits.amax(dim=1).isfinite().all()):  # what is left out on purpose may be minus infinity
+        raise NumericalError(
+            f"the model's logits are not finite in {str(logits.dtype).removeprefix('torch.')}",
+            hint="load the model in float32 or bfloat16",
+        )
     if temperature == 0:
         return logits.argmax(dim=1)
     chances = torch.softmax(logits.float() / temperature, dim=1)

@@ -14,9 +14,11 @@ from ual_registry.distillation.losses import contrastive_target
 from ual_registry.distillation.pieces import Cutter
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.scores import excess, sample_score, select_samples, select_tokens, spread
+from ual_registry.distillation.soft_targets import SoftTargets, in_groups
 from ual_registry.distillation.teacher import TextScores
 from ual_registry.distillation.texts import Ended, Text
 from ual_registry.errors import TrainingError
+from ual_registry.models.token_groups import TokenGroups
 
 __all__ = ["Example", "Examples", "make_examples"]
 
@@ -32,6 +34,7 @@ class Example:
         spans: For each chunk its first token and the one after its last, as indices of ``wanted``.
         teacher: What each chunk's log-probability should be, float32, shape (chunks,).
         excess: What the source adapter added to it, float32, shape (chunks,).
+        soft: What else the teacher could have said; ``None`` where that does not count.
     """
 
     ids: tuple[int, ...]
@@ -40,6 +43,7 @@ class Example:
     spans: tuple[tuple[int, int], ...]
     teacher: torch.Tensor
     excess: torch.Tensor
+    soft: SoftTargets | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +55,13 @@ class Examples:
 
 
 def make_examples(
-    model: Any, tokenizer: Any, texts: Sequence[Text], scores: Sequence[TextScores], recipe: Recipe
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[Text],
+    scores: Sequence[TextScores],
+    recipe: Recipe,
+    *,
+    groups: TokenGroups | None = None,
 ) -> Examples:
     """Choose texts and tokens, and put the teacher's numbers where the target can use them.
 
@@ -63,13 +73,18 @@ def make_examples(
         texts: The texts.
         scores: What the source says of each.
         recipe: Which shares are used.
+        groups: The groups of both models' tokens, for soft targets.
 
     Raises:
         TrainingError: Fewer than two different texts are left.
     """
     cutter, end = Cutter(tokenizer), tokenizer.eos_token_id
     ranked = select_samples([sample_score(excess(own.adapted, own.plain)) for own in scores], recipe.sample_share)
-    made = [(str(texts[index].digest), _example(texts[index], scores[index], cutter, end, recipe)) for index in ranked]
+    shared = groups if recipe.is_soft and groups is not None and len(groups) else None
+    made = [
+        (str(texts[index].digest), _example(texts[index], scores[index], cutter, end, recipe, shared))
+        for index in ranked
+    ]
     usable = sorted((own for own in made if own[1].selected.any()), key=lambda own: own[0])
     names = list(dict.fromkeys(name for name, _ in usable))
     if len(names) < 2:
@@ -89,7 +104,9 @@ def make_examples(
     )
 
 
-def _example(text: Text, scores: TextScores, cutter: Cutter, end: int | None, recipe: Recipe) -> Example:
+def _example(  # noqa: PLR0917  # what make_examples is given, for one text
+    text: Text, scores: TextScores, cutter: Cutter, end: int | None, recipe: Recipe, groups: TokenGroups | None
+) -> Example:
     pieces = cutter.cut(text.prompt, text.completion)
     chunks = shared_chunks(scores.start, scores.ends.tolist(), pieces)
     difference = excess(scores.adapted, scores.plain)
@@ -108,7 +125,19 @@ def _example(text: Text, scores: TextScores, cutter: Cutter, end: int | None, re
         teacher=chunk_sums(scores.adapted, chunks.source)[kept],
         excess=chunk_sums(difference, chunks.source)[kept],
     )
+    if groups is not None:
+        pieces_of = [chunks.source[index][0] for index in kept]
+        return _with_soft(example, scores, pieces_of, groups)
     return example if recipe.alm_weight else _without_chunks(example)
+
+
+def _with_soft(example: Example, scores: TextScores, pieces: Sequence[int], groups: TokenGroups) -> Example:
+    """Put soft targets where chunks begin, if the token there counts; ``pieces`` are those of the source."""
+    begun = [(first, piece) for (first, _), piece in zip(example.spans, pieces, strict=True) if example.selected[first]]
+    places, own = torch.tensor(begun, dtype=torch.long).reshape(-1, 2).T
+    named, chances = in_groups(scores.tokens[own], scores.logs[own], groups)
+    soft = SoftTargets(places=places, groups=named, chances=chances)
+    return replace(example, spans=(), teacher=example.teacher[:0], excess=example.excess[:0], soft=soft)
 
 
 def _without_chunks(example: Example) -> Example:

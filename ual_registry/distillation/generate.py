@@ -7,6 +7,7 @@ nothing else; a batch is generated whole or not at all.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ual_registry.distillation.draw import draw
 from ual_registry.distillation.pieces import Cutter
 from ual_registry.distillation.prompts import Prompts
 from ual_registry.distillation.texts import Ended, Kept, Rules, Text, TextFile, keep_texts
+from ual_registry.errors import TrainingError
 
 __all__ = ["Sampling", "generate_texts"]
 
@@ -29,8 +31,8 @@ class Sampling:
     """How texts are drawn.
 
     Attributes:
-        temperature: 0 takes the likeliest token each time.
-        top_p: Share of the probability that is drawn from, its largest parts first.
+        temperature: From 0, which takes the likeliest token each time.
+        top_p: Share of the probability that is drawn from, its largest parts first; above 0, at most 1.
         max_tokens: Tokens of one completion at most.
         batch_size: Texts generated together.
         seed: Seeds every batch, together with the batch's number.
@@ -43,6 +45,27 @@ class Sampling:
     batch_size: int = 32
     seed: int = 0
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises:
+            TrainingError: A number is out of its range.
+        """
+        wrong = {
+            "temperature": not 0 <= self.temperature < math.inf,
+            "top_p": not 0 < self.top_p <= 1,
+            "max_tokens": self.max_tokens < 1,
+            "batch_size": self.batch_size < 1,
+            "stop": "" in self.stop,
+        }
+        for name, is_wrong in wrong.items():
+            if is_wrong:
+                raise TrainingError(
+                    f"sampling.{name}: got {getattr(self, name)}, which is out of range",
+                    code="sampling",
+                    context={"setting": name},
+                )
 
 
 def generate_texts(
@@ -79,6 +102,7 @@ def generate_texts(
         FormatError: The file holds texts of other settings, or was changed.
         StorageError: The file system refuses.
         TrainingError: The tokenizer knows no offsets, or cannot begin an empty text.
+        NumericalError: A logit is not a number, or infinite.
     """
     settings = {"prompts": prompts.document(), "sampling": _document(sampling), "material": dict(material)}
     store = TextFile(file, settings)

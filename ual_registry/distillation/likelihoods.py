@@ -14,6 +14,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
+from ual_registry.distillation.soft_targets import SoftRows, SoftTargets, soft_likelihood, soft_rows
+from ual_registry.models.token_groups import TokenGroups
+
 __all__ = ["Scorer"]
 
 _LOGITS_AT_ONCE = 1 << 24
@@ -28,27 +31,70 @@ class Scorer:
 
     Args:
         model: A model of transformers with an output head; wrapped by nothing, its modules may be.
+        groups: The group of every token, where soft targets are scored.
 
     Attributes:
         is_in_pieces: Whether the head is run a few positions at a time; a model that does more to its logits than is
             known here is asked for all of them.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, model: Any, groups: TokenGroups | None = None) -> None:
+        self._model, self._groups = model, groups
         self.is_in_pieces = self._is_head_known()
 
-    def __call__(self, ids: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) -> tuple[torch.Tensor, ...]:
+    def __call__(
+        self,
+        ids: Sequence[Sequence[int]],
+        wanted: Sequence[Sequence[int]],
+        soft: Sequence[SoftTargets | None] = (),
+    ) -> tuple[torch.Tensor, ...]:
         """Score tokens of a batch of texts.
 
         Args:
             ids: Token ids of each text.
             wanted: For each text the positions of the tokens to score, none of them 0.
+            soft: The soft targets of each text, where there are any.
 
         Returns:
             For each text the log-probabilities of its wanted tokens given all before them, shape (wanted,), float32,
-            in nats.
+            in nats; where a token has a soft target, the agreement with that.
         """
+        counts = [len(positions) for positions in wanted]
+        states, targets = self._states(ids, wanted)
+        rows = soft_rows(soft, counts, self._groups, states.device) if self._groups is not None else None
+        found = self._scored(states, targets, rows) if self.is_in_pieces else _chosen(states, targets, rows)
+        return torch.split(found, counts)
+
+    def likeliest(
+        self, ids: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]], count: int
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
+        """Score tokens as a call does, and name the likeliest ones in their places; without gradients.
+
+        Args:
+            ids: Token ids of each text.
+            wanted: For each text the positions of the tokens to score, none of them 0.
+            count: How many to name, at most as many as there are.
+
+        Returns:
+            For each text what a call returns, then ids of tokens, shape (wanted, count), and their log-probabilities.
+        """
+        counts = [len(positions) for positions in wanted]
+        with torch.no_grad():
+            states, targets = self._states(ids, wanted)
+            size = self._size() if self.is_in_pieces else max(1, len(states))
+            parts = []
+            for part, own in zip(torch.split(states, size), torch.split(targets, size), strict=True):
+                logits = self._finished_head(part) if self.is_in_pieces else part
+                logs = torch.log_softmax(logits.float(), dim=1)
+                best = logs.topk(min(count, logs.shape[1]), dim=1)
+                parts.append((logs.gather(1, own[:, None])[:, 0], best.indices, best.values))
+        found = [torch.split(torch.cat(own), counts) for own in zip(*parts, strict=True)]
+        return tuple(zip(*found, strict=True))
+
+    def _states(
+        self, ids: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what stands before the wanted tokens, and the tokens: hidden states, or logits where need be."""
         device = next(self._model.parameters()).device
         rows = [row for row, positions in enumerate(wanted) for _ in positions]
         columns = [position for positions in wanted for position in positions]
@@ -57,27 +103,30 @@ class Scorer:
         targets = padded[rows, columns]
         before = [column - 1 for column in columns]
         if not self.is_in_pieces:
-            logits = self._model(input_ids=padded, use_cache=False).logits[rows, before]
-            found = _chosen(logits, targets)
-        else:
-            hidden = self._model.base_model(input_ids=padded, use_cache=False).last_hidden_state
-            found = self._scored(hidden[rows, before], targets)
-        return torch.split(found, [len(positions) for positions in wanted])
+            return self._model(input_ids=padded, use_cache=False).logits[rows, before], targets
+        return self._model.base_model(input_ids=padded, use_cache=False).last_hidden_state[rows, before], targets
 
-    def _scored(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _size(self) -> int:
+        """Return how many positions the head is run on at once."""
+        return max(1, _LOGITS_AT_ONCE // int(self._model.get_output_embeddings().weight.shape[0]))
+
+    def _scored(self, hidden: torch.Tensor, targets: torch.Tensor, soft: SoftRows | None) -> torch.Tensor:
         """Score positions a few at a time; ``hidden`` has the shape (n, hidden_size), ``targets`` (n,)."""
-        head = self._model.get_output_embeddings()
-        size = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
-        pairs = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
-        if type(head) is torch.nn.Linear and not any(own.requires_grad for own in head.parameters()):
-            chosen: Any = _Chosen.apply
-            parts = [chosen(part, own, head.weight, head.bias, self._cap()) for part, own in pairs]
-        else:
-            parts = [checkpoint(self._score, part, own, use_reentrant=False) for part, own in pairs]
+        head, size = self._model.get_output_embeddings(), self._size()
+        is_plain = type(head) is torch.nn.Linear and not any(own.requires_grad for own in head.parameters())
+        chosen: Any = _Chosen.apply
+        parts = []
+        for start in range(0, len(hidden), size):
+            part, own = hidden[start : start + size], targets[start : start + size]
+            some = None if soft is None else soft.between(start, start + size)
+            if is_plain:
+                parts.append(chosen(part, own, some, head.weight, head.bias, self._cap()))
+            else:
+                parts.append(checkpoint(self._score, part, own, some, use_reentrant=False))
         return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
-    def _score(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return _chosen(self._finished_head(hidden), targets)
+    def _score(self, hidden: torch.Tensor, targets: torch.Tensor, soft: SoftRows | None) -> torch.Tensor:
+        return _chosen(self._finished_head(hidden), targets, soft)
 
     def _finished_head(self, hidden: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._model.get_output_embeddings()(hidden)
@@ -98,8 +147,12 @@ class Scorer:
             return own.shape == made.shape and bool((own - made).abs().max() <= _TOLERANCE * own.abs().max())
 
 
-def _chosen(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+def _chosen(logits: torch.Tensor, targets: torch.Tensor, soft: SoftRows | None) -> torch.Tensor:
+    found = -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    if soft is None or not len(soft.rows):
+        return found
+    agreement, _ = soft_likelihood(torch.softmax(logits[soft.rows].float(), dim=1), soft)
+    return found.index_copy(0, soft.rows, agreement)
 
 
 class _Chosen(torch.autograd.Function):
@@ -107,7 +160,7 @@ class _Chosen(torch.autograd.Function):
 
     With log-probabilities ``l = log_softmax(W h + b)`` the gradient of ``l[t]`` is ``W[t] - sum_v exp(l[v]) W[v]``;
     where logits are bounded by ``c tanh(z / c)``, each term has the factor ``1 - (logit / c)^2``. One more product with
-    the head gives it for all positions, and no logit is kept.
+    the head gives it for all positions, and no logit is kept. Soft targets are agreed with as ``soft_likelihood`` says.
     """
 
     @staticmethod
@@ -115,6 +168,7 @@ class _Chosen(torch.autograd.Function):
         ctx: Any,
         hidden: torch.Tensor,
         targets: torch.Tensor,
+        soft: SoftRows | None,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         cap: float | None,
@@ -124,9 +178,16 @@ class _Chosen(torch.autograd.Function):
         logits = (logits if cap is None else cap * torch.tanh(logits / cap)).float()
         total = torch.logsumexp(logits, dim=1, keepdim=True)
         chosen = logits.gather(1, targets[:, None]) - total
+        slopes = (logits - total).exp_()
+        followed = None
+        if soft is not None and len(soft.rows):
+            own = slopes[soft.rows]
+            chosen[soft.rows, 0], ratios = soft_likelihood(own, soft)
+            followed = soft.rows, own * (ratios - 1)
         if ctx.needs_input_grad[0]:
-            slopes = (logits - total).exp_().neg_()
-            slopes.scatter_add_(1, targets[:, None], torch.ones_like(total))
+            slopes.neg_().scatter_add_(1, targets[:, None], torch.ones_like(total))
+            if followed is not None:
+                slopes[followed[0]] = followed[1]
             if cap is not None:
                 slopes *= 1 - (logits / cap) ** 2
             ctx.save_for_backward(slopes.to(weight.dtype) @ weight)
@@ -136,4 +197,4 @@ class _Chosen(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the gradient to ``hidden``; nothing else has one."""
         (slopes,) = ctx.saved_tensors
-        return gradients[0][:, None].to(slopes.dtype) * slopes, None, None, None, None
+        return gradients[0][:, None].to(slopes.dtype) * slopes, None, None, None, None, None

@@ -48,6 +48,8 @@ class Recipe:
             as the likelihood's where the weight is the temperature; from there on a target is kept from being surer
             than the teacher. On a toy language 0 to 100 gave the same gain, and more a little less.
         alm_temperature: Its temperature.
+        is_soft: Whether the target is to follow all that the teacher could have said where both have read equally far,
+            not only the token that it wrote; the chunk loss, which says less, is left out then.
         is_contrastive: Whether chunks are to follow what the source adapter changed, not what it says.
         max_length: Tokens of a text at most; what follows is cut off.
         seed: Seeds fresh factors and the order of the texts.
@@ -68,6 +70,7 @@ class Recipe:
     token_share: float = 1.0
     alm_weight: float = 100.0
     alm_temperature: float = 100.0
+    is_soft: bool = False
     is_contrastive: bool = False
     max_length: int = 512
     seed: int = 0

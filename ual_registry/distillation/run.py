@@ -30,6 +30,7 @@ from ual_registry.distillation.texts import Text, texts_digest
 from ual_registry.distillation.train import train
 from ual_registry.distillation.trainee import module_ranks, start_factors, trainee
 from ual_registry.models.loaded import LoadedBase
+from ual_registry.models.token_groups import TokenGroups
 from ual_registry.projection.factors import Factors
 
 __all__ = ["DistillationResult", "distill"]
@@ -50,6 +51,7 @@ def distill(
     scores: Sequence[TextScores],
     recipe: Recipe,
     *,
+    groups: TokenGroups | None = None,
     warm: Named | None = None,
     folder: Path | None = None,
     on_look: Callable[[str, int, float], None] | None = None,
@@ -66,6 +68,7 @@ def distill(
         texts: What source and adapter generated.
         scores: What they say of each text; see ``teacher.score_texts``.
         recipe: How to train.
+        groups: The groups of both models' tokens; without them there are no soft targets.
         warm: An adapter for the target to start from, such as a transfer makes.
         folder: Where the runs are kept, and go on from after an interruption; nowhere where absent.
         on_look: Called after every look at the held-out texts with the start, the step and their loss.
@@ -76,12 +79,12 @@ def distill(
         FormatError: The folder holds the runs of another distillation.
         StorageError: The file system refuses.
     """
-    examples = make_examples(target.model, target.text_tokenizer, texts, scores, recipe)
+    examples = make_examples(target.model, target.text_tokenizer, texts, scores, recipe, groups=groups)
     factors = {} if warm is None else start_factors(warm.adapter, target.binding)
     ranks = module_ranks(target.binding, recipe, factors)
     settings = _settings(source, target, texts, recipe, warm)
     starts: dict[str, dict[str, Factors]] = {COLD: {}} if warm is None else {COLD: {}, WARM: factors}
-    arms = _Arms(target, recipe, ranks, examples, settings, folder, on_look)
+    arms = _Arms(target, recipe, ranks, examples, settings, folder, on_look, groups)
     trained = {name: arms.train(name, own) for name, own in starts.items()}
     chosen = min(trained, key=lambda name: trained[name].progress.best_loss)
     report = DistillationReport(
@@ -121,6 +124,7 @@ class _Arms:
     settings: Mapping[str, Any]
     folder: Path | None
     on_look: Callable[[str, int, float], None] | None
+    groups: TokenGroups | None
 
     def train(self, name: str, factors: Mapping[str, Factors]) -> _Trained:
         """Train one start."""
@@ -136,7 +140,9 @@ class _Arms:
 
         with trainee(self.target, self.recipe, self.ranks) as student:
             student.start(factors)
-            progress = train(student, self.examples, self.recipe, settings=settings, file=file, on_look=looked)
+            progress = train(
+                student, self.examples, self.recipe, settings=settings, file=file, on_look=looked, groups=self.groups
+            )
             entries, tensors = student.entries()
         return _Trained(progress, entries, tensors)
 

@@ -1,4 +1,4 @@
-"""What the source says of the generated texts, with its adapter and without: two numbers for each piece of a text.
+"""What the source says of the generated texts: how likely each piece is, and what else could stand in its place.
 
 They are computed once, kept as safetensors in shards, and serve every target and every tokenizer. An interrupted run
 goes on after the last whole shard.
@@ -25,14 +25,17 @@ from ual_registry.errors import FormatError
 from ual_registry.models.attach import attach
 from ual_registry.storage import atomic_file, read_file
 
-__all__ = ["TextScores", "score_texts"]
+__all__ = ["LIKELIEST", "TextScores", "score_texts"]
 
-_FORM = "ual-registry/teacher-scores/1"
+LIKELIEST = 16
+"""How many of the likeliest tokens are kept in every place."""
+
+_FORM = "ual-registry/teacher-scores/2"
 _INDEX = "scores.json"
 _SHARD_TEXTS = 32
 _BATCH_TEXTS = 8
 _MAX_SHARD_BYTES = 1 << 30
-_PARTS = ("ends", "adapted", "plain")
+_PARTS = ("ends", "adapted", "plain", "tokens", "logs")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +47,17 @@ class TextScores:
         ends: Character offset at which each scored piece ends, int64, shape (pieces,).
         adapted: Log-probability of each piece with the adapter, float32, shape (pieces,), in nats.
         plain: The same without the adapter; as ``adapted`` where that was not asked for.
+        tokens: What could stand first in each piece with the adapter, the likeliest ids of the source, int32, shape
+            (pieces, k).
+        logs: Their log-probabilities, float32, shape (pieces, k).
     """
 
     start: int
     ends: torch.Tensor
     adapted: torch.Tensor
     plain: torch.Tensor
+    tokens: torch.Tensor
+    logs: torch.Tensor
 
 
 def score_texts(
@@ -61,6 +69,7 @@ def score_texts(
     material: Mapping[str, Any],
     folder: Path | None = None,
     is_plain_needed: bool = True,
+    count: int = LIKELIEST,
 ) -> tuple[TextScores, ...]:
     """Score texts under the source, with its adapter and without.
 
@@ -73,6 +82,7 @@ def score_texts(
         folder: Where scores are kept; nowhere where absent.
         is_plain_needed: Whether to score without the adapter too, which takes as long again; see
             ``recipe.Recipe.needs_plain``.
+        count: How many of the likeliest tokens are kept in every place.
 
     Raises:
         FormatError: The folder holds the scores of other material, or a shard was changed.
@@ -81,7 +91,7 @@ def score_texts(
     """
     cutter = Cutter(tokenizer)
     if folder is not None:
-        part = {} if is_plain_needed else {"part": "adapted"}
+        part = {"likeliest": count} | ({} if is_plain_needed else {"part": "adapted"})
         _open(folder, {**material, **part, "texts": str(texts_digest(texts)), "tokenizer": str(cutter.digest)})
     found: list[TextScores] = []
     for number, start in enumerate(range(0, len(texts), _SHARD_TEXTS)):
@@ -91,38 +101,45 @@ def score_texts(
             found.extend(_read(path, len(shard)))
             continue
         pieces = [cutter.cut(text.prompt, text.completion) for text in shard]
-        scores = _score(model, adapter, pieces, is_plain_needed=is_plain_needed)
+        scores = _score(model, adapter, pieces, count, is_plain_needed=is_plain_needed)
         if path is not None:
             _write(path, scores)
         found.extend(scores)
     return tuple(found)
 
 
-def _score(model: Any, adapter: Adapter, texts: Sequence[Pieces], *, is_plain_needed: bool) -> list[TextScores]:
+def _score(
+    model: Any, adapter: Adapter, texts: Sequence[Pieces], count: int, *, is_plain_needed: bool
+) -> list[TextScores]:
     with torch.no_grad():
         with attach(model, adapter):
-            adapted = _token_scores(model, texts)
-        plain = _token_scores(model, texts) if is_plain_needed else adapted
+            adapted = _token_scores(model, texts, count)
+        plain = _token_scores(model, texts, 1) if is_plain_needed else adapted
     found = []
-    for pieces, own, base in zip(texts, adapted, plain, strict=True):
+    for pieces, (own, tokens, logs), (base, _, _) in zip(texts, adapted, plain, strict=True):
         start, scored = scored_pieces(pieces)
         spans = [(first - pieces.first, after - pieces.first) for first, after, _ in scored]
         ends = torch.tensor([end for _, _, end in scored], dtype=torch.long)
-        found.append(TextScores(start, ends, chunk_sums(own, spans), chunk_sums(base, spans)))
+        first = [begin for begin, _ in spans]
+        found.append(
+            TextScores(start, ends, chunk_sums(own, spans), chunk_sums(base, spans), tokens[first].int(), logs[first])
+        )
     return found
 
 
-def _token_scores(model: Any, texts: Sequence[Pieces]) -> list[torch.Tensor]:
-    """Return the log-probabilities of all scored tokens of each text, on the CPU."""
+def _token_scores(
+    model: Any, texts: Sequence[Pieces], count: int
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return the log-probabilities of all scored tokens of each text, and the likeliest in their places, on the CPU."""
     scorer = Scorer(model)
-    found: dict[int, torch.Tensor] = {}
+    found: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
     by_length = sorted(range(len(texts)), key=lambda index: len(texts[index].ids))  # little of a batch is padding
     for start in range(0, len(texts), _BATCH_TEXTS):
         places = by_length[start : start + _BATCH_TEXTS]
         batch = [texts[index] for index in places]
         wanted = [range(pieces.first, len(pieces.ids)) for pieces in batch]
-        scored = scorer([pieces.ids for pieces in batch], wanted)
-        found.update(zip(places, (scores.cpu() for scores in scored), strict=True))
+        scored = scorer.likeliest([pieces.ids for pieces in batch], wanted, count)
+        found.update(zip(places, ((own.cpu(), tokens.cpu(), logs.cpu()) for own, tokens, logs in scored), strict=True))
     return [found[index] for index in range(len(texts))]
 
 

@@ -19,6 +19,7 @@ from ual_registry.distillation.losses import alm, sequence_nll
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.trainee import Trainee
 from ual_registry.errors import NumericalError
+from ual_registry.models.token_groups import TokenGroups
 
 __all__ = ["OnLook", "TrainingRun", "alike", "train"]
 
@@ -53,6 +54,7 @@ def train(
     settings: str,
     file: Path | None = None,
     on_look: OnLook | None = None,
+    groups: TokenGroups | None = None,
 ) -> Progress:
     """Train a student; it is left with the factors of the lowest held-out loss, which may be those of the start.
 
@@ -63,12 +65,13 @@ def train(
         settings: Digest of all that the run depends on.
         file: Where the run is kept, and goes on from; nowhere where absent.
         on_look: Called after every look.
+        groups: The groups of both models' tokens, where examples have soft targets.
 
     Raises:
         NumericalError: The loss is not finite.
         FormatError: The file is not that of this run.
     """
-    run = TrainingRun(student, examples, recipe, settings=settings, file=file)
+    run = TrainingRun(student, examples, recipe, settings=settings, file=file, groups=groups)
     while not run.progress.is_over:
         run.advance()
         if on_look is not None:
@@ -101,10 +104,17 @@ class TrainingRun:
     """A run that can be advanced from one look at the held-out texts to the next; see ``train``."""
 
     def __init__(
-        self, student: Trainee, examples: Examples, recipe: Recipe, *, settings: str, file: Path | None
+        self,
+        student: Trainee,
+        examples: Examples,
+        recipe: Recipe,
+        *,
+        settings: str,
+        file: Path | None,
+        groups: TokenGroups | None = None,
     ) -> None:
         self._student, self._examples, self._recipe, self._file = student, examples, recipe, file
-        self._scorer = Scorer(student.model)
+        self._scorer = Scorer(student.model, groups)
         self._factors = student.parameters()
         self._optimizer = torch.optim.AdamW(list(self._factors.values()), lr=recipe.learning_rate, weight_decay=0.0)
         self.progress = Progress(settings=settings)
@@ -161,7 +171,7 @@ class TrainingRun:
         return [texts[index] for index in batches[place]]
 
     def _terms(self, batch: Sequence[Example]) -> _Terms:
-        scored = self._scorer([own.ids for own in batch], [own.wanted for own in batch])
+        scored = self._scorer([own.ids for own in batch], [own.wanted for own in batch], [own.soft for own in batch])
         device = scored[0].device
         selected = torch.cat([own.selected for own in batch]).to(device)
         student = torch.cat([chunk_sums(own, text.spans) for own, text in zip(scored, batch, strict=True)])

@@ -13,10 +13,12 @@ import torch
 
 from ual_registry.errors import NumericalError, ShapeError
 
-__all__ = ["StateChange", "contrast", "divergence", "state_change", "with_rest"]
+__all__ = ["LARGEST_CHANGE", "StateChange", "divergence", "log_changes", "state_change", "with_rest"]
 
 _LEAST_REST = 1e-6
-_LARGEST_CHANGE = 20.0  # in nats; beyond it a probability is nothing or everything
+LARGEST_CHANGE = 20.0
+"""In nats; beyond it a probability is nothing or everything."""
+
 _LARGEST_STEP = 4.0  # in nats; Newton's quadratic model of a softmax holds no further
 _HALVINGS = 8
 _ROUNDING = 1e-13
@@ -52,29 +54,38 @@ def with_rest(logs: torch.Tensor, *, least: float = _LEAST_REST) -> torch.Tensor
     return torch.cat([own, rest.log()], dim=1)
 
 
-def contrast(
-    own: torch.Tensor, before: torch.Tensor, after: torch.Tensor, *, limit: float = _LARGEST_CHANGE
+def log_changes(
+    own: torch.Tensor,
+    before: torch.Tensor,
+    after: torch.Tensor,
+    *,
+    teacher_weight: float,
+    limit: float = LARGEST_CHANGE,
 ) -> torch.Tensor:
-    """Return the distributions ``q ~ own * after / before``: a model's own, changed as another model's were changed.
+    """Return by how much the logarithms of a model's own probabilities are to change, to follow another model's.
 
-    Source: Liu et al., Tuning language models by proxy, COLM 2024 (arXiv 2401.08565), equation 1.
+    With a weight of 0 they are changed as the other model's were: ``q ~ own * after / before``. With 1 they become what
+    the other model says with its update: ``q ~ after``. Between them its opinion without the update counts in part.
+
+    Source: Liu et al., Tuning language models by proxy, COLM 2024 (arXiv 2401.08565), equation 1, for a weight of 0.
 
     Args:
         own: Logarithms of the probabilities to change, shape (n, m), any floating dtype.
         before: Those of the other model without its update, shape (n, m).
         after: Those of the other model with its update, shape (n, m).
+        teacher_weight: From 0 to 1.
         limit: The largest change of a logarithm, either way.
 
     Returns:
-        Probabilities, shape (n, m), float64.
+        Shape (n, m), float64.
 
     Raises:
         ShapeError: The shapes differ.
     """
     if not own.shape == before.shape == after.shape:
         raise ShapeError(f"log-probabilities of shapes {[tuple(item.shape) for item in (own, before, after)]}: differ")
-    change = (after.to(torch.float64) - before.to(torch.float64)).clamp(-limit, limit)
-    return torch.softmax(own.to(torch.float64) + change, dim=1)
+    start = teacher_weight * own.to(torch.float64) + (1 - teacher_weight) * before.to(torch.float64)
+    return (after.to(torch.float64) - start).clamp(-limit, limit)
 
 
 def divergence(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,12 @@
 """How updates are fitted to predictions: settings, the rows to fit on, and one sweep over them.
 
-It decides which positions count and what is wanted of the target at each. The order of the work is left to
-``run_predictions``, the mathematics to ``projection``.
+It decides which positions count. What is wanted of the target at each is left to ``wanted_predictions``, the order of
+the work to ``run_predictions``, the mathematics to ``projection``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,14 +16,15 @@ from ual_registry.models.aligned_text import AlignedText
 from ual_registry.projection.contexts import PredictionContext
 from ual_registry.projection.joint_ridge import JointFit, JointRows
 from ual_registry.projection.methods import PREDICTIONS
-from ual_registry.projection.token_change import contrast, state_change, with_rest
+from ual_registry.projection.token_change import state_change
 from ual_registry.transfers.collect import CollectOptions
 from ual_registry.transfers.final_state import FinalState, NormShape
 from ual_registry.transfers.requirements import require_positions
 from ual_registry.transfers.sites import Reader, Side, Site
 from ual_registry.transfers.source_change import TokenRows
+from ual_registry.transfers.wanted_predictions import Wanted
 
-__all__ = ["PredictionOptions", "Readings", "Sweep", "choose_rows", "fit_sweep", "read_target", "wanted_tokens"]
+__all__ = ["PredictionOptions", "Readings", "Sweep", "choose_rows", "fit_sweep", "read_target"]
 
 _CHUNK = 64
 """Rows whose tokens' directions are held at once: of 96 tokens and 4,096 features they take 200 MiB."""
@@ -40,7 +41,9 @@ class PredictionOptions:
         sweeps: How often what is still lacking is fitted.
         penalties: Of the joint ridge; the one that predicts held-out text best is taken, per sweep.
         state_penalty: Of a change of the target's last state, per squared unit, in nats.
-        tokens: How many tokens are told apart at a position.
+        tokens: How many tokens, and groups of them, are told apart at a position.
+        teacher_weight: From 0, where the target's predictions are changed as the adapter changes the source's, to 1,
+            where they become what source and adapter say.
         max_rows: The most positions to fit on.
         top_share: Share (0..1) of them that are those where the adapter changes most. The others are drawn at random:
             half for answers, which stand at few positions; none for a style, which is everywhere.
@@ -56,6 +59,7 @@ class PredictionOptions:
     penalties: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
     state_penalty: float = 0.05
     tokens: int = 96
+    teacher_weight: float = 0.5
     max_rows: int = 4000
     top_share: float = 0.5
     seed: int = 0
@@ -74,6 +78,7 @@ class PredictionOptions:
             "sweeps": self.sweeps < 1,
             "state_penalty": not 0 < self.state_penalty < float("inf"),
             "tokens": self.tokens < 1,
+            "teacher_weight": not 0 <= self.teacher_weight <= 1,
             "max_rows": self.max_rows < 2,
             "top_share": not 0 <= self.top_share <= 1,
         }
@@ -92,13 +97,11 @@ class Readings:
         features: What each module reads, over the size of what it writes where a norm stands behind it.
         states: The normed states that logits are made from, shape (n, d), float64.
         sizes: By what the last norm divides, shape (n, 1), float64.
-        logs: Logarithms of the probabilities of each position's tokens, and of the rest, shape (n, k + 1), float64.
     """
 
     features: tuple[torch.Tensor, ...]
     states: torch.Tensor
     sizes: torch.Tensor
-    logs: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +151,6 @@ def _chosen(
     return torch.cat([ordered[:top], rest[torch.randperm(len(rest), generator=generator)[: most - top]]])
 
 
-def wanted_tokens(own: torch.Tensor, rows: TokenRows) -> torch.Tensor:
-    """Return the wanted distributions: those of the target's base, changed as the adapter changes the source's."""
-    return contrast(own, rows.before, rows.after)
-
-
 def read_target(
     reader: Reader,
     texts: Sequence[AlignedText],
@@ -189,20 +187,13 @@ def read_target(
         features=tuple(features),
         states=states.double(),
         sizes=final.norm.size(read[Site(final.path, Side.INPUT)]),
-        logs=torch.cat(list(_token_logs(states, rows.tokens, final))),
     )
-
-
-def _token_logs(states: torch.Tensor, tokens: torch.Tensor, final: FinalState) -> Iterator[torch.Tensor]:
-    for some, own in zip(torch.split(states, _CHUNK), torch.split(tokens, _CHUNK), strict=True):
-        logs = torch.log_softmax(final.logits(some.to(final.table.device)), dim=1).cpu()
-        yield with_rest(logs.gather(1, own))
 
 
 def fit_sweep(
     found: Readings,
-    wanted: torch.Tensor,
-    rows: TokenRows,
+    logs: torch.Tensor,
+    wanted: Wanted,
     *,
     is_held_out: torch.Tensor,
     final: FinalState,
@@ -212,19 +203,19 @@ def fit_sweep(
 
     Args:
         found: What it computes with what is fitted so far.
-        wanted: The wanted distributions, shape (n, k + 1).
-        rows: The positions.
+        logs: Logarithms of what it predicts of the wanted tokens, and of the rest, shape (n, k + 1).
+        wanted: What it should predict.
         is_held_out: Which of them are held out, shape (n,).
         final: The way from its residual stream to its logits.
         options: Penalties and rank.
     """
     changes, before = [], []
     mean = final.table.mean(dim=0)
-    for index in torch.split(torch.arange(len(rows)), _CHUNK):
-        directions = (final.table[rows.tokens[index].to(mean.device)] - mean).cpu()
+    for index in torch.split(torch.arange(len(logs)), _CHUNK):
+        directions = (final.table[wanted.tokens[index].to(mean.device)] - mean).cpu()
         rest = directions.new_zeros(len(index), 1, directions.shape[2])
         directions = torch.cat([directions, rest], dim=1)
-        change = state_change(found.logs[index], wanted[index], directions, penalty=options.state_penalty)
+        change = state_change(logs[index], wanted.chances[index], directions, penalty=options.state_penalty)
         changes.append(change.change)
         before.append(change.before)
     lacking = found.sizes * torch.cat(changes) / final.norm.gain

@@ -29,6 +29,7 @@ __all__ = [
     "Fitted",
     "StoredModule",
     "TransferResult",
+    "energy_in",
     "energy_of",
     "energy_share",
     "make_result",
@@ -72,9 +73,22 @@ def energy_of(adapter: Adapter, entry: Entry) -> float:
     Raises:
         NumericalError: A factor or the norm is not finite.
     """
-    found = norm(entry_factors(adapter, entry)) ** 2
+    return energy_in(entry_factors(adapter, entry), entry.label)
+
+
+def energy_in(factors: Factors, label: str) -> float:
+    """Return the squared norm of an update.
+
+    Args:
+        factors: The update.
+        label: What to call it in the message.
+
+    Raises:
+        NumericalError: The norm is not finite.
+    """
+    found = norm(factors) ** 2
     if not math.isfinite(found):
-        raise NumericalError(f"{entry.label}: its norm does not fit float64", context={"entry": entry.label})
+        raise NumericalError(f"{label}: its norm does not fit float64", context={"entry": label})
     return found
 
 

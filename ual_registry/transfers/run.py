@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from ual_registry.transfers.result import (
     Fitted,
     StoredModule,
     TransferResult,
+    energy_in,
     energy_of,
     energy_share,
     put_together,
@@ -59,14 +60,15 @@ def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_di
     if method not in SHAPE_METHODS:
         raise TransferError(f"method {method!r}: expected one of {', '.join(SHAPE_METHODS)}", code="unknown-method")
     with _one_thread():
-        own = _side_by_side(functools.partial(energy_of, adapter), adapter.entries)
-        energies = {entry.label: energy for entry, energy in zip(adapter.entries, own, strict=True)}
-        carry = functools.partial(_carry, adapter, plan, method=method, energies=energies)
-        parts = list(_side_by_side(carry, _by_module(plan)))
-    reports = tuple(report for own_reports, _ in parts for report in own_reports)
+        parts = list(_side_by_side(functools.partial(_carry, adapter, plan, method=method), _by_module(plan)))
+        energies = {label: energy for _, _, own in parts for label, energy in own.items()}
+        others = [entry for entry in adapter.entries if entry.label not in energies]
+        rest = _side_by_side(functools.partial(energy_of, adapter), others)
+        energies |= {entry.label: energy for entry, energy in zip(others, rest, strict=True)}
+    reports = tuple(report for own_reports, _, _ in parts for report in own_reports)
     share = energy_share(reports, energies)
     report = TransferReport(plan=plan, method=method, entries=reports, energy_share=share)
-    return put_together(adapter, (stored for _, stored in parts), report, source_digest=source_digest)
+    return put_together(adapter, (stored for _, stored, _ in parts), report, source_digest=source_digest)
 
 
 def _by_module(plan: TransferPlan) -> list[list[Move]]:
@@ -97,19 +99,24 @@ def _one_thread() -> Iterator[None]:
 
 
 def _carry(
-    adapter: Adapter, plan: TransferPlan, moves: Sequence[Move], *, method: str, energies: Mapping[str, float]
-) -> tuple[list[EntryReport], StoredModule]:
-    """Carry out the moves of one module up to what is stored of it, which takes less room than float64."""
+    adapter: Adapter, plan: TransferPlan, moves: Sequence[Move], *, method: str
+) -> tuple[list[EntryReport], StoredModule, dict[str, float]]:
+    """Carry out the moves of one module up to what is stored of it, which takes less room than float64.
+
+    Every entry is read once: its squared norm, which the measures need, is taken on the way.
+    """
+    energies: dict[str, float] = {}
     parts = [_fit(adapter, move, method, energies) for move in moves]
     fitted = add_up(parts, replace(plan, moves=tuple(moves)), energies)
-    return [item.report for item in fitted], store_module(adapter, fitted)
+    return [item.report for item in fitted], store_module(adapter, fitted), energies
 
 
-def _fit(adapter: Adapter, move: Move, method: str, energies: Mapping[str, float]) -> Fitted:
+def _fit(adapter: Adapter, move: Move, method: str, energies: dict[str, float]) -> Fitted:
     assert move.entry is not None  # only tensors without a role have no entry,
     assert move.slot is not None  # and only dropped moves have no slot
     assert move.module is not None  # and no module
     source = entry_factors(adapter, move.entry)
+    energies[move.entry.label] = energy_in(source, move.entry.label)
     size = math.sqrt(energies[move.entry.label])
     found = project(source, method, move.slot.in_features, move.slot.out_features, size=size)
     is_kept = move.action is Action.KEPT

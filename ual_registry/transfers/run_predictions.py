@@ -30,12 +30,12 @@ from ual_registry.transfers.prediction_fit import (
     Sweep,
     fit_sweep,
     read_target,
-    wanted_tokens,
 )
 from ual_registry.transfers.prediction_material import Material
 from ual_registry.transfers.report import EntryReport, TransferReport
 from ual_registry.transfers.requirements import is_same_model
 from ual_registry.transfers.result import Fitted, TransferResult, make_result
+from ual_registry.transfers.wanted_predictions import token_logs, wanted_predictions
 from ual_registry.transfers.whole_adapter import WHOLE, modules_of_role, updated_modules, whole_move
 
 __all__ = ["METHOD", "run_predictions"]
@@ -140,21 +140,22 @@ class _Run:
 
     def result(self) -> TransferResult:
         """Fit sweep by sweep, measure what is reached, and store."""
-        found = self._read(None)
-        material = self.material
-        wanted = wanted_tokens(found.logs, material.rows)
-        for _ in range(self.options.sweeps):
-            sweep = fit_sweep(
-                found,
-                wanted,
-                material.rows,
-                is_held_out=material.is_held_out,
-                final=material.final,
-                options=self.options,
-            )
-            self.sweeps.append(sweep)
+        material, options, found = self.material, self.options, self._read(None)
+        final, is_held_out = material.final, material.is_held_out
+        wanted = wanted_predictions(
+            found.states,
+            material.rows,
+            material.groups,
+            final,
+            count=options.tokens,
+            teacher_weight=options.teacher_weight,
+        )
+        logs = wanted.logs
+        for _ in range(options.sweeps):
+            self.sweeps.append(fit_sweep(found, logs, wanted, is_held_out=is_held_out, final=final, options=options))
             found = self._read(self._stored(math.nan).adapter)
-        lacking = divergence(wanted[material.is_held_out], found.logs[material.is_held_out])
+            logs = token_logs(found.states, wanted.tokens, final)
+        lacking = divergence(wanted.chances[is_held_out], logs[is_held_out])
         return self._stored(float(lacking.mean()))
 
     def _read(self, fitted: Adapter | None) -> Readings:
@@ -227,8 +228,9 @@ class _Run:
             "sweeps": options.sweeps,
             "penalties": list(options.penalties),
             "state_penalty": options.state_penalty,
-            "tokens": self.material.rows.tokens.shape[1],
-            "shared_tokens": self.material.shared,
+            "tokens": options.tokens,
+            "token_groups": len(self.material.groups),
+            "teacher_weight": options.teacher_weight,
             "positions": len(self.material.rows) - held_out,
             "held_out_positions": held_out,
             "skipped_tokens": options.text.skip,
@@ -250,8 +252,8 @@ class _Run:
         covered = float(material.rows.covered.mean())
         if covered < _LEAST_COVERED:
             yield (
-                f"shared tokens carry {covered:.0%} of the source's predictions; what the adapter does to the others "
-                "is not carried"
+                f"the tokens that are told apart carry {covered:.0%} of what the source predicts; what the adapter "
+                "does to the others is not carried"
             )
         if not math.isnan(lacking) and self._reached(lacking) < _LEAST_REACHED:
             yield (

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ual_registry.errors import TransferError
+from ual_registry.models.token_texts import token_texts
 
 __all__ = ["SharedTokens", "shared_tokens"]
-
-_BROKEN = "\ufffd"  # what a decoder makes of a part of a character
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ def shared_tokens(source: Any, target: Any, *, sizes: tuple[int, int], bases: tu
     Raises:
         TransferError: There is none.
     """
-    texts, others = (dict(_texts(item, size)) for item, size in zip((source, target), sizes, strict=True))
+    texts, others = (dict(token_texts(item, size)) for item, size in zip((source, target), sizes, strict=True))
     both = sorted((texts[text], others[text]) for text in texts.keys() & others.keys())
     if not both:
         raise TransferError(
@@ -58,21 +56,3 @@ def shared_tokens(source: Any, target: Any, *, sizes: tuple[int, int], bases: tu
         )
     pairs = torch.tensor(both)
     return SharedTokens(pairs[:, 0].contiguous(), pairs[:, 1].contiguous())
-
-
-def _texts(tokenizer: Any, size: int) -> Iterator[tuple[tuple[str, str], int]]:
-    """Yield what every token stands for with its id, from the last to the first, so that the first one stays.
-
-    A token is decoded behind a letter: many decoders strip the space that a text begins with.
-    """
-    special = set(tokenizer.all_special_ids)
-    known = sorted(index for index in tokenizer.get_vocab().values() if index < size and index not in special)
-    letter = list(tokenizer("a", add_special_tokens=False)["input_ids"])
-    start = tokenizer.decode(letter, clean_up_tokenization_spaces=False)
-    decoded = tokenizer.batch_decode([[*letter, index] for index in known], clean_up_tokenization_spaces=False)
-    written = tokenizer.convert_ids_to_tokens(known)
-    for index, text, own in reversed(list(zip(known, decoded, written, strict=True))):
-        if _BROKEN in text:
-            yield (_BROKEN, own), index
-        elif text.startswith(start) and len(text) > len(start):
-            yield ("", text[len(start) :]), index

@@ -1,6 +1,6 @@
-"""What an adapter does to the next-token probabilities of its own base model, in tokens of another model.
+"""What an adapter does to the next-token probabilities of its own base model, in groups of tokens.
 
-It decides at which positions of a text this is looked at, and which tokens are told apart there.
+It decides at which positions of a text this is looked at, and which groups are told apart there.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from ual_registry.errors import NumericalError, TransferError
 from ual_registry.models.aligned_text import AlignedText
 from ual_registry.models.attach import attach
 from ual_registry.models.loaded import LoadedBase
+from ual_registry.models.token_groups import TokenGroups
 from ual_registry.projection.token_change import with_rest
-from ual_registry.transfers.shared_tokens import SharedTokens
 
 __all__ = ["TokenRows", "log_probabilities", "output_size", "read_source"]
+
+_LEAST = 1e-30  # a probability whose logarithm is finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +32,16 @@ class TokenRows:
     Attributes:
         passages: The index of each position's passage, shape (n,).
         positions: Where in the target's reading of the passage, shape (n,).
-        tokens: The tokens that are told apart, ids of the target, shape (n, k).
+        groups: The groups of tokens that are told apart, numbers of ``TokenGroups``, shape (n, k).
         before: Logarithms of their probabilities without the adapter, and of the rest, shape (n, k + 1), float64.
         after: The same with the adapter.
         divergence: What the adapter changes: KL(after || before) over the source's vocabulary, shape (n,), in nats.
-        covered: The probability of the tokens that are told apart, the mean of before and after, shape (n,).
+        covered: The probability of the groups that are told apart, the mean of before and after, shape (n,).
     """
 
     passages: torch.Tensor
     positions: torch.Tensor
-    tokens: torch.Tensor
+    groups: torch.Tensor
     before: torch.Tensor
     after: torch.Tensor
     divergence: torch.Tensor
@@ -55,7 +57,7 @@ class TokenRows:
 
 
 def read_source(
-    source: LoadedBase, adapter: Adapter, texts: Sequence[AlignedText], shared: SharedTokens, *, count: int
+    source: LoadedBase, adapter: Adapter, texts: Sequence[AlignedText], groups: TokenGroups, *, count: int
 ) -> TokenRows:
     """Run a base model with and without an adapter and compare what it predicts.
 
@@ -63,8 +65,8 @@ def read_source(
         source: The base model of the adapter.
         adapter: The adapter.
         texts: Passages, aligned with the target's reading of them.
-        shared: Tokens of both models.
-        count: How many tokens to tell apart at a position: the likeliest ones, with or without the adapter.
+        groups: The group of every token.
+        count: How many groups to tell apart at a position: the likeliest ones, with or without the adapter.
 
     Raises:
         TransferError: The model predicts no next token, or the adapter cannot be attached.
@@ -76,7 +78,7 @@ def read_source(
             before = log_probabilities(source, text.source_ids, text.source_positions)
             with attach(source.model, adapter):
                 after = log_probabilities(source, text.source_ids, text.source_positions)
-            parts.append(_rows(index, text, before, after, shared=shared, count=count))
+            parts.append(_rows(index, text, before, after, groups=groups, count=count))
     if not parts:
         raise TransferError(
             "the calibration text has no position that both models have read up to",
@@ -87,21 +89,26 @@ def read_source(
 
 
 def _rows(
-    index: int, text: AlignedText, before: torch.Tensor, after: torch.Tensor, *, shared: SharedTokens, count: int
+    index: int, text: AlignedText, before: torch.Tensor, after: torch.Tensor, *, groups: TokenGroups, count: int
 ) -> TokenRows:
-    places = shared.source.to(before.device)
-    likeliest = torch.maximum(before[:, places], after[:, places]).topk(min(count, len(shared)), dim=1).indices
-    chosen = places[likeliest]
-    old, new = (with_rest(logs.gather(1, chosen)).cpu() for logs in (before, after))
+    masses = [_masses(logs, groups) for logs in (before, after)]
+    likeliest = torch.maximum(*masses).topk(min(count, len(groups)), dim=1).indices
+    old, new = (with_rest(own.gather(1, likeliest).clamp(min=_LEAST).log()).cpu() for own in masses)
     return TokenRows(
         passages=torch.full((len(old),), index),
         positions=torch.tensor(text.target_positions),
-        tokens=shared.target[likeliest.cpu()],
+        groups=likeliest.cpu(),
         before=old,
         after=new,
         divergence=(after.exp() * (after - before)).sum(dim=1).cpu(),
         covered=(old[:, :-1].exp().sum(dim=1) + new[:, :-1].exp().sum(dim=1)) / 2,
     )
+
+
+def _masses(logs: torch.Tensor, groups: TokenGroups) -> torch.Tensor:
+    """Return the probability of every group, shape (n, groups)."""
+    found = logs.new_zeros(len(logs), len(groups) + 1)
+    return found.index_add_(1, groups.source.to(logs.device), logs.exp())[:, :-1]
 
 
 def log_probabilities(base: LoadedBase, ids: Sequence[int], positions: Sequence[int]) -> torch.Tensor:

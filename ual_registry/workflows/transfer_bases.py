@@ -121,8 +121,8 @@ def _digest(folder: Path) -> str | None:
 
 def _cached(repository: str, revision: str | None) -> Path | None:
     """Return the folder of a repository's files in the Hub's cache, as ``huggingface_hub`` lays it out."""
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     place = cache / f"models--{repository.replace('/', '--')}"
     if revision is None:
         try:

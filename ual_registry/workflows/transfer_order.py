@@ -13,6 +13,7 @@ from ual_registry.transfers.choose import DISTILL
 from ual_registry.transfers.layers import LayerPolicy, LayerRule
 from ual_registry.transfers.plan import RotaryPolicy
 from ual_registry.transfers.rungs import AUTO, rung_of
+from ual_registry.workflows.evaluate import BASELINES
 
 __all__ = ["DTYPES", "LABELS", "REQUIRED", "TASK_NAMES", "TransferOrder", "seconds_of"]
 
@@ -149,7 +150,7 @@ class TransferOrder:
         """Refuse options that do not go together.
 
         Raises:
-            TransferError: Some do not, or there is no such method, label or dtype.
+            TransferError: Some do not, or there is no such method, label, baseline or dtype.
         """
         if self.method != AUTO:
             rung_of(self.method)
@@ -160,6 +161,7 @@ class TransferOrder:
             ("require", self.require, REQUIRED),
             ("task", self.task, TASK_NAMES),
             ("dtype", self.dtype, DTYPES),
+            *(("baseline", name, BASELINES) for name in self.baselines),
         ):
             if value is not None and value not in known:
                 raise TransferError(

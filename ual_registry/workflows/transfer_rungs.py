@@ -141,7 +141,8 @@ def run_distillation(job: Job, *, warm: Adapter | None, budget_s: float | None) 
         UALError: As ``workflows.distill.distill_adapter``.
     """
     from ual_registry.distillation.generate import Sampling  # noqa: PLC0415  # loads torch
-    from ual_registry.workflows.distill import AUTO_WARM, distill_adapter  # noqa: PLC0415  # one method needs it
+    from ual_registry.workflows.distill import distill_adapter  # noqa: PLC0415  # one method needs it
+    from ual_registry.workflows.distill_steps import AUTO_WARM  # noqa: PLC0415
 
     return distill_adapter(
         job.named,

@@ -18,7 +18,7 @@ from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.run import DistillationResult
 from ual_registry.distillation.seeds import SeedPrompts, seeds_of
-from ual_registry.errors import BaseMismatchError, FormatError, TransferError
+from ual_registry.errors import BaseMismatchError, FormatError, StorageError, TransferError
 from ual_registry.models.attach import attach
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.tensors import to_torch
@@ -42,10 +42,11 @@ def values(adapter: Adapter) -> dict[str, list[float]]:
     return {name: to_torch(tensor).flatten().tolist() for name, tensor in adapter.tensors.items()}
 
 
+@pytest.mark.parametrize("is_soft", [False, True])
 def test_what_source_and_adapter_say_is_learnt_without_seeds_or_data(
-    adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path: Path
+    adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path: Path, *, is_soft: bool
 ) -> None:
-    recipe = Recipe(rank=4, alpha=8.0, steps=60, evaluate_every=20, learning_rate=1e-2, batch_size=8)
+    recipe = Recipe(rank=4, alpha=8.0, steps=60, evaluate_every=20, learning_rate=1e-2, batch_size=8, is_soft=is_soft)
     result = run(adapter, source, target, tmp_path, texts=120, recipe=recipe)
     test = sentences(60, seed=9)
     base = mean_loss(target.model, target.tokenizer, test)
@@ -129,6 +130,21 @@ def test_seeds_take_the_place_of_those_that_were_there_and_leave_the_rest(adapte
         assert values(made) == values(adapter.adapter)
     with pytest.raises(FormatError, match="seed prompts: inputs: expected 1 to 5 texts, each once, got 0"):
         set_seeds(adapter.adapter, tmp_path / "none.air", ())
+
+
+def test_what_is_opened_is_closed_again(adapter: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_seeds(adapter.adapter, tmp_path / "one.air", SEEDS)
+    opened: list[Adapter] = []
+
+    def recorded(path: Path) -> Adapter:
+        opened.append(read(path))
+        return opened[-1]
+
+    monkeypatch.setattr("ual_registry.workflows.distill.read", recorded)
+    set_seeds(tmp_path / "one.air", tmp_path / "two.air", SEEDS)
+    (own,) = opened
+    with pytest.raises(StorageError, match="it was closed"):
+        next(iter(own.tensors.values())).to_bytes()
 
 
 def test_a_budget_bounds_texts_and_gives_every_start_the_same_time(

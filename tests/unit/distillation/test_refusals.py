@@ -12,13 +12,14 @@ from safetensors.torch import save_file
 
 from ual_registry.distillation.checkpoint import read_checkpoint
 from ual_registry.distillation.corpus import Corpus
+from ual_registry.distillation.draw import choose
 from ual_registry.distillation.generate import Sampling
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
-from ual_registry.distillation.texts import Ended, Text
-from ual_registry.errors import FormatError, StorageError, TrainingError
+from ual_registry.errors import FormatError, NumericalError, StorageError, TrainingError
 from ual_registry.models.loaded import LoadedBase
-from ual_registry.workflows.distill import _Run, distill_adapter
+from ual_registry.workflows.distill import distill_adapter
+from ual_registry.workflows.distill_budget import recipe_for, texts_within, within
 
 
 @pytest.mark.parametrize(
@@ -56,8 +57,36 @@ def test_a_folder_that_cannot_be_made_is_named(
 
 
 def test_the_seed_of_the_texts_seeds_the_training_too() -> None:
-    text = Text(batch=0, prompt="a", completion="b" * 999, ended=Ended.END, tokens=9)
-    parts: Any = dict.fromkeys(("source", "source_base", "target", "seeds", "texts", "budget_s"))
-    run = _Run(**parts, folder=Path(), sampling=Sampling(seed=3), is_any_base=False, say=print)
-    chosen = run._recipe(None, Corpus(texts=(text,), counts={}, input_counts={}), arms=1)
-    assert chosen == Recipe(batch_size=4, steps=60, seed=3)
+    assert recipe_for([1000], seed=3) == Recipe(batch_size=4, steps=60, seed=3)
+
+
+def test_a_budget_is_shared_out_in_fixed_parts() -> None:
+    assert [texts_within(600.0, seconds) for seconds in (0.01, 0.6, 60.0)] == [1000, 300, 32]
+    recipe = Recipe(steps=None, seconds=100.0)
+    assert [within(recipe, 200.0, starts=starts).seconds for starts in (1, 2)] == [100.0, pytest.approx(55.0)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": -0.1}, "sampling.temperature: got -0.1, which is out of range"),
+        ({"temperature": float("nan")}, "sampling.temperature: got nan, which is out of range"),
+        ({"top_p": 0.0}, "sampling.top_p: got 0.0, which is out of range"),
+        ({"top_p": 1.1}, "sampling.top_p: got 1.1, which is out of range"),
+        ({"max_tokens": 0}, "sampling.max_tokens: got 0, which is out of range"),
+        ({"batch_size": 0}, "sampling.batch_size: got 0, which is out of range"),
+        ({"stop": ("\n", "")}, "sampling.stop: got ('\\n', ''), which is out of range"),
+    ],
+)
+def test_ways_of_drawing_without_a_meaning_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        Sampling(**change)
+    assert (caught.value.problem_code, caught.value.message) == ("sampling", message)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("row", [[float("nan"), 0.0], [float("inf"), 0.0], [-float("inf"), -float("inf")]])
+def test_nothing_is_drawn_from_logits_that_are_no_numbers(row: list[float], temperature: float) -> None:
+    with pytest.raises(NumericalError) as caught:
+        choose(torch.tensor([[0.0, 1.0], row], dtype=torch.float16), temperature=temperature, top_p=0.9)
+    assert caught.value.message == "the model's logits are not finite in float16"

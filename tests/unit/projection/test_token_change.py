@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.reference import predictions as reference
 from tests.unit.projection.samples import DTYPES, random_rows
 from ual_registry.errors import NumericalError, ShapeError
-from ual_registry.projection.token_change import contrast, divergence, state_change, with_rest
+from ual_registry.projection.token_change import divergence, log_changes, state_change, with_rest
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -33,14 +33,23 @@ def test_the_rest_of_the_probability_is_appended() -> None:
 def test_a_distribution_is_changed_as_another_was() -> None:
     own, before, after = (torch.log_softmax(normal(4, 5, seed=seed), dim=1) for seed in range(3))
     expected = [reference.contrast(*(row.numpy() for row in rows)) for rows in zip(own, before, after, strict=True)]
-    np.testing.assert_allclose(contrast(own, before, after), expected, rtol=1e-12)
-    np.testing.assert_allclose(contrast(own, before, before), own.exp(), rtol=1e-12)
+    found = torch.softmax(own + log_changes(own, before, after, teacher_weight=0.0), dim=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert not log_changes(own, before, before, teacher_weight=0.0).any()
+
+
+def test_a_distribution_comes_to_be_what_the_other_says_as_its_opinion_counts() -> None:
+    own, before, after = (torch.log_softmax(normal(4, 5, seed=seed), dim=1) for seed in range(3))
+    np.testing.assert_allclose(own + log_changes(own, before, after, teacher_weight=1.0), after, rtol=1e-12)
+    ends = [log_changes(own, before, after, teacher_weight=weight) for weight in (0.0, 1.0)]
+    half = log_changes(own, before, after, teacher_weight=0.5)
+    np.testing.assert_allclose(half, (ends[0] + ends[1]) / 2, rtol=1e-12)
 
 
 def test_no_change_of_a_logarithm_passes_the_limit() -> None:
     own = torch.tensor([[0.5, 0.5]]).log()
-    found = contrast(own, torch.tensor([[-90.0, -1.0]]), torch.tensor([[-1.0, -1.0]]), limit=2.0)
-    np.testing.assert_allclose(found, torch.softmax(torch.tensor([[2.0, 0.0]]), dim=1), rtol=1e-6)
+    before, after = torch.tensor([[-90.0, -1.0]]), torch.tensor([[-1.0, -1.0]])
+    assert log_changes(own, before, after, teacher_weight=0.0, limit=2.0).tolist() == [[2.0, 0.0]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -109,5 +118,5 @@ def test_what_has_no_solution_is_refused(change: dict[str, object], kind: type[E
 
 def test_distributions_of_different_shapes_are_refused() -> None:
     with pytest.raises(ShapeError) as caught:
-        contrast(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4))
+        log_changes(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4), teacher_weight=0.5)
     assert str(caught.value) == "log-probabilities of shapes [(2, 3), (2, 3), (2, 4)]: differ"

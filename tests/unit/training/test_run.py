@@ -266,6 +266,25 @@ def test_the_learning_rate_goes_as_asked(schedule: str, llama: LoadedBase, tmp_p
     assert rates == pytest.approx([rate * 1e-3 for rate in expected[schedule]])
 
 
+@pytest.mark.parametrize("limit", [1e-3, None])
+def test_gradients_are_clipped_to_a_norm(
+    limit: float | None, llama: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(own: torch.optim.AdamW, *args: Any) -> Any:
+        grads = [item.grad.flatten() for group in own.param_groups for item in group["params"] if item.grad is not None]
+        norms.append(float(torch.linalg.vector_norm(torch.cat(grads))))
+        return step(own, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    run(llama, tmp_path / "run", max_gradient=limit)
+    found = [event["grad_norm"] for event in read_log(tmp_path / "run" / "log.jsonl") if event["event"] == "step"]
+    assert min(found) > 1e-3  # otherwise nothing would have to be clipped
+    assert norms == pytest.approx([limit or norm for norm in found], rel=1e-3)
+
+
 def test_the_log_tells_every_step_and_look(llama: LoadedBase, tmp_path: Path) -> None:
     result = run(llama, tmp_path / "run")
     lines = list(read_log(tmp_path / "run" / "log.jsonl"))

@@ -103,3 +103,13 @@ def test_a_place_tells_of_tokenizer_and_size(tmp_path: Path) -> None:
     (folder / "tokenizer.json").touch()
     assert place.has_tokenizer
     assert (Place(name="none").has_tokenizer, Place(name="none").weights_bytes) == (False, 0)
+
+
+def test_a_cache_below_the_home_of_the_user_is_found(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", "~/hub")
+    folder = cache / "snapshots" / COMMIT
+    base = wanted(id="org/base", revision=COMMIT, config_digest=digest(folder))
+    assert find_source(base, None) == Place(name="org/base", folder=folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ual_registry.errors import FormatError, TransferError
-from ual_registry.workflows.transfer_order import seconds_of
+from ual_registry.workflows.transfer_order import TransferOrder, seconds_of
 from ual_registry.workflows.transfer_text import read_texts
 
 
@@ -21,6 +21,13 @@ def test_a_budget_is_above_nothing(budget: str | float) -> None:
     with pytest.raises(TransferError) as caught:
         seconds_of(budget)
     assert caught.value.message == f"budget {str(budget)!r}: expected a number above 0 and s, m or h"
+
+
+def test_only_known_baselines_are_opened() -> None:
+    order = TransferOrder(target="new", data="items.jsonl", baselines={"native": "a.air", "best": "b.air"})
+    with pytest.raises(TransferError) as caught:
+        order.check()
+    assert caught.value.message == "baseline 'best': expected one of native, wrong-task"
 
 
 def test_half_a_surrogate_pair_is_no_calibration_text(tmp_path: Path) -> None:
