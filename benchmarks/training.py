@@ -48,8 +48,8 @@ from benchmarks.training_arms import (  # noqa: E402  # as above
 from benchmarks.training_material import Material, config_of, examples_of, material_of  # noqa: E402  # as above
 from benchmarks.training_memory import peak_of  # noqa: E402  # as above
 
-_SIZES = ((8, 2), (32, 1))
-"""Rows of a micro-batch, and micro-batches of a step: the defaults of ``ual train``, and a larger batch at once."""
+_SIZES = ((8, 2), (32, 1), (64, 1))
+"""Rows of a micro-batch, and micro-batches of a step: the defaults of ``ual train``, and larger batches at once."""
 
 Make = Callable[[str, tuple[int, int]], Material]
 
