@@ -109,10 +109,22 @@ def _run(request: dict[str, Any], streams: list[int]) -> int:
             if request["words"][0] == "ual":
                 main()
             else:
-                runpy.run_module(request["words"][1], run_name="__main__", alter_sys=True)
+                with _not_imported(request["words"][1]):
+                    runpy.run_module(request["words"][1], run_name="__main__", alter_sys=True)
         except SystemExit as ended:
             return int(ended.code or 0)
     return 0
+
+
+@contextlib.contextmanager
+def _not_imported(name: str) -> Iterator[None]:
+    """Hide a module that another test has imported: no process of its own would have it, and runpy warns of it."""
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ual_registry.training.record import TrainingRecord
 
 __all__ = [
+    "Data",
     "TrainEstimate",
     "TrainOrder",
     "TrainResult",
