@@ -87,25 +87,11 @@ def _random_adapter(base: LoadedBase, seed: int) -> Adapter:
         for slot in module.slots:
             if slot.role not in _ROLES or slot.layer is None:
                 continue
-            lora_A, lora_B = slot.tensor_name("lora_A"), slot.tensor_name("lora_B")
+            names = {factor: slot.tensor_name(factor) for factor in ("lora_A", "lora_B")}
             factor_A = torch.randn(_RANK, slot.in_features, generator=generator) * slot.in_features**-0.5
             factor_B = torch.randn(slot.out_features, _RANK, generator=generator) * _SIZE
-            tensors |= {lora_A: from_torch(factor_A, "F32"), lora_B: from_torch(factor_B, "F32")}
-            entries.append(
-                Entry(
-                    stack=slot.stack,
-                    layer=slot.layer,
-                    role=slot.role,
-                    in_features=slot.in_features,
-                    out_features=slot.out_features,
-                    rank=_RANK,
-                    scaling=1.0,
-                    lora_A=lora_A,
-                    lora_B=lora_B,
-                    source=module.path,
-                    slice=slot.rows,
-                )
-            )
+            tensors |= {names["lora_A"]: from_torch(factor_A, "F32"), names["lora_B"]: from_torch(factor_B, "F32")}
+            entries.append(slot.entry(source=module.path, rank=_RANK, scaling=1.0, **names))
     method = Method(
         type="lora",
         task_type="CAUSAL_LM",

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch.func import functional_call
 
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.model import Entry, Manifest, Method
+from ual_registry.air.model import Manifest, Method
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.binders.slots import TargetModule
 from ual_registry.models.loaded import LoadedBase
@@ -165,21 +165,8 @@ def adapter_of(
             name = slot.tensor_name("lora_B")
             rows = torch.cat([lora_B[first : first + count] for first, count in slot.all_rows.runs()])
             tensors[name] = from_torch(rows, "F32")
-            entries.append(
-                Entry(
-                    stack=slot.stack,
-                    layer=slot.layer,
-                    role=slot.role,
-                    in_features=slot.in_features,
-                    out_features=slot.out_features,
-                    rank=lora_A.shape[0],
-                    scaling=1.0,
-                    lora_A=shared,
-                    lora_B=name,
-                    source=module.path,
-                    slice=slot.rows,
-                )
-            )
+            rank = lora_A.shape[0]
+            entries.append(slot.entry(source=module.path, lora_A=shared, lora_B=name, rank=rank, scaling=1.0))
     method = Method(
         type="lora",
         task_type="CAUSAL_LM",

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from examples.materials import materials_home, model_folder
+from tests.integration.drawn import PROMPT, draw
 from ual_registry.workflows.convert import convert_to_air
 from ual_registry.workflows.engines import convert_to_gguf
 
@@ -22,7 +23,6 @@ xllamacpp = pytest.importorskip("xllamacpp")
 pytestmark = pytest.mark.filterwarnings("ignore")  # what PEFT remarks while tiny models are made
 
 VOCABULARY = 64
-PROMPT = [1, 5, 9, 33, 21, 60, 7]
 _NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
@@ -55,17 +55,9 @@ def base_model(folder: Path) -> Any:
     )
     torch.manual_seed(0)
     model: Any = transformers.LlamaForCausalLM(config)
-    _draw(model, 0.25)
+    draw(model, 0.25)
     config.save_pretrained(folder)
     return model.eval()
-
-
-def _draw(model: Any, size: float) -> None:
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad and parameter.dim() > 1:
-                parameter.normal_(0, size)
 
 
 def write_base(model: Any, path: Path) -> None:
@@ -146,7 +138,7 @@ def test_llama_cpp_computes_with_a_converted_adapter_what_peft_computes(more: li
     patterns: dict[str, Any] = {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"down_proj": 5}}
     settings = LoraConfig(r=8, lora_alpha=12, use_rslora=True, target_modules=linear + more, **patterns)
     wrapped = get_peft_model(model, settings).eval()
-    _draw(wrapped, 0.1)
+    draw(wrapped, 0.1)
     wrapped.save_pretrained(str(tmp_path / "peft"))
     convert_to_air(tmp_path / "peft", tmp_path / "a.air", base=tmp_path / "base")
     convert_to_gguf(tmp_path / "a.air", tmp_path / "a.gguf")
@@ -174,7 +166,7 @@ def test_llama_cpp_on_quantised_smollm2_is_as_near_to_peft_with_an_adapter_as_wi
     targets = ["q_proj", "k_proj", "v_proj", "down_proj"]
     settings = LoraConfig(r=8, lora_alpha=12, use_rslora=True, target_modules=targets)
     wrapped = get_peft_model(model, settings).eval()
-    _draw(wrapped, 0.03)
+    draw(wrapped, 0.03)
     wrapped.save_pretrained(str(tmp_path / "peft"))
     convert_to_air(tmp_path / "peft", tmp_path / "a.air", base=folder)
     convert_to_gguf(tmp_path / "a.air", tmp_path / "a.gguf")

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 
+from tests.integration.drawn import PROMPT, draw
 from ual_registry.workflows.convert import convert_to_air
 from ual_registry.workflows.engines import convert_to_vllm
 
 _PYTHON = os.environ.get("UAL_VLLM_PYTHON")
 _WORKER = Path(__file__).with_name("vllm_worker.py")
-PROMPT = [1, 5, 9, 33, 21, 60, 7]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what PEFT remarks while tiny models are made
 
@@ -42,23 +42,15 @@ def adapted_model(folder: Path) -> Any:
         architectures=["LlamaForCausalLM"],
     )
     model: Any = transformers.LlamaForCausalLM(config)
-    _draw(model, 0.2)
+    draw(model, 0.2)
     model.save_pretrained(folder / "base")
     linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     patterns: dict[str, Any] = {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"down_proj": 5}}
     settings = LoraConfig(r=8, lora_alpha=12, use_rslora=True, target_modules=linear, **patterns)
     wrapped: Any = get_peft_model(model, settings)
-    _draw(wrapped, 0.1)
+    draw(wrapped, 0.1)
     wrapped.save_pretrained(str(folder / "peft"))
     return wrapped.eval()
-
-
-def _draw(model: Any, size: float) -> None:
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad and parameter.dim() > 1:
-                parameter.normal_(0, size)
 
 
 def _said(model: Any) -> torch.Tensor:
