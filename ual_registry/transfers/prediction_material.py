@@ -9,17 +9,16 @@ import torch
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.digest import Digest
-from ual_registry.errors import TransferError
 from ual_registry.models.aligned_text import AlignedText, aligned_positions, passages, text_digest
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.models.token_groups import TokenGroups, token_groups
 from ual_registry.transfers.final_state import FinalState, find_final_state
 from ual_registry.transfers.prediction_fit import PredictionOptions, choose_rows
-from ual_registry.transfers.requirements import require_passages
+from ual_registry.transfers.requirements import require_passages, require_tokens
 from ual_registry.transfers.sites import Reader
 from ual_registry.transfers.source_change import TokenRows, output_size, read_source
 
-__all__ = ["Material", "require_groups"]
+__all__ = ["Material"]
 
 _PROBED_TOKENS = 32
 
@@ -80,7 +79,7 @@ class Material:
         aligned = [aligned_positions(piece, *tokenizers, skip=options.text.skip, limits=limits) for piece in pieces]
         sizes = output_size(source), output_size(target)
         groups = token_groups(*tokenizers, sizes=sizes)
-        require_groups(groups, (source.base.id, target.base.id))
+        require_tokens(len(groups), (source.base.id, target.base.id))
         everything = read_source(source, adapter, aligned, groups, count=options.tokens)
         is_held_out = torch.tensor([options.text.is_held_out(int(i), len(pieces)) for i in everything.passages])
         chosen = choose_rows(everything, is_held_out, options)
@@ -95,23 +94,4 @@ class Material:
             rows=everything.at(chosen),
             is_held_out=is_held_out[chosen],
             final=find_final_state(target, first),
-        )
-
-
-def require_groups(groups: TokenGroups, bases: tuple[str, str]) -> None:
-    """Refuse vocabularies that cannot be compared.
-
-    Args:
-        groups: The groups of their tokens.
-        bases: The labels of both base models, for the message.
-
-    Raises:
-        TransferError: There is no group.
-    """
-    if not len(groups):
-        raise TransferError(
-            f"the tokenizers of {bases[0]} and {bases[1]} have no token in common",
-            code="no-shared-tokens",
-            context={"source": bases[0], "target": bases[1]},
-            hint="carry the adapter by 'activations', which compares positions and not tokens",
         )

@@ -9,7 +9,7 @@ from ual_registry.air.model import BaseModel
 from ual_registry.errors import BaseMismatchError, TransferError
 from ual_registry.models.loaded import LoadedBase
 
-__all__ = ["is_same_model", "require_base", "require_effect", "require_passages", "require_positions"]
+__all__ = ["is_same_model", "require_base", "require_effect", "require_passages", "require_positions", "require_tokens"]
 
 
 def require_base(loaded: LoadedBase, wanted: BaseModel, *, whose: str) -> None:
@@ -95,4 +95,23 @@ def require_positions(fit: int, held_out: int) -> None:
             "up to the same character: expected at least two of each",
             code="too-little-text",
             hint="give more text, of a kind and language that both tokenizers cut into more than single characters",
+        )
+
+
+def require_tokens(count: int, bases: tuple[str, str]) -> None:
+    """Refuse vocabularies that cannot be compared.
+
+    Args:
+        count: How many tokens, or groups of tokens, both have.
+        bases: The labels of both base models, for the message.
+
+    Raises:
+        TransferError: There is none.
+    """
+    if not count:
+        raise TransferError(
+            f"the tokenizers of {bases[0]} and {bases[1]} have no token in common",
+            code="no-shared-tokens",
+            context={"source": bases[0], "target": bases[1]},
+            hint="carry the adapter by 'activations', which compares positions and not tokens",
         )

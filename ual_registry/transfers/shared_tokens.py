@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ual_registry.errors import TransferError
 from ual_registry.models.token_texts import token_texts
+from ual_registry.transfers.requirements import require_tokens
 
 __all__ = ["SharedTokens", "shared_tokens"]
 
@@ -47,12 +47,6 @@ def shared_tokens(source: Any, target: Any, *, sizes: tuple[int, int], bases: tu
     """
     texts, others = (dict(token_texts(item, size)) for item, size in zip((source, target), sizes, strict=True))
     both = sorted((texts[text], others[text]) for text in texts.keys() & others.keys())
-    if not both:
-        raise TransferError(
-            f"the tokenizers of {bases[0]} and {bases[1]} have no token in common",
-            code="no-shared-tokens",
-            context={"source": bases[0], "target": bases[1]},
-            hint="carry the adapter by 'activations', which compares positions and not tokens",
-        )
+    require_tokens(len(both), bases)
     pairs = torch.tensor(both)
     return SharedTokens(pairs[:, 0].contiguous(), pairs[:, 1].contiguous())

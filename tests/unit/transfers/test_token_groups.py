@@ -20,7 +20,7 @@ from ual_registry.models.token_groups import TokenGroups, grouped, token_groups
 from ual_registry.models.token_texts import token_bytes
 from ual_registry.projection.token_change import with_rest
 from ual_registry.transfers.final_state import FinalState, NormShape
-from ual_registry.transfers.prediction_material import require_groups
+from ual_registry.transfers.requirements import require_tokens
 from ual_registry.transfers.source_change import TokenRows
 from ual_registry.transfers.wanted_predictions import token_logs, wanted_predictions
 
@@ -78,7 +78,7 @@ def fast(made: Tokenizer) -> Any:
 def test_vocabularies_that_share_no_beginning_are_refused() -> None:
     groups = token_groups(word_tokenizer("a", "bad"), word_tokenizer("a", "sad"), sizes=(1, 3))
     with pytest.raises(TransferError) as caught:
-        require_groups(groups, ("old", "new"))
+        require_tokens(len(groups), ("old", "new"))
     assert (caught.value.problem_code, caught.value.message) == (
         "no-shared-tokens",
         "the tokenizers of old and new have no token in common",
