@@ -11,6 +11,7 @@ SmolLM2-135M-Instruct from ``examples/materials.py``, in float32 on the CPU. Par
 * ``overhead``: our Trainer beside the bare one on the very same micro-batches;
 * ``memory``: the peak of a process that trains in each way;
 * ``full``: LoRA beside all weights;
+* ``estimate``: a dry run beside the run;
 * ``gpu``: a random model of the shape of Llama 3.2 1B on a GPU, in bfloat16 (``--device cpu --tiny`` tries it out).
 
 A token counts where it is none that fills a row up. All that share a table take a step in turns on the same rows;
@@ -35,7 +36,7 @@ calm_threads()
 
 import torch  # noqa: E402  # after the threads are calmed
 
-from benchmarks import training_gpu  # noqa: E402  # as above
+from benchmarks import training_estimate, training_gpu  # noqa: E402  # as above
 from benchmarks.training_arms import (  # noqa: E402  # as above
     Arm,
     bare,
@@ -67,9 +68,9 @@ def table(material: Material, arms: Sequence[Arm]) -> None:
         print(f"{arm.name:26}{statistics.median(times):10.3f}{speed:10.1f}{ratio:>24}{apart:17.1e}", flush=True)
 
 
-def speed(make: Make, form: str) -> None:
-    """Print how many tokens a second each way to fill rows takes."""
-    for size in _SIZES:
+def speed(make: Make, form: str, rows: Sequence[int]) -> None:
+    """Print how many tokens a second each way to fill rows takes, with so many rows in a micro-batch."""
+    for size in (own for own in _SIZES if own[0] in rows):
         material = make(form, size)
         print(f"\nCLINC150 as {form}, {size[0]} rows in a micro-batch, {size[1]} in a step", flush=True)
         table(
@@ -127,7 +128,7 @@ def full(make: Make, data: Path, model: Path, folder: Path) -> None:
         print(f"{arm.name:26}{trained:14,}{share:9.2%}{numbers}", flush=True)
 
 
-_PARTS = ("speed-text", "speed-completion", "fixed", "overhead", "memory", "full", "gpu")
+_PARTS = ("speed-text", "speed-completion", "fixed", "overhead", "memory", "full", "estimate", "gpu")
 
 
 def _usual(device: str) -> Iterator[str]:
@@ -138,10 +139,20 @@ def _usual(device: str) -> Iterator[str]:
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder that holds clinc150.")
 @click.option("--model", type=click.Path(path_type=Path), help="Folder of the base model; fetched where absent.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(_PARTS), help="What to measure.")
+@click.option("--rows", multiple=True, type=int, help="Rows of a micro-batch of the speed parts; all sizes by default.")
 @click.option("--steps", default=13, show_default=True, help="Steps of each arm, the first of which is not counted.")
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(("cpu", "cuda")))
 @click.option("--tiny", is_flag=True, help="A small model in place of the one of 1B.")
-def main(data: Path, model: Path | None, parts: tuple[str, ...], steps: int, device: str, *, tiny: bool) -> None:
+def main(
+    data: Path,
+    model: Path | None,
+    parts: tuple[str, ...],
+    rows: tuple[int, ...],
+    *,
+    steps: int,
+    device: str,
+    tiny: bool,
+) -> None:
     """Measure how fast adapters are trained."""
     parts = parts or tuple(_usual(device))
     place = model or (Path() if parts == ("gpu",) else model_folder("smollm2"))
@@ -156,13 +167,15 @@ def main(data: Path, model: Path | None, parts: tuple[str, ...], steps: int, dev
 
         for part in parts:
             if part.startswith("speed"):
-                speed(make, part.removeprefix("speed-"))
+                speed(make, part.removeprefix("speed-"), rows or [size[0] for size in _SIZES])
             elif part == "fixed":
                 fixed(partial(make, count=4))
             elif part == "overhead":
                 overhead(make)
             elif part == "memory":
                 memory(data, place, 3)
+            elif part == "estimate":
+                training_estimate.compare(data, place)
             elif part == "full":
                 full(make, data, place, folder)
             else:

@@ -28,11 +28,16 @@ from ual_registry.training.config import (
 )
 from ual_registry.training.config_file import make_config, read_config
 from ual_registry.training.forms import Form
-from ual_registry.workflows.train import TrainOrder, estimate_training, explain_targets, is_first, run_training
+from ual_registry.training.launch import is_first
+from ual_registry.workflows.train import estimate_training, explain_targets, run_training
+from ual_registry.workflows.train_order import TrainOrder
 
 __all__ = ["train_command"]
 
+_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 _EXIT_TERMINATED = 143
+"""What a process ends with that another one, which heard the signal, told to end."""
+
 _SETTINGS = (
     "head", "roles", "layers", "exclude", "rank", "alpha", "learning_rate", "schedule", "epochs", "steps",
     "batch_size", "accumulation", "max_length", "batching", "precision", "device", "patience", "seed", "sinks",
@@ -53,6 +58,15 @@ def _changes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     return found
 
 
+def _fields(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, str]:
+    """Turn ``name=field,...`` into what the data calls each field."""
+    parts = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    for name, equals, field in parts:
+        if not (equals and name.strip() and field.strip()):
+            raise click.BadParameter(f"{text!r}: expected NAME=FIELD, such as prompt=question,completion=answer")
+    return {name.strip(): field.strip() for name, _, field in parts}
+
+
 @click.command(
     "train",
     epilog="\b\nExamples:\n"
@@ -68,6 +82,11 @@ def _changes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
 @click.option(
     "--form", type=click.Choice([own.value for own in Form]), help="What the examples are; as the first one by default."
 )
+@click.option(
+    "--fields", callback=_fields, metavar="NAME=FIELD,...", help="Fields of the data that have other names there."
+)
+@click.option("--held-out", metavar="FILE", help="Examples to hold out, in place of a share of --data.")
+@click.option("--limit", type=click.IntRange(min=1), help="Examples to read at most.")
 @click.option("--name", help="Label of the adapter, and its name in the registry.")
 @click.option("--description", help="What the adapter does, to write into the manifest.")
 @click.option("--domain", help="The field that it serves, to write into the manifest.")
@@ -99,14 +118,14 @@ def _changes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
 @click.option("--explain", is_flag=True, help="Say which modules would be trained, and why; nothing is loaded.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, in memory and time; nothing is written.")
 @click.option("--record", is_flag=True, help="Add it to the registry under NAME, as the next revision.")
-@click.option("--force", is_flag=True, help="Replace what stands at PATH.")
+@click.option("--force", is_flag=True, help="Replace what stands at PATH, and begin the run anew.")
 @common_options
 def train_command(output: Output, **options: Any) -> int | None:
     """Train an adapter, with a record and a proof.
 
     The result is an AIR file that says what it was trained on and how, and what it is worth on held-out documents. A
-    run that is interrupted goes on with --resume, and ends with the same adapter. On SIGTERM a checkpoint is kept, and
-    the exit code is 143.
+    run that is interrupted goes on with --resume, and ends with the same adapter. On SIGTERM, and on the first Ctrl-C,
+    a checkpoint is kept, and the exit code is 143 or 130.
     """
     config = _config(options)
     if options["explain"]:
@@ -133,7 +152,7 @@ def _train(order: TrainOrder, output: Output) -> int | None:
         if error.problem_code != "interrupted":
             raise
         print_error(error, as_json=output.as_json)
-        return _EXIT_TERMINATED
+        return _EXIT_CODES.get(str(error.context.get("signal")), _EXIT_TERMINATED)
     with result.adapter:
         if is_first():
             output.result(training_document(result), lambda: training_text(result))
@@ -154,6 +173,9 @@ def _order(options: dict[str, Any], config: TrainingConfig, output: Output) -> T
         base_id=options["base_id"],
         data=options["data"],
         form=options["form"],
+        fields=options["fields"],
+        limit=options["limit"],
+        held_out=options["held_out"],
         config=config,
         labels={field: options[own] for field, own in texts.items() if options[own] is not None},
         output=options["path"] or f"{options['name'] or 'adapter'}.air",

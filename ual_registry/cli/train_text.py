@@ -10,7 +10,7 @@ from ual_registry.cli.output import size_text, table
 if TYPE_CHECKING:
     from ual_registry.training.record import Proof, TrainingRecord
     from ual_registry.training.target_choice import TargetChoice
-    from ual_registry.workflows.train import TrainEstimate, TrainResult
+    from ual_registry.workflows.train_order import TrainEstimate, TrainResult
 
 __all__ = [
     "estimate_document",

@@ -2,26 +2,24 @@
 
 A packed line is told by its position ids, which begin anew with every row. Where neither an attention mask nor a cache
 is given, transformers reads them as a block-diagonal causal mask, and with it the sliding windows of the models that
-have them (``transformers.masking_utils.find_packed_sequence_indices``). ``check_packing`` runs a model to see that it
-does. What is masked for a masked head follows from seed, epoch and row, so a resumed run masks the same.
+have them (``transformers.masking_utils.find_packed_sequence_indices``). ``packing.check_packing`` runs a model to see
+that it does. What is masked for a masked head follows from seed, epoch and row, so a resumed run masks the same.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 
-from ual_registry.errors import TrainingError
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.order import Bins, cut_by_length, filled, lay_out, share_of, steps_of
 from ual_registry.training.place import place_of
 from ual_registry.training.prepare import Prepared
 from ual_registry.training.rows import NO_LABEL, TokenRow
 
-__all__ = ["Batch", "Batches", "check_packing"]
+__all__ = ["Batch", "Batches"]
 
 Batch = dict[str, torch.Tensor]
 
@@ -158,35 +156,3 @@ def _packed(rows: Sequence[TokenRow], lines: Bins, pad_id: int) -> Batch:
         "labels": torch.tensor(labels),
         "position_ids": torch.tensor(positions),
     }
-
-
-@torch.no_grad()
-def check_packing(model: Any, *, tolerance: float = 1e-3) -> None:
-    """Run two rows apart and in one line, and compare what the model says of the second.
-
-    Args:
-        model: A causal model; its mode is left as it was.
-        tolerance: Largest difference of logits, relative to the largest of them, that counts as none.
-
-    Raises:
-        TrainingError: The rows of a line see one another.
-    """
-    width = int(model.config.get_text_config().vocab_size)
-    one, other = ([1 + (step * offset) % (width - 1) for offset in range(3, 9)] for step in (5, 7))
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    try:
-        apart = model(input_ids=torch.tensor([other], device=device), use_cache=False).logits[0]
-        positions = [*range(len(one)), *range(len(other))]
-        line = torch.tensor([[*one, *other]], device=device)
-        packed = model(input_ids=line, position_ids=torch.tensor([positions], device=device), use_cache=False)
-    finally:
-        model.train(was_training)
-    difference = (packed.logits[0, len(one) :] - apart).abs().max() / apart.abs().max().clamp_min(1e-6)
-    if not difference <= tolerance:
-        raise TrainingError(
-            f"{type(model).__name__}: rows that are packed into one line see one another (logits differ by "
-            f"{float(difference):.1e} of the largest)",
-            code="packing",
-            hint="set batching to grouped",
-        )

@@ -7,6 +7,7 @@ Nothing here loads a framework.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -46,7 +47,7 @@ LONG_TEXTS = ("split", "cut")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 KEPT = ("best", "last")
-SINKS = ("tensorboard",)
+SINKS = ("tensorboard", "mlflow")
 """Where the log goes beside its JSONL file; each needs the extra of its name."""
 
 _CHOICES = {
@@ -174,7 +175,7 @@ class TrainingConfig:
 
     def _check_lists(self) -> None:
         if self.roles is not None:
-            _check_list("roles", self.roles, ROLES)
+            self._check_roles(self.roles)
         _check_list("sinks", self.sinks, SINKS, may_be_empty=True)
         for path in self.exclude:
             _check_type("exclude", path, "")
@@ -190,11 +191,25 @@ class TrainingConfig:
                 is_rank = name == "rank_pattern"
                 _check_number(f"{name}.{key}", value, at_least=1 if is_rank else -math.inf, above=0.0)
 
+    def _check_roles(self, roles: tuple[str, ...]) -> None:
+        unknown = next((role for role in roles if not isinstance(role, str) or role not in ROLES), None)
+        if unknown is not None:
+            near = difflib.get_close_matches(str(unknown), ROLES, n=1)
+            told = "`ual train --explain` shows every module of the base model with its role"
+            hint = f"did you mean {near[0]}? {told}" if near else told
+            raise setting_error(
+                "roles", f"expected roles such as attention_query and mlp_up, got {unknown!r}", hint=hint
+            )
+        _check_list("roles", roles, ROLES)
+
     def _check_together(self) -> None:
         if self.warmup_share + self.decay_share > 1 and self.schedule == "warmup-stable-decay":
             raise setting_error("decay_share", "warm-up and decay are longer than the run")
         if self.batching == "packed" and self.head != "causal":
             raise setting_error("batching", f"expected grouped or shuffled with head {self.head}, got packed")
+        if self.patience is not None and not self.has_held_out:
+            hint = "hold some out (held_out_share), or leave patience out"
+            raise setting_error("patience", "nothing is held out, so that no look can get worse", hint=hint)
         if self.head == "masked" and not self.mask_share:
             raise setting_error("mask_share", "expected above 0 with head masked, got 0")
 

@@ -16,6 +16,7 @@ from ual_registry.air.canonical import parse_json
 from ual_registry.errors import TrainingError, UALError
 from ual_registry.storage import read_file
 from ual_registry.training.config import TrainingConfig, setting_error
+from ual_registry.training.usual_names import USUAL_NAMES
 
 __all__ = ["make_config", "parse_layers", "read_config"]
 
@@ -71,10 +72,16 @@ def make_config(document: Mapping[str, Any]) -> TrainingConfig:
     known = [own.name for own in fields(TrainingConfig)]
     for name in document:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(known)}"
-            raise setting_error(str(name), "there is no such setting", hint=hint)
+            raise setting_error(str(name), "there is no such setting", hint=_known_as(str(name), known))
     return TrainingConfig(**{name: _value(name, value) for name, value in document.items()})
+
+
+def _known_as(name: str, known: list[str]) -> str:
+    """Return what a setting is called here, which other programs or a slip of the pen call otherwise."""
+    if name in USUAL_NAMES:
+        return f"here it is {USUAL_NAMES[name]}"
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known settings: {', '.join(known)}"
 
 
 def _value(name: str, value: Any) -> Any:

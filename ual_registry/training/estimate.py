@@ -14,9 +14,10 @@ from ual_registry.models.loaded import LoadedBase
 from ual_registry.training.batches import Batches
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.factors import factors_on, lora_config, targets_of
+from ual_registry.training.launch import processes
 from ual_registry.training.memory import memory_told
 from ual_registry.training.objective import batch_loss
-from ual_registry.training.place import Place, place_of, processes
+from ual_registry.training.place import Place, place_of
 from ual_registry.training.prepare import Prepared
 from ual_registry.training.schedule import Length, length_of
 from ual_registry.training.surroundings import undisturbed
@@ -91,7 +92,7 @@ def estimate(base: LoadedBase, prepared: Prepared, config: TrainingConfig) -> Es
     on = factors_on(base, peft_config, seed=config.seed, is_recomputed=config.gradient_checkpointing)
     with memory_told(config), undisturbed(), on as model:
         trainable = sum(own.numel() for own in model.parameters() if own.requires_grad)
-        model.to(place.device)
+        model.to(place.own_device)
         measured = _measure(model, base.model, rows, config, place)
     weights = [own for name, own in base.model.named_parameters() if ".lora_" not in name]
     passes, looks = length.epochs, _looks(length) if prepared.held_out else 0
@@ -150,7 +151,7 @@ def _measure(model: Any, inner: Any, rows: Batches, config: TrainingConfig, plac
 
 def _run(model: Any, inner: Any, batch: Mapping[str, torch.Tensor], config: TrainingConfig, place: Place) -> None:
     """Go forward and back with one micro-batch."""
-    moved = {name: value.to(place.device) for name, value in batch.items()}
+    moved = {name: value.to(place.own_device) for name, value in batch.items()}
     is_half = place.precision != "float32"
     with torch.autocast(place.device, dtype=place.dtype if is_half else torch.bfloat16, enabled=is_half):
         loss = batch_loss(model, inner, config.head, moved)

@@ -7,15 +7,15 @@ what looks like a path or an address in them is never opened.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ual_registry.errors import FormatError
+from ual_registry.errors import FormatError, TrainingError
+from ual_registry.training.elsewhere import HINT, elsewhere_hint, turns_hint
 from ual_registry.training.forms import FIELDS, ROLES, Example, Form, Message
 
-__all__ = ["HINT", "Record", "decode_record", "fault", "form_of"]
+__all__ = ["Record", "check_fields", "decode_record", "fault", "form_of", "renamed"]
 
-HINT = "docs/train.md shows the forms of training data"
 _SHOWN = 60
 
 
@@ -50,6 +50,42 @@ def fault(source: str, place: str, problem: str, *, field: str | None = None, hi
     return FormatError(f"{where}: {problem}", code="training-data", context=context, hint=hint)
 
 
+def check_fields(fields: Mapping[str, str]) -> None:
+    """Refuse a renaming of fields that no example has.
+
+    Raises:
+        TrainingError: There is no such field.
+    """
+    known = sorted({"document", *(name for names in FIELDS.values() for name in names)})
+    for name in fields:
+        if name not in known:
+            raise TrainingError(
+                f"fields: expected {', '.join(known)} before the =, got {name!r}",
+                code="setting",
+                context={"setting": "fields"},
+                hint="name the field of an example first, then what it is called in the data: prompt=question",
+            )
+
+
+def renamed(record: Record, fields: Mapping[str, str]) -> Record:
+    """Return a record with the fields that an example has, which the data calls otherwise.
+
+    Args:
+        record: The record.
+        fields: What the data calls each field.
+
+    Raises:
+        FormatError: The record has no such field.
+    """
+    if not fields:
+        return record
+    for own in fields.values():
+        if own not in record.values:
+            raise record.fault("missing field", field=own)
+    others = {name: value for name, value in record.values.items() if name not in fields.values()}
+    return replace(record, values={**others, **{name: record.values[own] for name, own in fields.items()}})
+
+
 def form_of(record: Record) -> Form:
     """Return the form of a record: the first of ``FIELDS`` all of whose fields it has.
 
@@ -63,7 +99,8 @@ def form_of(record: Record) -> Form:
         if one in record.values:
             raise record.fault(f"missing field; {one!r} is there", field=other)
     got = ", ".join(sorted(map(str, record.values))[:8]) or "no fields"
-    raise record.fault(f"expected messages, prompt and completion, text and label, or text; got {got}")
+    hint = elsewhere_hint(record.values)
+    raise record.fault(f"expected messages, prompt and completion, text and label, or text; got {got}", hint=hint)
 
 
 def decode_record(record: Record, form: Form) -> Example:
@@ -105,7 +142,7 @@ def _text(record: Record, name: str) -> str:
 
 def _checked(record: Record, name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise record.fault(f"expected a text, got {_shown(value)}", field=name)
+        raise record.fault(f"expected a text, got {_shown(value)}", field=name, hint=turns_hint(name, value))
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise record.fault("expected a text, got half a surrogate pair, which has no bytes", field=name)
     return value

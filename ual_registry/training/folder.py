@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from ual_registry.air.canonical import parse_json
 from ual_registry.errors import FormatError, StorageError, UALError
 from ual_registry.storage import atomic_file, read_file
 
-__all__ = ["RunFolder", "check_same", "open_run"]
+__all__ = ["RunFolder", "check_run", "check_same", "clear_run", "open_run"]
 
 _MARK = "run.json"
 _MAX_BYTES = 1 << 24
@@ -58,19 +59,65 @@ def open_run(path: Path, settings: Mapping[str, Any], *, resume: bool, is_first:
         StorageError: The file system refuses, or there is a run already and it is not to go on.
     """
     folder = RunFolder(path)
-    try:
-        held = sorted(own.name for own in path.iterdir())
-    except FileNotFoundError:
-        held = []
-    except OSError as error:
-        raise StorageError.of("read", path, error) from error
-    if _MARK in held and resume:
+    if not is_first:
+        held = _held(path)
+        if _MARK in held and resume:
+            check_same(path, _read_mark(path), settings)
+    elif check_run(path, resume=resume):
         check_same(path, _read_mark(path), settings)
-    elif held and is_first:
-        raise _occupied(path, is_run=_MARK in held, resume=resume)
-    elif is_first:
+    else:
         _make(folder, settings)
     return folder
+
+
+def check_run(path: Path, *, resume: bool) -> bool:
+    """Check, before any work, that a run can begin in a folder or go on there; tell whether it goes on.
+
+    Args:
+        path: The folder.
+        resume: Whether to go on where there is a run.
+
+    Raises:
+        FormatError: There is something else.
+        StorageError: It cannot be read, or there is a run already and it is not to go on.
+    """
+    held = _held(path)
+    is_run = _MARK in held
+    if is_run and not resume:
+        raise StorageError(
+            f"cannot write {path}: there is a training run already",
+            code="exists",
+            context={"path": str(path)},
+            hint="go on with it (--resume), begin it anew (--force), or give another folder (--folder)",
+        )
+    if held and not is_run:
+        raise _foreign(path)
+    return is_run
+
+
+def clear_run(path: Path) -> None:
+    """Remove the run that stands in a folder, so that another can begin there; nothing but a run is removed.
+
+    Raises:
+        FormatError: There is something else.
+        StorageError: The file system refuses.
+    """
+    if not check_run(path, resume=True):
+        return
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise StorageError.of("remove", path, error) from error
+
+
+def _held(path: Path) -> list[str]:
+    """Return the names in a folder; none where there is none."""
+    try:
+        return sorted(own.name for own in path.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
 
 
 def _make(folder: RunFolder, settings: Mapping[str, Any]) -> None:
@@ -111,17 +158,6 @@ def check_same(path: Path, kept: Mapping[str, Any], own: Mapping[str, Any]) -> N
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _occupied(path: Path, *, is_run: bool, resume: bool) -> UALError:
-    if is_run and not resume:
-        return StorageError(
-            f"cannot write {path}: there is a training run already",
-            code="exists",
-            context={"path": str(path)},
-            hint="go on with it (--resume), or give another folder",
-        )
-    return _foreign(path)
 
 
 def _foreign(path: Path) -> FormatError:

@@ -1,4 +1,4 @@
-"""What a run says while it goes: a JSONL file always, TensorBoard where it is asked for, and a line on a terminal.
+"""What a run says while it goes: a JSONL file always, other sinks where asked for, and a line on a terminal.
 
 Each line of the file is one object: ``event`` is ``step``, ``held_out``, ``resumed`` or ``end``, ``step`` counts the
 steps done. A resumed run takes back what was written of steps after its checkpoint, so that every step
@@ -8,8 +8,6 @@ stands there once.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,9 +17,10 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from ual_registry.air.rounding import rounded
-from ual_registry.errors import MissingExtraError, StorageError
+from ual_registry.errors import StorageError
 from ual_registry.storage import atomic_file, read_file
 from ual_registry.training.progress import Progress
+from ual_registry.training.sinks import open_sink
 
 __all__ = ["Journal", "read_log"]
 
@@ -41,7 +40,7 @@ class Journal:
     def __init__(self, path: Path | None, *, steps: int, sinks: Iterable[str] = (), is_shown: bool = True) -> None:
         self._path, self._steps = path, steps
         self._is_shown = is_shown and path is not None and sys.stderr.isatty()
-        self._boards = [] if path is None else [_board(name, path.parent) for name in sinks]
+        self._boards = [] if path is None else [open_sink(name, path.parent) for name in sinks]
         self._stream: IO[str] | None = None
         self._line: Any = None
         self._begun = (0, 0, 0.0)
@@ -134,14 +133,3 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     yield from read_log(path) if path.exists() else ()
-
-
-def _board(name: str, folder: Path) -> Any:
-    """Return the writer of a sink.
-
-    Raises:
-        MissingExtraError: Its package is not installed.
-    """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise MissingExtraError(name, needed_for=f"a log for {name}")
-    return importlib.import_module("torch.utils.tensorboard").SummaryWriter(str(folder / name))

@@ -1,22 +1,17 @@
-"""Where a training computes and in what: device, precision, processes; and what that machine is."""
+"""Where a training computes and in what: device and precision."""
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
-import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import torch
 
 from ual_registry.training.config import TrainingConfig, setting_error
+from ual_registry.training.launch import local_index
 
-__all__ = ["Place", "environment", "peak_memory_bytes", "place_of", "processes"]
+__all__ = ["Place", "place_of"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_PACKAGES = ("torch", "transformers", "peft", "accelerate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +21,17 @@ class Place:
     Attributes:
         device: ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16`` or ``float16``.
+        index: Which of several GPUs is this process's own.
     """
 
     device: str
     precision: str
+    index: int = 0
+
+    @property
+    def own_device(self) -> str:
+        """The device that this process computes on, as torch names it."""
+        return self.device if self.device == "cpu" else f"{self.device}:{self.index}"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -47,33 +49,11 @@ def place_of(config: TrainingConfig) -> Place:
     if config.device == "cuda" and not has_gpu:
         raise setting_error("device", "expected a device that is there, got cuda", hint="device: cpu, or auto")
     device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
+    index = local_index() if device == "cuda" else 0
     if config.precision != "auto":
         if config.precision == "float16" and device == "cpu":
             raise setting_error("precision", "expected float32 or bfloat16 on a CPU, got float16")
-        return Place(device=device, precision=config.precision)
+        return Place(device=device, precision=config.precision, index=index)
     if device == "cpu":
         return Place(device=device, precision="float32")
-    return Place(device=device, precision="bfloat16" if torch.cuda.is_bf16_supported() else "float16")
-
-
-def processes() -> tuple[int, int]:
-    """Return which process this is, from 0, and how many there are, as ``accelerate launch`` tells them."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def environment(device: str) -> dict[str, str]:
-    """Return the versions of what computes, and what it computes on."""
-    found = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-    if device == "cuda":
-        found |= {"device": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
-    else:
-        found |= {"device": f"{platform.machine()} CPU", "threads": str(torch.get_num_threads())}
-    return found
-
-
-def peak_memory_bytes(device: str) -> int:
-    """Return the most memory that was held: on a GPU by the allocator, else by the whole process since its start."""
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return Place(device=device, precision="bfloat16" if torch.cuda.is_bf16_supported() else "float16", index=index)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ual_registry.digest import Digest
 from ual_registry.errors import TrainingError
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.data_report import DataReport, LeftOut, SideReport
-from ual_registry.training.drafts import Chat, Draft, completion_draft, text_draft
 from ual_registry.training.encoding import Encoder
 from ual_registry.training.forms import Example, Form
-from ual_registry.training.rows import Cut, TokenRow, causal_rows, label_row, masked_rows, paired_row
+from ual_registry.training.rows import TokenRow
 from ual_registry.training.split import held_out_documents, in_order, without_duplicates
+from ual_registry.training.writer import Writer, Written
 
 __all__ = ["FORMS", "Prepared", "prepare", "sorted_labels"]
 
@@ -26,9 +26,6 @@ FORMS: dict[str, tuple[Form, ...]] = {
     "classification": (Form.LABEL,),
 }
 """The forms of examples that each kind of head is trained on."""
-
-_AT_ONCE = 512
-"""How many texts are encoded together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +51,9 @@ class Prepared:
     plain_ids: tuple[int, ...] = ()
 
 
-def prepare(examples: Iterable[Example], tokenizer: Any, config: TrainingConfig) -> Prepared:
+def prepare(
+    examples: Iterable[Example], tokenizer: Any, config: TrainingConfig, *, held_out: Iterable[Example] | None = None
+) -> Prepared:
     """Turn examples into rows of tokens, and hold documents out.
 
     Nothing depends on the order of the examples: the same ones make the same rows in the same order.
@@ -63,33 +62,43 @@ def prepare(examples: Iterable[Example], tokenizer: Any, config: TrainingConfig)
         examples: The examples, all of one form.
         tokenizer: The base model's fast tokenizer.
         config: The head, the length of a row, what is trained on, and the share that is held out.
+        held_out: Examples to hold out in place of a share; what says the same is not trained on.
 
     Raises:
         TrainingError: There are no examples, or too few, or none that this head can be trained on; or the tokenizer
             has no offsets, or no chat template where one is needed.
         FormatError: As ``drafts.Chat.drafts``, and whatever reading the examples raises.
     """
-    read = list(examples)
-    form = _checked_form(read, config)
-    kept = without_duplicates(read) if config.deduplicate else in_order(read)
-    labels = _checked_labels(kept, form)
-    writer = _Writer(Encoder(tokenizer), config, form, labels)
+    read, given = list(examples), None if held_out is None else list(held_out)
+    form = _checked_form([*read, *(given or ())], config)
+    kept = _kept(read, config)
+    apart = None if given is None else _kept(given, config)
+    if apart is not None:
+        said = {own.digest for own in apart}
+        kept = [own for own in kept if own.digest not in said]
+    count, left = len(read) + len(given or ()), len(kept) + len(apart or ())
+    labels = _checked_labels([*kept, *(apart or ())], form)
+    writer = Writer(Encoder(tokenizer), config, form, labels)
     written = list(writer.write(kept))
     if not written:
         raise _nothing(len(read), writer.tally.left_out)
-    train, held_out = _split(written, config)
+    train, held = (
+        _split(written, config, duplicates=count - left) if apart is None else (written, list(writer.write(apart)))
+    )
+    if apart is not None and not held:
+        raise _refusal("nothing of what is to be held out can be trained on", code="nothing-to-train")
     report = DataReport(
         form=form.value,
-        examples=len(read),
-        duplicates=len(read) - len(kept),
-        labels=_counted(written, labels),
+        examples=count,
+        duplicates=count - left,
+        labels=_counted([*train, *held], labels),
         train=_side(train),
-        held_out=_side(held_out),
+        held_out=_side(held),
         **writer.tally.numbers(),
     )
     return Prepared(
         train=_rows(train),
-        held_out=_rows(held_out),
+        held_out=_rows(held),
         report=report,
         labels=labels,
         pad_id=writer.encoder.pad,
@@ -97,13 +106,17 @@ def prepare(examples: Iterable[Example], tokenizer: Any, config: TrainingConfig)
     )
 
 
-Written = tuple[Example, tuple[TokenRow, ...]]
+def _kept(examples: Sequence[Example], config: TrainingConfig) -> list[Example]:
+    """Return examples in order, without those that another one says too."""
+    return without_duplicates(examples) if config.deduplicate else in_order(examples)
 
 
-def _split(written: Sequence[Written], config: TrainingConfig) -> tuple[list[Written], list[Written]]:
+def _split(
+    written: Sequence[Written], config: TrainingConfig, *, duplicates: int
+) -> tuple[list[Written], list[Written]]:
     """Return what is trained on, and what is held out."""
     documents = (own.document_digest for own, _ in written)
-    held = held_out_documents(documents, share=config.held_out_share, seed=config.seed)
+    held = held_out_documents(documents, share=config.held_out_share, seed=config.seed, duplicates=duplicates)
     sides: tuple[list[Written], list[Written]] = ([], [])
     for pair in written:
         sides[pair[0].document_digest in held].append(pair)
@@ -171,9 +184,17 @@ def _checked_form(examples: Sequence[Example], config: TrainingConfig) -> Form:
                 f"{own.place or 'example'}: expected {expected} for a {config.head} head, got {own.form.value}",
                 code="wrong-form",
                 context={"place": own.place, "form": own.form.value, "head": config.head},
-                hint="choose another head, or say what the examples are (form)",
+                hint=_other_way(own.form, allowed),
             )
     return examples[0].form
+
+
+def _other_way(form: Form, allowed: Sequence[Form]) -> str:
+    """Return how examples of a form can be trained on: by another head, or as what else they hold."""
+    heads = [head for head, forms in FORMS.items() if form in forms]
+    found = f"train another head on them (--head {' or '.join(heads)})"
+    as_text = form is Form.LABEL and Form.TEXT in allowed
+    return f"{found}, or read their texts alone (--form text)" if as_text else found
 
 
 def _checked_labels(examples: Sequence[Example], form: Form) -> tuple[str, ...]:
@@ -188,120 +209,6 @@ def sorted_labels(examples: Iterable[Example]) -> tuple[str, ...]:
     found = {own.label for own in examples if own.label is not None}
     are_numbers = all(label.removeprefix("-").isdecimal() for label in found)
     return tuple(sorted(found, key=lambda label: (int(label) if are_numbers else 0, label)))
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What is counted while examples are written."""
-
-    left_out: list[LeftOut] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def numbers(self) -> Mapping[str, Any]:
-        """Return the fields of a ``DataReport`` that are counted."""
-        return {"left_out": tuple(self.left_out), **self.counts}
-
-
-class _Writer:
-    """Writes the examples of one form as rows."""
-
-    def __init__(self, encoder: Encoder, config: TrainingConfig, form: Form, labels: tuple[str, ...]) -> None:
-        self.encoder, self.tally = encoder, _Tally()
-        self._config, self._form = config, form
-        self._labels = {label: index for index, label in enumerate(labels)}
-        self._chat = Chat(encoder) if form is Form.CHAT else None
-
-    def write(self, examples: Sequence[Example]) -> Iterator[Written]:
-        """Yield every example that can be trained on, with its rows."""
-        for start in range(0, len(examples), _AT_ONCE):
-            for example, cuts in self._cut(examples[start : start + _AT_ONCE]):
-                rows = tuple(row for cut in cuts for row in self._kept(example, cut))
-                if rows:
-                    yield example, rows
-                else:
-                    self.tally.left_out.append(LeftOut(place=example.place, reason=_reason(example, cuts)))
-
-    def _kept(self, example: Example, cut: Cut) -> Iterator[TokenRow]:
-        """Yield the rows of a draft that have something to train on."""
-        counts = self.tally.counts
-        rows = [
-            TokenRow(
-                input_ids=ids,
-                labels=labels,
-                document=str(example.document_digest),
-                place=example.place,
-                size_bytes=size,
-            )
-            for ids, labels, size in cut.rows
-        ]
-        kept = [row for row in rows if row.num_trained]
-        if kept:
-            counts["cut"] += bool(cut.lost)
-            counts["cut_tokens"] += cut.lost
-            counts["joined"] += cut.is_joined
-            counts["continued"] += len(rows) > 1
-        yield from kept
-
-    def _cut(self, examples: Sequence[Example]) -> Iterator[tuple[Example, list[Cut]]]:
-        """Yield some examples with their drafts, cut into rows."""
-        counts, holds_special = self.tally.counts, self.encoder.holds_special
-        counts["special"] += sum(any(map(holds_special, _texts(own))) for own in examples)
-        if self._config.head == "seq2seq":
-            yield from self._paired(examples)
-            return
-        drafts = [self._drafts(own) for own in examples]
-        found = iter(self.encoder([draft.text for some in drafts for draft in some]))
-        for example, some in zip(examples, drafts, strict=True):
-            counts["unrolled"] += len(some) > 1
-            yield example, [self._rows_of(example, draft, next(found)) for draft in some]
-
-    def _paired(self, examples: Sequence[Example]) -> Iterator[tuple[Example, list[Cut]]]:
-        prompts = self.encoder([own.prompt or "" for own in examples])
-        completions = self.encoder([own.completion or "" for own in examples])
-        limit = self._config.max_length
-        for example, prompt, completion in zip(examples, prompts, completions, strict=True):
-            text = example.completion or ""
-            is_empty = not text.strip()
-            yield example, [] if is_empty else [paired_row(prompt, completion, text, self.encoder, max_length=limit)]
-
-    def _drafts(self, example: Example) -> list[Draft]:
-        on_prompt = self._config.loss_on == "all"
-        if not "".join(_trained_texts(example)).strip():
-            return []
-        if self._chat is not None:
-            return self._chat.drafts(example, on_prompt=on_prompt)
-        return [
-            completion_draft(example, on_prompt=on_prompt) if self._form is Form.COMPLETION else text_draft(example)
-        ]
-
-    def _rows_of(self, example: Example, draft: Draft, found: Any) -> Cut:
-        limit = self._config.max_length
-        if self._form is Form.LABEL:
-            return label_row(found, self.encoder, self._labels[example.label or ""], max_length=limit)
-        can_continue = draft.can_continue and self._config.long_texts == "split"
-        rows: Callable[..., Cut] = masked_rows if self._config.head == "masked" else causal_rows
-        return rows(draft, found, self.encoder, max_length=limit, can_continue=can_continue)
-
-
-def _texts(example: Example) -> Iterator[str]:
-    """Yield every text of an example."""
-    yield from (text for text in (example.text, example.prompt, example.completion) if text is not None)
-    yield from (turn.content for turn in example.messages or ())
-
-
-def _trained_texts(example: Example) -> Iterator[str]:
-    """Yield the texts of an example that can be trained on."""
-    yield from (text for text in (example.text, example.completion) if text is not None)
-    yield from (turn.content for turn in example.messages or () if turn.role == "assistant")
-
-
-def _reason(example: Example, cuts: Sequence[Cut]) -> str:
-    """Say why nothing of an example is trained on."""
-    if cuts:
-        return "what is trained on lies beyond max_length, or is no more than one token"
-    if example.form is Form.CHAT:
-        return "no turn of the assistant says anything"
-    return "the text is blank" if example.text is not None else "the completion is blank"
 
 
 def _refusal(message: str, *, code: str) -> TrainingError:

@@ -91,6 +91,7 @@ class TrainingRecord:
         config: The settings.
         data: What was trained on, as the preparation of the data tells it.
         data_digest: Digest of the examples with their split.
+        rows_digest: Digest of the rows of tokens that the tokenizer made of them, with what is trained on.
         steps: Steps done.
         best_step: The step whose factors are the result.
         steps_per_epoch: Steps of a pass over the examples.
@@ -113,6 +114,7 @@ class TrainingRecord:
     config: TrainingConfig
     data: Mapping[str, Any]
     data_digest: str
+    rows_digest: str
     steps: int
     best_step: int
     steps_per_epoch: int
@@ -181,6 +183,7 @@ def _materials(record: TrainingRecord) -> Iterator[dict[str, str]]:
     if record.base.weights_digest is not None:
         yield {"name": "base weights", "digest": record.base.weights_digest}
     yield {"name": "examples", "digest": str(Digest.parse(record.data_digest))}
+    yield {"name": "rows", "digest": str(Digest.parse(record.rows_digest))}
 
 
 def _byproducts(record: TrainingRecord) -> Iterator[tuple[str, Any]]:

@@ -7,14 +7,26 @@ terms of the loss.
 
 from __future__ import annotations
 
+import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ual_registry.digest import Digest
 from ual_registry.training.drafts import Draft
 from ual_registry.training.encoding import Encoded, Encoder
 
-__all__ = ["NO_LABEL", "Cut", "TokenRow", "causal_rows", "framed_row", "label_row", "masked_rows", "paired_row"]
+__all__ = [
+    "NO_LABEL",
+    "Cut",
+    "TokenRow",
+    "causal_rows",
+    "framed_row",
+    "label_row",
+    "masked_rows",
+    "paired_row",
+    "rows_digest",
+]
 
 NO_LABEL = -100
 """What stands in place of a label where nothing is trained on."""
@@ -43,6 +55,26 @@ class TokenRow:
     def num_trained(self) -> int:
         """How many terms of the loss it has."""
         return len(self.labels) - self.labels.count(NO_LABEL)
+
+
+def rows_digest(*sides: Iterable[TokenRow]) -> Digest:
+    """Return what names the tokens of some rows with their labels, side by side: another tokenizer makes another."""
+    return Digest.of_chunks(_bytes(own) for side in sides for row in (*side, None) for own in _parts(row))
+
+
+def _parts(row: TokenRow | None) -> tuple[array[int], ...]:
+    """Return the numbers of a row behind their count; none of ``None``, which ends a side."""
+    if row is None:
+        return (array("i", [-1]),)
+    return array("i", [len(row.input_ids), len(row.labels)]), row.input_ids, row.labels
+
+
+def _bytes(numbers: array[int]) -> bytes:
+    """Return numbers as bytes, the lowest first on every machine."""
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read
-from ual_registry.air.write import write
 from ual_registry.digest import Digest
 from ual_registry.errors import TrainingError
-from ual_registry.interop.from_peft import from_peft
 from ual_registry.models.loaded import LoadedBase
-from ual_registry.training.batches import Batch, Batches, check_packing
+from ual_registry.training.batches import Batch, Batches
 from ual_registry.training.checkpoint import Checkpoint, last_checkpoint, read_checkpoint
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.factors import factors_on, lora_config, targets_of
 from ual_registry.training.folder import RunFolder, open_run
+from ual_registry.training.hardware import environment, peak_memory_bytes
+from ual_registry.training.launch import processes
 from ual_registry.training.log import Journal
 from ual_registry.training.memory import memory_told
 from ual_registry.training.objective import trained_positions
-from ual_registry.training.place import Place, environment, peak_memory_bytes, place_of, processes
+from ual_registry.training.packing import check_packing
+from ual_registry.training.place import Place, place_of
 from ual_registry.training.prepare import Prepared
 from ual_registry.training.progress import Progress
-from ual_registry.training.proof import answers, check_reload, logit_change
-from ual_registry.training.record import Proof, TrainingRecord, bits_per_byte, training_statement
-from ual_registry.training.rows import TokenRow
+from ual_registry.training.proof import answers, logit_change
+from ual_registry.training.record import Proof, TrainingRecord, bits_per_byte
+from ual_registry.training.result_file import Answered, prove_result, write_result
+from ual_registry.training.rows import TokenRow, rows_digest
 from ual_registry.training.schedule import length_of
-from ual_registry.training.signals import hearing_sigterm
+from ual_registry.training.signals import Wish, hearing_signals
 from ual_registry.training.surroundings import undisturbed
 from ual_registry.training.trainer import AdapterTrainer
 from ual_registry.training.work import Work, factors_of, load_factors, trainer_arguments
@@ -75,7 +74,7 @@ def train(
     """Train an adapter.
 
     The folder keeps the log, the checkpoints and the result; a run that was interrupted goes on from its last
-    checkpoint, and ends with the same bytes as one that was not.
+    checkpoint, and ends with the same tensors as one that was not; what is measured alone differs.
 
     Args:
         base: The base model, with the head that is trained through; it is left as it was.
@@ -106,14 +105,15 @@ def train(
             if config.batching == "packed":
                 check_packing(base.model)
             trainer = job.trained(model, settings, kept, resumed, is_shown=is_shown)
-            made = job.finish(model, trainer)
+            record, answered = job.finish(model, trainer)
             if shared[0] == 0:
-                job.write(model, made.record, labels or {}, created_at)
+                write_result(run.adapter, model, base, record, labels=labels or {}, created_at=created_at)
         if shared[0] == 0:
-            made = job.prove(made, created_at)
+            with trainer.precision():
+                record = prove_result(run.adapter, base, record, answered, created_at=created_at)
         trainer.accelerator.wait_for_everyone()
     return TrainingResult(
-        adapter=read(run.adapter), path=run.adapter, digest=Digest.of_file(run.adapter), record=made.record
+        adapter=read(run.adapter), path=run.adapter, digest=Digest.of_file(run.adapter), record=record
     )
 
 
@@ -123,18 +123,10 @@ def _settings(base: LoadedBase, prepared: Prepared, config: TrainingConfig, shar
     return {
         "base_model": [base.base.config_digest, base.base.weights_digest],
         "data": str(prepared.report.digest),
+        "tokenization": str(rows_digest(prepared.train, prepared.held_out)),
         **{f"setting_{name}": value for name, value in own.items()},
         "number_of_processes": shared,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A training that is over: its record, and what its result answers on the probe."""
-
-    record: TrainingRecord
-    proof: Proof
-    probe: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +155,7 @@ class _Job:
         journal = Journal(
             self.run.log if is_first else None, steps=length.steps, sinks=self.config.sinks, is_shown=is_shown
         )
-        with contextlib.closing(journal), hearing_sigterm() as is_stopped:
+        with contextlib.closing(journal), hearing_signals() as wish:
             work = Work(
                 config=self.config,
                 base=self.base.model,
@@ -173,7 +165,7 @@ class _Job:
                 checkpoints=self.run.checkpoints,
                 journal=journal,
                 processes=self.shared,
-                is_stopped=is_stopped,
+                is_stopped=wish.is_heard,
             )
             trainer = AdapterTrainer(model, trainer_arguments(work, self.place), work, progress)
             if kept is not None and progress.is_over:
@@ -183,7 +175,7 @@ class _Job:
             journal.begin(progress)
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
             if trainer.is_interrupted:
-                raise _interrupted(trainer.progress.step, self.run)
+                raise _interrupted(trainer.progress.step, self.run, wish)
             journal.end(progress, steps=progress.step, best_step=progress.best_step)
             return trainer
 
@@ -195,8 +187,8 @@ class _Job:
         rows = (self.prepared.held_out or self.prepared.train)[:_PROBED]
         return self._batches(rows).collate(range(len(rows)), 0)
 
-    def finish(self, model: Any, trainer: AdapterTrainer) -> _Made:
-        """Choose the result's factors, and measure what they do."""
+    def finish(self, model: Any, trainer: AdapterTrainer) -> tuple[TrainingRecord, Answered]:
+        """Choose the result's factors, and measure what they do; the proof of the record lacks the file still."""
         progress, is_best = trainer.progress, self.config.keep == "best" and bool(trainer.best)
         if is_best:
             load_factors(model, trainer.best)
@@ -207,7 +199,8 @@ class _Job:
             change = logit_change(model, self.config.head, probe, own)
         proof = self._proof(progress.start_loss, loss_after, change)
         best_step = progress.best_step if is_best else progress.step
-        return _Made(self._record(model, trainer, best_step), proof, own)
+        record = self._record(model, trainer, best_step, proof)
+        return record, Answered(head=self.config.head, batch=probe, logits=own)
 
     def _proof(self, before: float | None, after: float | None, logit_change: float) -> Proof:
         """Return what was measured, but for the file, which is not there yet."""
@@ -226,7 +219,7 @@ class _Job:
             size_bytes=0,
         )
 
-    def _record(self, model: Any, trainer: AdapterTrainer, best_step: int) -> TrainingRecord:
+    def _record(self, model: Any, trainer: AdapterTrainer, best_step: int, proof: Proof) -> TrainingRecord:
         progress = trainer.progress
         last = progress.losses[-max(len(progress.losses) // 10, 1) :]
         return TrainingRecord(
@@ -234,6 +227,7 @@ class _Job:
             config=self.config,
             data=self.prepared.report.document(),
             data_digest=str(self.prepared.report.digest),
+            rows_digest=trainer.progress.settings["tokenization"],
             steps=progress.step,
             best_step=best_step,
             steps_per_epoch=trainer.length.steps_per_epoch,
@@ -249,38 +243,14 @@ class _Job:
             peak_memory_bytes=peak_memory_bytes(self.place.device),
             environment=environment(self.place.device),
             labels=self.prepared.labels,
+            proof=proof,
         )
 
-    def write(self, model: Any, record: TrainingRecord, labels: Mapping[str, Any], created_at: str | None) -> None:
-        """Write the factors as an AIR file, by way of the folder that PEFT makes."""
-        with tempfile.TemporaryDirectory(prefix="ual-train-") as place:
-            model.save_pretrained(place, safe_serialization=True, save_embedding_layers=False)
-            with from_peft(place, self.base.config, base_id=self.base.base.id) as adapter:
-                manifest = replace(
-                    adapter.manifest,
-                    base_model=self.base.base,
-                    provenance=(training_statement(record, created_at=created_at),),
-                    created_at=created_at,
-                    **labels,
-                )
-                write(Adapter(manifest, adapter.tensors), self.run.adapter)
 
-    def prove(self, made: _Made, created_at: str | None) -> _Made:
-        """Read the file back onto the base model, and write the proof into it."""
-        error = check_reload(self.base, self.run.adapter, self.config.head, self._probe(), made.probe)
-        proof = replace(made.proof, reload_error=error)
-        record = replace(made.record, proof=proof)
-        with read(self.run.adapter) as adapter:
-            statement = training_statement(record, created_at=created_at)
-            write(Adapter(replace(adapter.manifest, provenance=(statement,)), adapter.tensors), self.run.adapter)
-        proof = replace(proof, size_bytes=self.run.adapter.stat().st_size)
-        return replace(made, record=replace(record, proof=proof), proof=proof)
-
-
-def _interrupted(step: int, run: RunFolder) -> TrainingError:
+def _interrupted(step: int, run: RunFolder, wish: Wish) -> TrainingError:
     return TrainingError(
         f"asked to end after step {step}; a checkpoint is kept",
         code="interrupted",
-        context={"step": step, "path": str(run.path)},
+        context={"step": step, "path": str(run.path), "signal": wish.signal},
         hint="the same command with --resume goes on from there",
     )

@@ -20,6 +20,7 @@ from ual_registry.errors import (
     StorageError,
     UALError,
 )
+from ual_registry.training.elsewhere import file_hint
 from ual_registry.training.fields import Record, fault
 
 __all__ = ["MAX_LINE_BYTES", "records"]
@@ -69,7 +70,8 @@ def _file(path: Path) -> Iterator[Record]:
     if suffix in _TEXT:
         return _paragraphs(path)
     known = ", ".join((*_JSONL, *_CSV, *_TSV, *_TEXT))
-    raise fault(str(path), "", f"expected a file that ends in {known}; got {suffix or 'no ending'}")
+    problem = f"expected a file that ends in {known}; got {suffix or 'no ending'}"
+    raise fault(str(path), "", problem, hint=file_hint(suffix))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -187,7 +189,8 @@ def _hub(id: str, subset: str | None, revision: str | None, split: str | None) -
     try:
         import datasets  # noqa: PLC0415  # an extra, and heavy
     except ImportError as error:
-        raise MissingExtraError("data", needed_for=f"the data set {id} of the Hub") from error
+        what = f"the data set {id} of the Hub (no file or folder of this name is here)"
+        raise MissingExtraError("data", needed_for=what) from error
     try:
         found = datasets.load_dataset(id, subset, split=split or "train", revision=revision, streaming=True)
         names = _label_names(found)
@@ -218,4 +221,4 @@ def _named_label(id: str, number: int, row: dict[str, Any], names: list[str]) ->
 
 def _told(id: str, error: BaseException) -> str:
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return f"data set {id}: {reason}"
+    return f"data set {id}: {reason} (nor is there a file or folder of this name)"

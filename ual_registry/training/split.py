@@ -31,13 +31,16 @@ def without_duplicates(examples: Iterable[Example]) -> list[Example]:
     return list(found.values())
 
 
-def held_out_documents(documents: Iterable[Digest], *, share: float, seed: int) -> frozenset[Digest]:
+def held_out_documents(
+    documents: Iterable[Digest], *, share: float, seed: int, duplicates: int = 0
+) -> frozenset[Digest]:
     """Choose the documents that are held out: at least one, and never all.
 
     Args:
         documents: Every document.
         share: Which part of them.
         seed: Another seed chooses others.
+        duplicates: How many examples were left out before, for messages.
 
     Raises:
         TrainingError: There are fewer than two, and some are to be held out.
@@ -47,12 +50,17 @@ def held_out_documents(documents: Iterable[Digest], *, share: float, seed: int) 
     ranked = _ranked(sorted(set(documents)), seed)
     if len(ranked) < 2:
         raise TrainingError(
-            f"{len(ranked)} document to train on, expected 2 or more, since some are held out",
+            f"{len(ranked)} document to train on{_beside(duplicates)}, expected 2 or more, since some are held out",
             code="too-few-examples",
             hint="give more examples, or set held_out_share to 0",
         )
     count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
     return frozenset(ranked[:count])
+
+
+def _beside(duplicates: int) -> str:
+    many = "example says" if duplicates == 1 else "examples say"
+    return f" ({duplicates} more {many} the same)" if duplicates else ""
 
 
 def _ranked(documents: Sequence[Digest], seed: int) -> list[Digest]:

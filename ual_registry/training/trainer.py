@@ -15,22 +15,23 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from peft.optimizers import create_loraplus_optimizer
 from torch.utils.data import DataLoader
 
 from ual_registry.errors import TrainingError
 from ual_registry.training.batches import Batch
 from ual_registry.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ual_registry.training.course import Course
+from ual_registry.training.diverged import not_finite
 from ual_registry.training.feed import Echo, Feed
 from ual_registry.training.objective import Loss, batch_loss, trained_positions
+from ual_registry.training.optimizer import flat_state, make_optimizer, state_by_index
 from ual_registry.training.progress import Progress
 from ual_registry.training.schedule import Length
 from ual_registry.training.work import Work, factors_of, load_factors
@@ -158,18 +159,7 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
         """Make AdamW over the factors; with LoRA+ as PEFT makes it."""
         del model
         if self.optimizer is None:
-            config = self.work.config
-            if config.lora_plus_ratio is not None:
-                self.optimizer = create_loraplus_optimizer(
-                    self.model,
-                    torch.optim.AdamW,
-                    lr=config.learning_rate,
-                    loraplus_lr_ratio=config.lora_plus_ratio,
-                    loraplus_weight_decay=config.weight_decay,
-                )
-            else:
-                values, decay = list(factors_of(self.model).values()), config.weight_decay
-                self.optimizer = torch.optim.AdamW(values, lr=config.learning_rate, weight_decay=decay, fused=True)
+            self.optimizer = make_optimizer(self.model, self.work.config)
         return self.optimizer
 
     def floating_point_ops(self, inputs: Batch) -> int:
@@ -198,13 +188,7 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
         self.control.should_log = False
 
     def _not_finite(self, problem: str) -> TrainingError:
-        kept, step = self.work.checkpoints, self.state.global_step
-        return TrainingError(
-            f"step {step}: {problem}",
-            code="not-finite",
-            context={"step": step, "checkpoints": str(kept)},
-            hint=f"the last good checkpoint stays in {kept}; lower the learning rate, or look for odd examples",
-        )
+        return not_finite(problem, step=self.state.global_step, checkpoints=self.work.checkpoints)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Look at the held-out examples, and keep the factors where none were better."""
@@ -276,7 +260,7 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
                     progress=self.progress,
                     factors=factors,
                     best=self.best,
-                    optimizer=_flat(state["state"]),
+                    optimizer=flat_state(state["state"]),
                     groups=state["param_groups"],
                     schedule={
                         name: own for name, own in self.lr_scheduler.state_dict().items() if name != "lr_lambdas"
@@ -301,7 +285,7 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
         if checkpoint is None:
             return
         kept = self._kept
-        self.optimizer.load_state_dict({"state": _by_index(kept.optimizer), "param_groups": kept.groups})
+        self.optimizer.load_state_dict({"state": state_by_index(kept.optimizer), "param_groups": kept.groups})
         self.lr_scheduler.load_state_dict({**self.lr_scheduler.state_dict(), **kept.schedule})
 
     def _load_scaler(self, checkpoint: str | None) -> None:
@@ -310,15 +294,3 @@ class AdapterTrainer(_Trainer):  # type: ignore[misc]  # half of transformers is
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Leave random numbers alone: every step seeds its own."""
-
-
-def _flat(state: Mapping[int, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {f"{index}.{name}": value for index, own in state.items() for name, value in own.items()}
-
-
-def _by_index(tensors: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    found: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        found.setdefault(int(index), {})[name] = value
-    return found

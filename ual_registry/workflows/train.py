@@ -4,134 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ual_registry.air.read import read
 from ual_registry.air.write import write
-from ual_registry.binders.base import BaseConfig
+from ual_registry.binders.base import BaseConfig, load_base
 from ual_registry.binders.bind import bind
 from ual_registry.binders.load import known_model_types
-from ual_registry.errors import RegistryError
-from ual_registry.storage import check_target
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.config_file import make_config, read_config
-from ual_registry.training.examples import known_form, read_examples
-from ual_registry.training.fields import Record, decode_record, fault, form_of
-from ual_registry.training.forms import Example
+from ual_registry.training.folder import clear_run
+from ual_registry.training.launch import is_first
 from ual_registry.training.target_choice import TargetChoice
 from ual_registry.training.targets import choose_targets
 from ual_registry.workflows.bases import find_base
 from ual_registry.workflows.extras import need_training
+from ual_registry.workflows.train_check import check_base, check_order
+from ual_registry.workflows.train_material import Material, load_material
+from ual_registry.workflows.train_order import Data, TrainEstimate, TrainOrder, TrainResult
 
-if TYPE_CHECKING:
-    from ual_registry.air.adapter import Adapter
-    from ual_registry.models.loaded import LoadedBase
-    from ual_registry.training.estimate import Estimate
-    from ual_registry.training.prepare import Prepared
-    from ual_registry.training.record import TrainingRecord
-
-__all__ = [
-    "Data",
-    "TrainEstimate",
-    "TrainOrder",
-    "TrainResult",
-    "estimate_training",
-    "explain_targets",
-    "is_first",
-    "run_training",
-    "train",
-]
-
-Data = str | Path | Iterable[Example | Mapping[str, Any]]
-"""What is trained on: a file, a folder, a data set of the Hub, or examples."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOrder:
-    """What to train.
-
-    Attributes:
-        base: Folder of the base model, with weights and tokenizer.
-        data: What to train on.
-        config: How.
-        base_id: Label of the base model; the name of its folder where absent.
-        form: What the examples are; what the first one is where absent.
-        labels: Fields of the manifest that people write: ``name``, ``description``, ``domain``, ``license``.
-        output: AIR file to write.
-        folder: Where the run is kept; beside ``output``, with the ending ``.run``, where absent.
-        is_resumed: Whether to go on with the run that is there.
-        is_recorded: Whether to add the result to the registry, under its name.
-        is_forced: Whether to replace what stands at ``output``.
-        is_shown: Whether to draw a line on standard error while it goes.
-    """
-
-    base: str
-    data: Data
-    config: TrainingConfig = field(default_factory=TrainingConfig)
-    base_id: str | None = None
-    form: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    output: str | Path
-    folder: str | Path | None = None
-    is_resumed: bool = False
-    is_recorded: bool = False
-    is_forced: bool = False
-    is_shown: bool = False
-
-    @property
-    def run_folder(self) -> Path:
-        """Where the run is kept."""
-        return Path(self.output).with_suffix(".run") if self.folder is None else Path(self.folder)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """What was trained, and where it is kept.
-
-    Attributes:
-        adapter: The adapter.
-        record: What was done and measured.
-        path: Its AIR file.
-        digest: The file's digest.
-        folder: Where the run is kept.
-        notes: What the user must know of the data.
-        revision: Its name in the registry; ``None`` where it was not added.
-    """
-
-    adapter: Adapter
-    record: TrainingRecord
-    path: str
-    digest: str
-    folder: str
-    notes: tuple[str, ...]
-    revision: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainEstimate:
-    """What a training would take.
-
-    Attributes:
-        base: Label of the base model.
-        estimate: The numbers.
-        data: What became of the examples.
-        notes: What the user must know of the data.
-    """
-
-    base: str
-    estimate: Estimate
-    data: Mapping[str, Any]
-    notes: tuple[str, ...]
-
-
-def is_first() -> bool:
-    """Tell whether this process speaks for all that share the training, as ``accelerate launch`` starts them."""
-    return os.environ.get("RANK", "0") == "0"
+__all__ = ["estimate_training", "explain_targets", "run_training", "train"]
 
 
 def explain_targets(base: str | Path, config: TrainingConfig) -> TargetChoice:
@@ -161,19 +56,22 @@ def estimate_training(order: TrainOrder) -> TrainEstimate:
         MissingExtraError: torch, transformers, peft or accelerate is not installed.
         UALError: As ``train``.
     """
+    check_base(order.base)
     need_training("an estimate")
     from ual_registry.training.estimate import estimate  # noqa: PLC0415  # loads torch
 
+    config = load_base(Path(order.base))
     with (
         tempfile.TemporaryDirectory(prefix="ual-train-") as place,
-        _architecture(find_base(order.base).config, Path(place) / "binder.json"),
+        _architecture(config, Path(place) / "binder.json"),
     ):
-        base, prepared = _material(order)
+        _check_settings(config, order.config)
+        material = load_material(order)
         return TrainEstimate(
-            base=base.base.id,
-            estimate=estimate(base, prepared, order.config),
-            data=prepared.report.document(),
-            notes=prepared.report.notes(),
+            base=material.base.base.id,
+            estimate=estimate(material.base, material.prepared, material.config),
+            data=material.prepared.report.document(),
+            notes=material.notes,
         )
 
 
@@ -189,6 +87,9 @@ def train(
     license: str | None = None,
     base_id: str | None = None,
     form: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    held_out: Data | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     record: bool = False,
@@ -207,10 +108,13 @@ def train(
         license: SPDX expression.
         base_id: Label of the base model; the name of its folder where absent.
         form: What the examples are: ``text``, ``completion``, ``chat`` or ``label``.
+        fields: What the data calls each field, where it has another name there: ``{"prompt": "question"}``.
+        limit: How many examples are read at most; all where absent.
+        held_out: What to hold out, given as ``data`` is; a share of the data where absent.
         folder: Where the run is kept; beside ``output`` where absent.
         resume: Whether to go on with the run that is there.
         record: Whether to add the result to the registry.
-        force: Whether to replace what stands at ``output``.
+        force: Whether to replace what stands at ``output``, and to begin the run anew where it is not to go on.
 
     Returns:
         The adapter, and what was done and measured.
@@ -227,6 +131,9 @@ def train(
             config=_config(config),
             base_id=base_id,
             form=form,
+            fields=fields or {},
+            limit=limit,
+            held_out=held_out,
             labels={key: value for key, value in texts.items() if value is not None},
             output=output,
             folder=folder,
@@ -252,20 +159,29 @@ def run_training(order: TrainOrder, *, say: Callable[[str], None] = lambda _: No
         order: What to train.
         say: Is told what is done now.
     """
-    output = Path(order.output)
-    check_target(output, force=order.is_forced)
-    if order.is_recorded and "name" not in order.labels:
-        raise RegistryError(
-            "cannot record the adapter: it has no name", code="not-recordable", hint="give it a name (--name)"
-        )
+    goes_on = check_order(order)
     need_training("training")
-    with _architecture(find_base(order.base).config, output.with_suffix(".binder.json"), say):
+    config = load_base(Path(order.base))
+    with _architecture(config, Path(order.output).with_suffix(".binder.json"), say):
+        _check_settings(config, order.config)
+        if order.is_resumed and not goes_on and is_first():
+            say(f"no run in {order.run_folder}: begun anew")
         say(f"loading {order.base}")
-        base, prepared = _material(order, say)
-        for note in prepared.report.notes():
+        material = load_material(order, say)
+        for note in material.notes:
             say(note)
         say(f"training in {order.run_folder}")
-        return _trained(order, base, prepared)
+        return _trained(order, material)
+
+
+def _check_settings(config: BaseConfig, settings: TrainingConfig) -> None:
+    """Refuse, before anything large is loaded, a device that is not there, a head or modules that the base lacks."""
+    from ual_registry.training.heads import model_class_of  # noqa: PLC0415  # loads torch
+    from ual_registry.training.place import place_of  # noqa: PLC0415  # as above
+
+    place_of(settings)
+    binding = bind(config, model_class_of(config, settings.head))
+    choose_targets(binding, roles=settings.roles, layers=settings.layers, exclude=settings.exclude, config=config)
 
 
 @contextlib.contextmanager
@@ -283,15 +199,17 @@ def _architecture(config: BaseConfig, file: Path, say: Callable[[str], None] = l
         yield
 
 
-def _trained(order: TrainOrder, base: LoadedBase, prepared: Prepared) -> TrainResult:
+def _trained(order: TrainOrder, material: Material) -> TrainResult:
     """Train, and put the result where it belongs."""
     from ual_registry.training import run  # noqa: PLC0415  # loads torch
 
+    if is_first() and order.is_forced and not order.is_resumed:
+        clear_run(order.run_folder)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     made = run.train(
-        base,
-        prepared,
-        order.config,
+        material.base,
+        material.prepared,
+        material.config,
         folder=order.run_folder,
         resume=order.is_resumed,
         labels=order.labels,
@@ -310,49 +228,9 @@ def _trained(order: TrainOrder, base: LoadedBase, prepared: Prepared) -> TrainRe
         path=str(path),
         digest=str(made.digest),
         folder=str(order.run_folder),
-        notes=prepared.report.notes(),
+        notes=material.notes,
         revision=revision,
     )
-
-
-def _material(order: TrainOrder, say: Callable[[str], None] = lambda _: None) -> tuple[LoadedBase, Prepared]:
-    """Load the base model, and prepare the examples for it, in rows that it can read."""
-    from ual_registry.training.heads import context_of, load_for_training  # noqa: PLC0415  # as in run_training
-    from ual_registry.training.place import place_of  # noqa: PLC0415
-    from ual_registry.training.prepare import prepare, sorted_labels  # noqa: PLC0415
-
-    config = order.config
-    place = place_of(config)
-    examples = tuple(_examples(order))
-    base = load_for_training(
-        order.base,
-        config.head,
-        id=order.base_id,
-        dtype=place.dtype,
-        device=place.device,
-        labels=sorted_labels(examples),
-        seed=config.seed,
-    )
-    context = context_of(base)
-    if context is not None and context < config.max_length:
-        say(f"rows hold {context:,} tokens at most, since the base model reads no more at once")
-        config = replace(config, max_length=context)
-    return base, prepare(examples, base.text_tokenizer, config)
-
-
-def _examples(order: TrainOrder) -> Iterable[Example]:
-    if isinstance(order.data, (str, Path)):
-        return read_examples(order.data, form=order.form)
-    return [_example(own, index, order.form) for index, own in enumerate(order.data)]
-
-
-def _example(own: Example | Mapping[str, Any], index: int, form: str | None) -> Example:
-    if isinstance(own, Example):
-        return own
-    if not isinstance(own, Mapping):
-        raise fault("examples", f"number {index}", f"expected a mapping, got a {type(own).__name__}")
-    record = Record(source="examples", place=f"number {index}", values=own)
-    return decode_record(record, form_of(record) if form is None else known_form(form))
 
 
 def _added(path: Path, name: str) -> str:

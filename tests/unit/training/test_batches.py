@@ -12,10 +12,11 @@ import torch
 from tests.proof.cases import Case
 from tests.unit.training.letters import letters
 from ual_registry.errors import TrainingError
-from ual_registry.training.batches import Batches, check_packing
+from ual_registry.training.batches import Batches
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.forms import Example
 from ual_registry.training.order import lay_out, steps_of
+from ual_registry.training.packing import check_packing
 from ual_registry.training.prepare import Prepared, prepare
 from ual_registry.training.rows import TokenRow
 
@@ -89,11 +90,36 @@ def test_packed_rows_have_the_loss_and_the_gradient_of_padded_ones(model_type: s
     assert float((packed_gradient - gradient).norm() / gradient.norm()) < 1e-5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("model_type", PACKABLE)
-def test_a_model_whose_packed_rows_do_not_see_one_another_is_found_so(model_type: str) -> None:
-    model = Case(model_type).model().train()
+def test_a_model_whose_packed_rows_do_not_see_one_another_is_found_so(model_type: str, dtype: torch.dtype) -> None:
+    model = Case(model_type).model().to(dtype).train()
     check_packing(model)
     assert model.training
+
+
+@pytest.mark.parametrize("shift", [0.02, 0.2])
+def test_halved_weights_may_round_otherwise_behind_another_row_but_no_more(
+    shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Case("llama").model().to(torch.bfloat16)
+    forward = model.forward
+
+    def shifted(**inputs: Any) -> Any:
+        found = forward(**inputs)
+        if inputs["input_ids"].shape[1] > 6:
+            found.logits *= 1 + shift
+        return found
+
+    monkeypatch.setattr(model, "forward", shifted)
+    if shift < 0.05:
+        check_packing(model)
+        return
+    with pytest.raises(TrainingError) as caught:
+        check_packing(model)
+    assert caught.value.message.startswith(
+        "LlamaForCausalLM: rows that are packed into one line are read otherwise than alone (logits differ by 2"
+    )
 
 
 @pytest.mark.parametrize("model_type", NOT_PACKABLE)

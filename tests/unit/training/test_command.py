@@ -150,7 +150,11 @@ def test_what_was_not_trained_here_has_no_curve(place: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ("--explain --roles nothing", 6, "error [setting]: setting roles: expected names of attention_query, "),
+        (
+            "--explain --roles nothing",
+            6,
+            "error [setting]: setting roles: expected roles such as attention_query and mlp_up, ",
+        ),
         ("--data data.jsonl", 2, "Error: give --name NAME, or -o PATH"),
         ("--name a", 2, "Error: give --data FILE, or --explain to see which modules would be trained"),
         ("--data data.jsonl -o a.air --record", 2, "Error: --record needs --name NAME"),

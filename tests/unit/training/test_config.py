@@ -90,7 +90,30 @@ def test_settings_are_written_as_they_are_read() -> None:
         ({"rank_pattern": {"mlp_up": 0}}, "rank_pattern.mlp_up: expected 1 or more, got 0", None),
         ({"alpha_pattern": {"mlp_up": 0}}, "alpha_pattern.mlp_up: expected above 0, got 0", None),
         ({"head": "lm"}, "head: expected causal, masked, seq2seq, classification, got 'lm'", None),
-        ({"sinks": ["wandb"]}, "sinks: expected names of tensorboard, got 'wandb'", None),
+        ({"sinks": ["wandb"]}, "sinks: expected names of tensorboard, mlflow, got 'wandb'", None),
+        (
+            {"roles": ["q_proj"]},
+            "roles: expected roles such as attention_query and mlp_up, got 'q_proj'",
+            "`ual train --explain` shows every module of the base model with its role",
+        ),
+        (
+            {"roles": ["mlp_upp"]},
+            "roles: expected roles such as attention_query and mlp_up, got 'mlp_upp'",
+            "did you mean mlp_up? `ual train --explain` shows every module of the base model with its role",
+        ),
+        (
+            {"patience": 2, "held_out_share": 0},
+            "patience: nothing is held out, so that no look can get worse",
+            "hold some out (held_out_share), or leave patience out",
+        ),
+        ({"warmup_ratio": 0.1}, "warmup_ratio: there is no such setting", "here it is warmup_share"),
+        ({"lr": 0.1}, "lr: there is no such setting", "here it is learning_rate"),
+        ({"bf16": True}, "bf16: there is no such setting", "here it is precision: bfloat16"),
+        (
+            {"target_modules": "all"},
+            "target_modules: there is no such setting",
+            "here it is roles, such as attention_query and mlp_up",
+        ),
         (
             {"batching": "packed", "head": "seq2seq"},
             "batching: expected grouped or shuffled with head seq2seq, got packed",

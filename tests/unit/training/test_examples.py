@@ -297,14 +297,18 @@ def test_what_the_hub_refuses_is_said(monkeypatch: pytest.MonkeyPatch, raised: E
     monkeypatch.setitem(sys.modules, "datasets", datasets_with(raised, []))
     with pytest.raises(kind) as caught:
         list(read_examples("owner/name"))
-    assert caught.value.message == f"data set owner/name: {str(raised).splitlines()[0]}"
+    first = str(raised).splitlines()[0]
+    assert caught.value.message == f"data set owner/name: {first} (nor is there a file or folder of this name)"
 
 
 def test_a_data_set_of_the_hub_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError) as caught:
         list(read_examples("owner/name"))
-    assert caught.value.message == ("the data set owner/name of the Hub needs the extra 'data', which is not installed")
+    assert caught.value.message == (
+        "the data set owner/name of the Hub (no file or folder of this name is here) needs the extra 'data', which is "
+        "not installed"
+    )
 
 
 @pytest.mark.parametrize(

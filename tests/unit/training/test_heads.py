@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.unit.training.tiny import config, prepared, run, save_base, texts
+from tests.unit.training.tiny import config, difference, prepared, run, save_base, texts
 from ual_registry.air.read import read
 from ual_registry.errors import TrainingError
 from ual_registry.interop.to_peft import to_peft
@@ -100,6 +100,7 @@ def test_how_a_step_is_cut_changes_nothing_for_other_heads(case: str, tmp_path: 
     other = run(base, tmp_path / "other", examples, batch_size=1, accumulation=8, **quiet)
     losses = [[loss for _, loss in own.record.losses] for own in (one, other)]
     assert losses[0] == pytest.approx(losses[1], abs=2e-5)
+    assert difference(one, other) < 2e-5
 
 
 def test_the_loss_of_a_decoder_is_that_of_the_model(tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ import importlib.util
 import itertools
 import math
 import os
+import platform
 import signal
+import sys
 import threading
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,17 +26,18 @@ from ual_registry.air.model import Statement
 from ual_registry.cli.train_text import time_text
 from ual_registry.errors import FormatError, MissingExtraError, StorageError, TrainingError
 from ual_registry.models.loaded import LoadedBase
-from ual_registry.training import log
+from ual_registry.training import hardware, log
 from ual_registry.training.checkpoint import Checkpoint, last_checkpoint, read_checkpoint, write_checkpoint
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.feed import Feed
 from ual_registry.training.log import Journal, read_log
 from ual_registry.training.memory import memory_told
 from ual_registry.training.order import cut_by_length, filled, share_of
+from ual_registry.training.place import Place, place_of
 from ual_registry.training.progress import Progress
 from ual_registry.training.record import bits_per_byte, verdict_of
 from ual_registry.training.schedule import Length, length_of
-from ual_registry.training.signals import hearing_sigterm
+from ual_registry.training.signals import Wish, hearing_signals
 
 STEP = (6, 2, 0, 4, 1, 5, 3)
 
@@ -194,7 +199,47 @@ def test_a_log_that_cannot_be_written_is_an_error_of_the_file_system(tmp_path: P
 def test_the_log_goes_to_tensorboard_too(llama: LoadedBase, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(llama, tmp_path / "run", sinks=("tensorboard",), steps=2)
-    assert len(list((tmp_path / "run" / "tensorboard").glob("events.out.*"))) == 1
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    logged = [line for line in read_log(tmp_path / "run" / "log.jsonl") if line["event"] == "step"]
+    for name in ("loss", "learning_rate", "grad_norm"):
+        found = [(own.step, own.value) for own in events.Scalars(f"step/{name}")]
+        assert found == [(line["step"], pytest.approx(line[name])) for line in logged]
+    assert [own.step for own in events.Scalars("held_out/loss")] == [0, 2]
+
+
+def test_the_log_goes_to_mlflow_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    def start_run(**named: Any) -> Any:
+        told.append(("start", named))
+        return SimpleNamespace(info=SimpleNamespace(run_id="r1"))
+
+    module = ModuleType("mlflow")
+    module.__spec__ = ModuleSpec("mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    monkeypatch.setattr(module, "start_run", start_run, raising=False)
+    monkeypatch.setattr(module, "log_metric", lambda *own, **named: told.append((*own, named)), raising=False)
+    monkeypatch.setattr(module, "end_run", lambda: told.append("end"), raising=False)
+    (tmp_path / "toys.run").mkdir()
+    journal = Journal(tmp_path / "toys.run" / "log.jsonl", steps=1, sinks=("mlflow",))
+    progress = Progress(settings={})
+    journal.begin(progress)
+    progress.step, progress.tokens, progress.elapsed_s = 1, 30, 2.0
+    progress.losses.append((1, 1.5))
+    journal.step(progress, grad_norm=0.5)
+    journal.close()
+    at = {"step": 1, "run_id": "r1"}
+    assert told == [
+        ("start", {"run_name": "toys.run", "nested": True}),
+        ("step/loss", 1.5, at),
+        ("step/grad_norm", 0.5, at),
+        ("step/tokens", 30, at),
+        ("step/tokens_per_s", 15.0, at),
+        "end",
+    ]
 
 
 def test_a_sink_that_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,19 +276,93 @@ def test_nothing_is_drawn_where_there_is_no_terminal(tmp_path: Path, capsys: pyt
 
 def test_sigterm_is_heard_and_then_as_before() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with hearing_sigterm() as is_heard:
-        assert not is_heard()
+    with hearing_signals() as wish:
+        assert not wish.is_heard()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert is_heard()
+        assert wish == Wish("SIGTERM")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_first_ctrl_c_is_heard_and_the_second_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with hearing_signals() as wish:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert wish == Wish("SIGINT")
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stays_without_meaning_in_the_background() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with hearing_signals() as wish:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not wish.is_heard()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("has_bfloat16", "changes", "expected"),
+    [
+        (True, {}, Place(device="cuda", precision="bfloat16", index=1)),
+        (False, {}, Place(device="cuda", precision="float16", index=1)),
+        (False, {"precision": "float32"}, Place(device="cuda", precision="float32", index=1)),
+        (True, {"device": "cpu"}, Place(device="cpu", precision="float32")),
+    ],
+)
+def test_every_process_has_a_gpu_of_its_own_and_its_precision(
+    has_bfloat16: bool, changes: dict[str, Any], expected: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bfloat16)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    found = place_of(TrainingConfig(**changes))
+    assert found == expected
+    assert found.own_device == ("cpu" if found.device == "cpu" else "cuda:1")
+
+
+def test_the_record_names_processor_cores_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some Processor: 9000\n")
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5}, raising=False)
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 4_000_000}.__getitem__)
+    found = hardware.environment("cpu")
+    assert {name: found[name] for name in ("processor", "cores", "memory", "device", "threads")} == {
+        "processor": "Some Processor: 9000",
+        "cores": "3",
+        "memory": "16.4 GB",
+        "device": "Some Processor: 9000",
+        "threads": str(torch.get_num_threads()),
+    }
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "none")
+    assert hardware.environment("cpu")["processor"] == f"{platform.machine()} CPU"
+
+
+def test_the_record_names_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80_000_000_000))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = hardware.environment("cuda")
+    assert {name: found[name] for name in ("device", "devices", "device_memory")} == {
+        "device": "Some GPU",
+        "devices": "2",
+        "device_memory": "80.0 GB",
+    }
 
 
 def test_another_thread_hears_nothing() -> None:
     found: list[bool] = []
 
     def listen() -> None:
-        with hearing_sigterm() as is_heard:
-            found.append(is_heard())
+        with hearing_signals() as wish:
+            found.append(wish.is_heard())
 
     thread = threading.Thread(target=listen)
     thread.start()

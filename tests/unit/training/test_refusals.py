@@ -19,7 +19,8 @@ from ual_registry.training.factors import lora_config, targets_of
 from ual_registry.training.fields import Record, decode_record
 from ual_registry.training.forms import Example, Form
 from ual_registry.training.target_choice import Target, TargetChoice
-from ual_registry.workflows.train import TrainOrder, _examples
+from ual_registry.workflows.train_material import examples_of
+from ual_registry.workflows.train_order import TrainOrder
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,9 @@ def test_numbers_and_names_that_json_cannot_carry_are_refused(document: dict[str
 def test_a_list_in_a_list_of_roles_is_refused() -> None:
     with pytest.raises(TrainingError) as caught:
         make_config({"roles": [["attention_query"]]})
-    assert caught.value.message.endswith(", got ['attention_query']")
+    assert caught.value.message == (
+        "setting roles: expected roles such as attention_query and mlp_up, got ['attention_query']"
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_a_list_in_a_list_of_roles_is_refused() -> None:
 )
 def test_examples_that_are_given_by_hand_are_checked(data: Any, form: str | None, message: str) -> None:
     with pytest.raises(UALError) as caught:
-        list(_examples(TrainOrder(base="base", data=[data], form=form, output="made.air")))
+        examples_of(TrainOrder(base="base", data=[data], form=form, output="made.air"))
     assert caught.value.message == message
 
 
@@ -102,7 +105,7 @@ def test_whatever_the_library_raises_is_said(
     hub(monkeypatch, raised)
     with pytest.raises(kind) as caught:
         list(read_examples("owner/name"))
-    assert caught.value.message == f"data set owner/name: {raised}"
+    assert caught.value.message == f"data set owner/name: {raised} (nor is there a file or folder of this name)"
 
 
 @pytest.mark.parametrize(("name", "value"), [("dropout", 0.1), ("dora", True)])

@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from tests.unit.training.tiny import config, prepared, run, texts
 from ual_registry.errors import FormatError, StorageError, TrainingError
@@ -23,6 +25,8 @@ from ual_registry.models.loaded import LoadedBase
 from ual_registry.training import checkpoint
 from ual_registry.training.checkpoint import STATE_FILE, TRAINER_FILE, last_checkpoint
 from ual_registry.training.log import read_log
+from ual_registry.training.run import train
+from ual_registry.training.trainer import AdapterTrainer
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = {"steps": 16, "checkpoint_every": 3, "dropout": 0.1, "evaluate_every": 4, "batch_size": 3}
@@ -203,12 +207,102 @@ def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_checkpoint_sta
         run(llama, folder, checkpoint_every=2, steps=8)
     assert caught.value.problem_code == "not-finite"
     assert str(caught.value) == "step 5: the loss is nan"
-    assert caught.value.hint == (
-        f"the last good checkpoint stays in {folder / 'checkpoints'}; lower the learning rate, or look for odd examples"
-    )
     kept = last_checkpoint(folder / "checkpoints")
-    assert kept is not None
-    assert kept.name == "step-00000004"
+    assert kept == folder / "checkpoints" / "step-00000004"
+    assert caught.value.hint == (
+        f"the last good checkpoint stays in {kept}; lower the learning rate, or look for odd examples"
+    )
+
+
+def test_a_loss_that_is_no_number_before_a_checkpoint_names_none(
+    llama: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ual_registry.training import trainer
+
+    plain = trainer.batch_loss
+
+    def broken(model: Any, *further: Any) -> Any:
+        found = plain(model, *further)
+        return trainer.Loss(found.total * float("nan"), found.positions)
+
+    monkeypatch.setattr(trainer, "batch_loss", broken)
+    with pytest.raises(TrainingError) as caught:
+        run(llama, tmp_path / "run", held_out_share=0.0)
+    assert (str(caught.value), caught.value.hint) == (
+        "step 1: the loss is nan",
+        "there was no checkpoint yet; lower the learning rate, or look for odd examples",
+    )
+
+
+def test_a_full_disk_at_the_end_leaves_the_last_checkpoint(
+    whole: Path, llama: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("peft.PeftModel.save_pretrained", full)
+    with pytest.raises(StorageError) as caught:
+        run(llama, folder, resume=True, **LONG)
+    assert str(caught.value) == (
+        f"cannot write {folder / 'adapter.air'}: I/O error: No space left on device (os error 28)"
+    )
+    monkeypatch.undo()
+    assert run(llama, folder, resume=True, **LONG).record.steps == 16
+
+
+def test_a_run_is_not_resumed_with_another_tokenizer(whole: Path, llama: LoadedBase, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    own = config(**LONG)
+    rows = prepared(llama, own)
+    first, *others = rows.train
+    other = array("i", [*first.input_ids[:-1], first.input_ids[-1] + 1])
+    changed = replace(rows, train=(replace(first, input_ids=other), *others))
+    with pytest.raises(FormatError) as caught:
+        train(llama, changed, own, folder=folder, resume=True)
+    assert str(caught.value).startswith(f"{folder}: is a run with another tokenization (there sha256:")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora_plus_ratio": 8.0, "schedule": "warmup-stable-decay"},
+        {"batching": "packed", "max_length": 64, "gradient_checkpointing": True},
+    ],
+)
+def test_other_kinds_of_runs_go_on_as_if_nothing_had_happened(
+    changes: dict[str, Any], llama: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**LONG, "steps": 5, "checkpoint_every": 2, **changes}
+    run(llama, tmp_path / "whole", **settings)
+    ended_at(3, monkeypatch)
+    with pytest.raises(TrainingError):
+        run(llama, tmp_path / "ended", **settings)
+    monkeypatch.undo()
+    run(llama, tmp_path / "ended", resume=True, **settings)
+    assert_same(tmp_path / "whole", tmp_path / "ended")
+
+
+def test_a_run_of_labels_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.unit.training.test_heads import labelled, loaded
+
+    base = loaded("llama", "classification", tmp_path)
+    settings = {**LONG, "head": "classification", "steps": 5, "checkpoint_every": 2}
+    run(base, tmp_path / "whole", labelled(), **settings)
+    ended_at(3, monkeypatch)
+    with pytest.raises(TrainingError):
+        run(base, tmp_path / "ended", labelled(), **settings)
+    monkeypatch.undo()
+    run(base, tmp_path / "ended", labelled(), resume=True, **settings)
+    assert_same(tmp_path / "whole", tmp_path / "ended")
+
+
+def ended_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next run be asked to end after a step."""
+    monkeypatch.setattr(AdapterTrainer, "is_asked_to_end", lambda own: own.state.global_step == step)
 
 
 def test_factors_that_are_no_numbers_are_never_kept(
@@ -269,7 +363,7 @@ def test_a_run_is_not_begun_over_another(whole: Path, llama: LoadedBase) -> None
     with pytest.raises(StorageError) as caught:
         run(llama, whole, **LONG)
     assert str(caught.value) == f"cannot write {whole}: there is a training run already"
-    assert caught.value.hint == "go on with it (--resume), or give another folder"
+    assert caught.value.hint == "go on with it (--resume), begin it anew (--force), or give another folder (--folder)"
 
 
 @pytest.mark.parametrize("is_resumed", [True, False])

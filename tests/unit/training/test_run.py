@@ -6,6 +6,7 @@ import json
 import math
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,29 @@ from ual_registry.interop.to_peft import to_peft
 from ual_registry.models.attach import attach
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.training.estimate import estimate
+from ual_registry.training.heads import load_for_training
 from ual_registry.training.log import read_log
 from ual_registry.training.objective import batch_loss, trained_positions
-from ual_registry.training.rows import NO_LABEL
+from ual_registry.training.rows import NO_LABEL, rows_digest
+from ual_registry.training.run import TrainingResult
 from ual_registry.workflows.validate import validate
 
+WHOLE = {"learning_rate": 1e-3, "batching": "shuffled", "batch_size": 8, "accumulation": 1, "evaluate_every": 6}
+"""Every step is one batch."""
 
-@pytest.mark.parametrize("cut", [(8, 1), (2, 4), (1, 8)])
+
+@pytest.fixture(scope="module")
+def one(llama: LoadedBase, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    """A run whose steps are not cut."""
+    return run(llama, tmp_path_factory.mktemp("whole") / "run", **WHOLE)
+
+
+@pytest.mark.parametrize("cut", [(4, 2), (2, 4), (1, 8)])
 def test_how_a_step_is_cut_into_micro_batches_changes_nothing(
-    cut: tuple[int, int], llama: LoadedBase, tmp_path: Path
+    cut: tuple[int, int], one: TrainingResult, llama: LoadedBase, tmp_path: Path
 ) -> None:
     size, accumulation = cut
-    one = run(llama, tmp_path / "one", learning_rate=1e-3)
-    other = run(llama, tmp_path / "other", learning_rate=1e-3, batch_size=size, accumulation=accumulation)
+    other = run(llama, tmp_path / "other", **{**WHOLE, "batch_size": size, "accumulation": accumulation})
     lengths = {len(row.input_ids) for row in prepared(llama, config()).train}
     assert len(lengths) > 10  # otherwise a mean of means would be the mean, too
     assert difference(one, other) < 1e-6  # AdamW makes rounding of small gradients larger, by the learning rate
@@ -49,11 +60,39 @@ def test_how_rows_are_put_together_changes_nothing(batching: str, llama: LoadedB
     assert grouped.record.trained_tokens == other.record.trained_tokens
 
 
-def test_the_same_seed_gives_the_same_tensors_and_another_gives_others(llama: LoadedBase, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_file_but_for_what_is_measured_and_another_gives_another(
+    llama: LoadedBase, tmp_path: Path
+) -> None:
     one, same = (run(llama, tmp_path / name, dropout=0.2) for name in ("one", "same"))
     other = run(llama, tmp_path / "other", dropout=0.2, seed=1)
     assert one.adapter.manifest.tensor_digest == same.adapter.manifest.tensor_digest
     assert difference(one, other) > 1e-3
+    (first,), (second,) = (own.adapter.manifest.provenance for own in (one, same))
+    differs = {name for name, value in first.byproducts.items() if value != second.byproducts[name]}
+    assert differs <= {"wall_time_s", "tokens_per_s", "peak_memory_bytes"}
+    bare = [replace(own.adapter.manifest, provenance=(), manifest_digest="") for own in (one, same)]
+    assert bare[0] == bare[1]
+    assert replace(first, byproducts={}) == replace(second, byproducts={})
+
+
+@pytest.mark.parametrize("batching", ["grouped", "packed"])
+def test_halved_weights_are_trained_and_read_back_exactly(batching: str, llama_folder: Path, tmp_path: Path) -> None:
+    base = load_for_training(llama_folder, "causal", dtype=torch.bfloat16)
+    result = run(base, tmp_path / "run", precision="bfloat16", batching=batching, max_length=64)
+    proof = result.record.proof
+    assert proof is not None
+    assert (proof.verdict, proof.reload_error, proof.logit_change > 1e-2) == ("better", 0.0, True)
+
+
+def test_the_second_factor_learns_as_many_times_faster_as_asked_for(llama: LoadedBase, tmp_path: Path) -> None:
+    once = {"steps": 1, "schedule": "constant", "warmup_steps": 0, "held_out_share": 0.0}
+    largest = []
+    for name, ratio in (("plain", None), ("faster", 16.0)):
+        found = tensors(run(llama, tmp_path / name, lora_plus_ratio=ratio, **once))
+        largest.append({own: float(value.abs().max()) for own, value in found.items() if "lora_B" in own})
+    assert largest[0]
+    for name, size in largest[0].items():
+        assert largest[1][name] == pytest.approx(16 * size, rel=1e-4)
 
 
 def test_every_row_is_trained_on_once_in_an_epoch(llama: LoadedBase, tmp_path: Path) -> None:
@@ -196,6 +235,7 @@ def test_the_record_says_what_went_in_and_how_it_went(llama: LoadedBase, tmp_pat
         {"name": "base config", "digest": llama.base.config_digest},
         {"name": "base weights", "digest": llama.base.weights_digest},
         {"name": "examples", "digest": str(data.report.digest)},
+        {"name": "rows", "digest": str(rows_digest(data.train, data.held_out))},
     )
     named = {key: value for key, value in statement.parameters.items() if key != "settings"}
     assert named == {
@@ -216,7 +256,7 @@ def test_the_record_says_what_went_in_and_how_it_went(llama: LoadedBase, tmp_pat
     assert [point["step"] for point in statement.byproducts["curve"]] == [1, 2, 3, 4, 5, 6]
     assert [point["step"] for point in statement.byproducts["eval_curve"]] == [0, 3, 6]
     assert {*statement.byproducts["environment"]} == {
-        "python", "torch", "transformers", "peft", "accelerate", "device", "threads",
+        "python", "torch", "transformers", "peft", "accelerate", "processor", "cores", "memory", "device", "threads",
     }  # fmt: skip
     assert "mlp_gate" not in {entry.role for entry in result.adapter.entries}
     assert {entry.scaling for entry in result.adapter.entries} == {4.0}
