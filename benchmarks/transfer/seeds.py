@@ -14,6 +14,9 @@ __all__ = ["seed_file"]
 
 _DOCUMENTS = {"texts": 200, "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160}}
 
+_FREE = {"texts": 600}
+"""Of a label task without requests: what source and adapter write then is worth less, so less is spent on it."""
+
 _SEEDS: Mapping[str, Mapping[str, Any]] = {
     "topics": {
         "inputs": [
@@ -49,7 +52,7 @@ def seed_file(cache: Path, task: str, *, is_free: bool) -> Path:
         is_free: Whether even the five requests are withheld.
     """
     seeds = None if is_free else _SEEDS.get(task)
-    document = {"seeds": seeds} if seeds else {"seeds": None, **(_DOCUMENTS if task not in _SEEDS else {})}
+    document = {"seeds": seeds} if seeds else {"seeds": None, **(_FREE if task in _SEEDS else _DOCUMENTS)}
     file = cache / "text" / f"seeds-{task}{'-free' if is_free else ''}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(document), encoding="utf-8")

@@ -52,3 +52,15 @@ def agreement(student: Sequence[float], owners: Sequence[int], named: dict[int, 
     terms = [chance * math.log(masses[group]) for group, chance in named.items()]
     left = 1 - sum(named.values())
     return sum(terms) + (left * math.log(1 - sum(masses.values())) if left > 0 else 0.0)
+
+
+def within(student: Sequence[float], owners: Sequence[int], token: int) -> float:
+    """Return ``log p/m`` of a token in its own group, for one row; 0 where it is in the last group, that of no group.
+
+    Args:
+        student: Probability of every token.
+        owners: Group of every token; the highest one stands for none.
+        token: The token that stands there.
+    """
+    mass = sum(p for p, own in zip(student, owners, strict=True) if own == owners[token])
+    return 0.0 if owners[token] == max(owners) else math.log(student[token] / mass)

@@ -1,26 +1,19 @@
-"""Inputs for every answer: where an adapter has few answers, those that it seldom gives are asked for on purpose.
+"""Texts for every answer: what an adapter that has few answers says is grouped, and chosen from evenly.
 
-Seeds are few, and inputs in their manner lean to some answers. Inputs that were answered alike, put into one list, are
-gone on with by others of their kind; so no answer has to be named, and no data of the task is seen. Nothing here loads
-a framework.
+Nothing here loads a framework.
 """
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Mapping, Sequence
 
 from ual_registry.distillation.texts import Text
 
-__all__ = ["answer_groups", "balanced", "lists_of_rare"]
+__all__ = ["answer_groups", "balanced"]
 
 _MOST_ANSWERS = 64
 _TEXTS_OF_AN_ANSWER = 4
 """How many texts there are for an answer on the average at least, where answers are taken for labels."""
-
-_YIELD = 0.5
-"""Which share of the inputs of a list is thought to be answered as those in it were."""
 
 
 def answer_groups(texts: Sequence[Text]) -> dict[str, list[Text]]:
@@ -32,32 +25,11 @@ def answer_groups(texts: Sequence[Text]) -> dict[str, list[Text]]:
     return dict(sorted(found.items())) if 1 < len(found) <= most else {}
 
 
-def lists_of_rare(
-    groups: Mapping[str, Sequence[str]], seeds: Sequence[str], *, wanted: int, listed: int, size: int, seed: int
-) -> tuple[tuple[str, ...], ...]:
-    """Return lists of inputs that were answered alike, more of them the fewer there are.
-
-    Args:
-        groups: Inputs by answer.
-        seeds: One stands first in every list, so that inputs do not drift away from their manner; more of them where
-            there are too few inputs.
-        wanted: How many inputs are wanted in all, as many for each answer.
-        listed: Inputs of a list.
-        size: How many inputs each list is gone on with by.
-        seed: Decides which inputs are listed.
-    """
-    chosen, share, found = random.Random(f"{seed}-lists"), wanted / len(groups), []  # noqa: S311  # nothing is secret
-    for inputs in groups.values():
-        for number in range(math.ceil(max(0.0, share - len(inputs)) / (_YIELD * size))):
-            own = chosen.sample(list(inputs), min(max(1, listed - 1), len(inputs)))
-            fill = chosen.sample(list(seeds), min(len(seeds), listed - len(own)))
-            found.append((number, tuple(fill + own)))
-    # In turn, so that a run that stops early has asked for every answer.
-    return tuple(own for _, own in sorted(found, key=lambda item: item[0]))
-
-
 def balanced(texts: Sequence[Text], wanted: int) -> tuple[Text, ...]:
     """Choose texts so that every answer has as many as there are, up to the same number; in their order.
+
+    Which ones of an answer are chosen follows from their digests: texts may be sorted by length, and the first ones
+    would be the shortest.
 
     Args:
         texts: The texts.
@@ -71,9 +43,9 @@ def balanced(texts: Sequence[Text], wanted: int) -> tuple[Text, ...]:
 
 
 def _places(texts: Sequence[Text], groups: Mapping[str, Sequence[Text]]) -> list[list[int]]:
-    """Return the indices of the texts of each group."""
+    """Return the indices of the texts of each group, by the digests of the texts."""
     owner = {id(text): name for name, own in groups.items() for text in own}
     found: dict[str, list[int]] = {}
-    for index, text in enumerate(texts):
-        found.setdefault(owner[id(text)], []).append(index)
+    for index in sorted(range(len(texts)), key=lambda index: str(texts[index].digest)):
+        found.setdefault(owner[id(texts[index])], []).append(index)
     return list(found.values())

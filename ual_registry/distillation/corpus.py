@@ -8,13 +8,14 @@ freely; where that only repeats itself, the source writes openings.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ual_registry.distillation.balance import answer_groups, balanced, lists_of_rare
+from ual_registry.distillation.balance import answer_groups, balanced
 from ual_registry.distillation.generate import Sampling, generate_texts
-from ual_registry.distillation.prompts import LISTED, FewShot, Given, Lists, Prefixes, Prompts
+from ual_registry.distillation.headings import Asked, asked_for, heading
+from ual_registry.distillation.prompts import FewShot, Given, Prefixes, Prompts, Repeated
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts
 from ual_registry.distillation.texts import Kept, Rules, Text, keep_texts
@@ -28,13 +29,16 @@ _INPUTS, _TEXTS = "inputs.jsonl", "texts.jsonl"
 _LONGEST_INPUT, _TAIL_TOKENS = 2, 8
 """An input has at most as many times the tokens of the longest seed, and as many more; what goes on is rambling."""
 
+_SHORTEST_INPUT = 0.5
+"""An input has at least so many times the words of the shortest seed: less is seldom something to answer."""
+
 _REPETITIVE_SHARE = 0.5
 """From which share of repetitive texts on an adapter is thought not to write by itself: it was taught brief answers."""
 
 _OPENING_TOKENS, _BRIEF_TOKENS = 24, 8
 """How many tokens the source writes for such an adapter, and how many the adapter adds before it repeats itself."""
 
-_FIRST_SHARE = 0.5
+_FIRST_SHARE = 0.2
 """How many inputs, of all that are wanted, are written in the manner of the seeds before answers are looked at."""
 
 
@@ -135,15 +139,15 @@ class _Asking:
         """Make it; where answers are no labels, there is but one round."""
         first = math.ceil(_FIRST_SHARE * wanted)
         inputs = self._inputs(FewShot(self.seeds), 1, wanted=first)
-        kept = self._answers(inputs, 1)
+        kept = self._answers(dict.fromkeys([*self.seeds.inputs, *_said(inputs)]), 1)
         groups = answer_groups(kept.texts)
         if groups:
-            lists = self._lists(groups, wanted)
-            more = self._inputs(lists, 2, wanted=len(lists.lists) * self.sampling.batch_size)
+            asked = self._asked(groups, wanted)
+            more = self._inputs(asked, 2, wanted=len(asked.texts) * self.sampling.batch_size)
         else:
             more = self._inputs(FewShot(self.seeds), 1, wanted=wanted)
             more = Kept(more.texts[len(inputs.texts) :], more.counts)
-        others = self._answers(more, 2)
+        others = self._answers(_said(more), 2)
         both = keep_texts((*kept.texts, *others.texts), self.rules).texts
         return Corpus(
             texts=balanced(both, wanted),
@@ -162,9 +166,9 @@ class _Asking:
             self.on_batch,
         )
 
-    def _answers(self, inputs: Kept, number: int) -> Kept:
+    def _answers(self, inputs: Iterable[str], number: int) -> Kept:
         # Prompts of like length are answered together, so that little of a batch is padding.
-        prompts = tuple(sorted((self.seeds.prompt(text.completion.strip()) for text in inputs.texts), key=len))
+        prompts = tuple(sorted((self.seeds.prompt(text) for text in inputs), key=len))
         most = min(self.sampling.max_tokens, self.seeds.answer_tokens or self.sampling.max_tokens)
         sampling, file = (
             replace(self.sampling, max_tokens=most, temperature=0.0),
@@ -172,13 +176,33 @@ class _Asking:
         )
         return answer(self.source, self.adapter, prompts, sampling, file, rules=self.rules, on_batch=self.on_batch)
 
-    def _lists(self, groups: Mapping[str, Sequence[Text]], wanted: int) -> Lists:
+    def _asked(self, groups: Mapping[str, Sequence[Text]], wanted: int) -> Repeated:
+        """Return prompts that ask for inputs by their answers; seeds whose answer is in no group are not shown."""
         seeds, sampling = self.seeds, self.sampling
-        inputs = {name: [seeds.input_of(text.prompt) for text in own] for name, own in groups.items()}
-        lists = lists_of_rare(
-            inputs, seeds.inputs, wanted=wanted, listed=LISTED, size=sampling.batch_size, seed=sampling.seed
+        headings = [(heading(own), own) for own in groups.values()]
+        names = {text.prompt: name for name, own in headings for text in own}
+        shown = [
+            Asked(names[prompt], text)
+            for prompt, text in zip(seeds.prompts(), seeds.inputs, strict=True)
+            if prompt in names
+        ]
+        separator = FewShot(seeds).separator
+        return Repeated(
+            asked_for(
+                groups,
+                seeds,
+                shown,
+                wanted=wanted,
+                size=sampling.batch_size,
+                separator=separator,
+                seed=sampling.seed,
+            )
         )
-        return Lists(lists, FewShot(seeds).separator)
+
+
+def _said(inputs: Kept) -> list[str]:
+    """Return the inputs that were written."""
+    return [text.completion.strip() for text in inputs.texts]
 
 
 def _numbered(name: str, number: int) -> str:
@@ -255,6 +279,7 @@ def _write_inputs(  # noqa: PLR0917  # what write_inputs is given, and where pro
 ) -> Kept:
     tokenizer = source.text_tokenizer
     longest = max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in seeds.inputs)
+    fewest = min(len(text.split()) for text in seeds.inputs)
     most = min(sampling.max_tokens, _LONGEST_INPUT * longest + _TAIL_TOKENS)
     return generate_texts(
         source.model,
@@ -263,7 +288,7 @@ def _write_inputs(  # noqa: PLR0917  # what write_inputs is given, and where pro
         replace(sampling, max_tokens=most, stop=(FewShot(seeds).separator,)),
         file,
         wanted=wanted,
-        rules=Rules(by_completion=True),
+        rules=Rules(by_completion=True, min_words=math.ceil(_SHORTEST_INPUT * fewest), is_whole=True),
         material=_material(source, None),
         on_batch=on_batch,
     )

@@ -6,8 +6,9 @@ row ends, is left to the caller.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,16 +51,28 @@ def draw(
     Raises:
         NumericalError: A logit is not a number, or infinite.
     """
+    with _dense_head(model):
+        return _drawn(model, prompts, most, temperature, top_p, is_over)
+
+
+def _drawn(  # noqa: PLR0917  # what draw is given
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    most: int,
+    temperature: float,
+    top_p: float,
+    is_over: Callable[[Sequence[int]], bool],
+) -> list[list[int]]:
     made: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
     reading = _Reading.begin(model, prompts)
-    for _ in range(most):
+    for count in range(1, most + 1):
         chosen = choose(reading.logits, temperature=temperature, top_p=top_p)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if not (made[row] and is_over(made[row])):
                 made[row].append(token)
         left = [place for place, row in enumerate(rows) if not is_over(made[row])]
-        if not left:
+        if not left or count == most:
             break
         if len(left) <= (1 - _ENDED_SHARE) * len(rows):
             rows = [rows[place] for place in left]
@@ -67,6 +80,20 @@ def draw(
             reading = reading.of_rows(left)
         reading = reading.after(chosen)
     return made
+
+
+@contextlib.contextmanager
+def _dense_head(model: Any) -> Iterator[None]:
+    """Give the output head dense states: of the last place of every row, torch would copy its weight for each row."""
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def choose(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.Tensor:

@@ -151,7 +151,8 @@ def _chosen(logits: torch.Tensor, targets: torch.Tensor, soft: SoftRows | None) 
     found = -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     if soft is None or not len(soft.rows):
         return found
-    agreement, _ = soft_likelihood(torch.softmax(logits[soft.rows].float(), dim=1), soft)
+    chances = torch.softmax(logits[soft.rows].float(), dim=1)
+    agreement, _ = soft_likelihood(chances, targets[soft.rows], soft)
     return found.index_copy(0, soft.rows, agreement)
 
 
@@ -181,13 +182,11 @@ class _Chosen(torch.autograd.Function):
         slopes = (logits - total).exp_()
         followed = None
         if soft is not None and len(soft.rows):
-            own = slopes[soft.rows]
-            chosen[soft.rows, 0], ratios = soft_likelihood(own, soft)
-            followed = soft.rows, own * (ratios - 1)
+            chosen[soft.rows, 0], followed = soft_likelihood(slopes[soft.rows], targets[soft.rows], soft)
         if ctx.needs_input_grad[0]:
             slopes.neg_().scatter_add_(1, targets[:, None], torch.ones_like(total))
-            if followed is not None:
-                slopes[followed[0]] = followed[1]
+            if followed is not None and soft is not None:
+                slopes[soft.rows] = followed
             if cap is not None:
                 slopes *= 1 - (logits / cap) ** 2
             ctx.save_for_backward(slopes.to(weight.dtype) @ weight)

@@ -11,10 +11,10 @@ from ual_registry.air.canonical import canonical_bytes
 from ual_registry.digest import Digest
 from ual_registry.distillation.seeds import SeedPrompts
 
-__all__ = ["LISTED", "FewShot", "Given", "Lists", "Prefixes", "Prompts"]
+__all__ = ["FewShot", "Given", "Prefixes", "Prompts", "Repeated"]
 
 
-LISTED = 3
+_LISTED = 3
 """How many seeds a list has."""
 
 
@@ -78,34 +78,28 @@ class FewShot:
     def batch(self, number: int, size: int, seed: int) -> Sequence[str]:
         """Return one list as often as asked for; which seeds it has, in which order, follows from seed and number."""
         chosen = random.Random(f"{seed}-{number}")  # noqa: S311  # nothing is secret here
-        order = chosen.sample(self.seeds.inputs, min(LISTED, len(self.seeds.inputs)))
+        order = chosen.sample(self.seeds.inputs, min(_LISTED, len(self.seeds.inputs)))
         return [_list(order, self.separator)] * size
 
     def document(self) -> Mapping[str, Any]:
         """Return the seeds."""
-        return {"kind": "few-shot", "listed": LISTED, **self.seeds.document()}
+        return {"kind": "few-shot", "listed": _LISTED, **self.seeds.document()}
 
 
 @dataclass(frozen=True, slots=True)
-class Lists:
-    """Lists of inputs, to be continued by one more input; one for each batch, so that it is read once.
+class Repeated:
+    """Prompts of which each is gone on with by a batch of its own, so that it is read once."""
 
-    Attributes:
-        lists: The inputs of each list.
-        separator: What stands after every input of a list.
-    """
-
-    lists: tuple[tuple[str, ...], ...]
-    separator: str
+    texts: tuple[str, ...]
 
     def batch(self, number: int, size: int, seed: int) -> Sequence[str]:
-        """Return the list of a batch as often as asked for."""
-        return [_list(own, self.separator) for own in self.lists[number : number + 1]] * size
+        """Return the prompt of a batch as often as asked for."""
+        return list(self.texts[number : number + 1]) * size
 
     def document(self) -> Mapping[str, Any]:
-        """Return a digest of the lists, of which there may be many."""
-        digest = Digest.of_bytes(canonical_bytes([list(own) for own in self.lists]))
-        return {"kind": "lists", "count": len(self.lists), "digest": str(digest), "separator": self.separator}
+        """Return a digest of the prompts, of which there may be many."""
+        digest = Digest.of_bytes(canonical_bytes(list(self.texts)))
+        return {"kind": "repeated", "count": len(self.texts), "digest": str(digest)}
 
 
 def _list(inputs: Sequence[str], separator: str) -> str:

@@ -2,6 +2,7 @@
 
 Teacher and student cut text differently, so they are compared where both have read equally far, in groups of tokens
 that go on with the same bytes (``models.token_groups``). Groups that the teacher does not name share what is left.
+Which token of its group stands there is learnt from the text alone.
 """
 
 from __future__ import annotations
@@ -110,30 +111,43 @@ def soft_rows(
     )
 
 
-def soft_likelihood(chances: torch.Tensor, soft: SoftRows) -> tuple[torch.Tensor, torch.Tensor]:
+def soft_likelihood(chances: torch.Tensor, targets: torch.Tensor, soft: SoftRows) -> tuple[torch.Tensor, torch.Tensor]:
     """Return how well a student's predictions agree with soft targets.
 
     With t the teacher's and m the student's probability of every group that the teacher names, and of all others
-    together, it is ``sum t log m``; at most what it is where m = t.
+    together, it is ``sum t log m``; at most what it is where m = t. To it comes ``log p/m`` of the token that stands
+    there in its own group: without that a group's mass could go to any of its tokens.
 
     Args:
         chances: The student's probabilities in the rows that have soft targets, shape (m, vocabulary), float32.
+        targets: The token that stands in each of these rows, shape (m,).
         soft: The targets.
 
     Returns:
-        The agreement, shape (m,), in nats; and ``t / m`` of the group of every token, shape (m, vocabulary), which is
-        what the gradient needs: with respect to a token's logit it is ``p (t / m - 1)``.
+        The agreement, shape (m,), in nats; and its gradient to the student's logits, shape (m, vocabulary).
     """
-    shape = len(chances), soft.count + 1
-    masses = chances.new_zeros(shape).index_add(1, soft.owners, chances)
+    masses = chances.new_zeros(len(chances), soft.count + 1).index_add(1, soft.owners, chances)
+    agreement, ratios = _between_groups(masses, soft)
+    group = soft.owners[targets][:, None]
+    is_known = (group < soft.count).to(chances)  # what is in no group is not told apart
+    mass = masses.gather(1, group).clamp(min=_LEAST)
+    chosen = chances.gather(1, targets[:, None]).clamp(min=_LEAST)
+    agreement = agreement + (is_known * (chosen / mass).log())[:, 0]
+    shares = ratios.scatter_add(1, group, -is_known / mass).index_select(1, soft.owners)
+    slopes = (chances * (shares - 1)).scatter_add(1, targets[:, None], is_known)
+    return agreement, slopes
+
+
+def _between_groups(masses: torch.Tensor, soft: SoftRows) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``sum t log m``, and ``t / m`` of every group: to a token's logit its gradient is ``p (t / m - 1)``."""
     own = masses.gather(1, soft.groups).clamp(min=_LEAST)
     is_named = soft.groups < soft.count
     # Added up, not taken from 1: of a student that is sure, nothing but rounding would be left.
     places = torch.where(is_named, soft.groups, soft.count + 1)
-    is_other = torch.ones(shape[0], shape[1] + 1, device=chances.device).scatter(1, places, 0.0)[:, :-1]
+    is_other = torch.ones(len(masses), soft.count + 2, device=masses.device).scatter(1, places, 0.0)[:, :-1]
     rest = (masses * is_other).sum(dim=1).clamp(min=_LEAST)
     left = (1 - soft.chances.sum(dim=1)).clamp(min=0)
     agreement = (soft.chances * own.log()).sum(dim=1) + left * rest.log()
-    ratios = (left / rest)[:, None].repeat(1, shape[1])
+    ratios = (left / rest)[:, None].repeat(1, soft.count + 1)
     named = torch.where(is_named, soft.chances / own, ratios[:, :1])
-    return agreement, ratios.scatter(1, soft.groups, named).index_select(1, soft.owners)
+    return agreement, ratios.scatter(1, soft.groups, named)

@@ -174,6 +174,8 @@ class Rules:
 
     Attributes:
         min_characters: Characters of a completion, white space at its ends left out.
+        min_words: Words of a completion.
+        is_whole: Whether a completion that the length limit cut off is left out.
         max_repetition: The highest repetition ratio; see ``repetition_ratio``.
         by_completion: Whether two texts of one completion are the same, whatever their prompts.
         is_each_once: Whether the same text is used but once; where an adapter has few things to say, leaving out what
@@ -181,6 +183,8 @@ class Rules:
     """
 
     min_characters: int = 1
+    min_words: int = 0
+    is_whole: bool = False
     max_repetition: float = 0.5
     by_completion: bool = False
     is_each_once: bool = True
@@ -195,10 +199,10 @@ class Kept:
 
 
 def keep_texts(texts: Iterable[Text], rules: Rules) -> Kept:
-    """Leave out texts that are too short, that repeat themselves, or that were there before."""
+    """Leave out texts that are too short, cut off, that repeat themselves, or that were there before."""
     seen: set[str] = set()
     kept: list[Text] = []
-    counts = dict.fromkeys(("generated", "kept", "short", "repetitive", "duplicate"), 0)
+    counts = dict.fromkeys(("generated", "kept", "short", "cut", "repetitive", "duplicate"), 0)
     for text in texts:
         key = " ".join((text.completion if rules.by_completion else text.whole).casefold().split())
         reason = _reason(text, key, seen, rules)
@@ -211,8 +215,10 @@ def keep_texts(texts: Iterable[Text], rules: Rules) -> Kept:
 
 
 def _reason(text: Text, key: str, seen: set[str], rules: Rules) -> str:
-    if len(text.completion.strip()) < rules.min_characters:
+    if len(text.completion.strip()) < rules.min_characters or len(text.completion.split()) < rules.min_words:
         return "short"
+    if rules.is_whole and text.ended is Ended.LENGTH:
+        return "cut"
     if repetition_ratio(text.completion) > rules.max_repetition:
         return "repetitive"
     return "duplicate" if rules.is_each_once and key in seen else "kept"

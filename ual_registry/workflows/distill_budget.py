@@ -10,12 +10,8 @@ from ual_registry.distillation.recipe import Recipe
 
 __all__ = ["DEFAULT_TEXTS", "recipe_for", "texts_within", "within"]
 
-DEFAULT_TEXTS = 1000
-"""How many texts are generated where nobody says.
-
-Of 700, three passes were too many: the held-out loss was lowest after two (topics of requests, SmolLM2-135M to
-Gemma-3-270M), and to generate and score a text costs about as much as to train on it once more.
-"""
+DEFAULT_TEXTS = 2000
+"""How many texts are generated where nobody says; to generate and score one costs about as much as to train on it."""
 
 _PASSES = 2
 """How often a text is trained on where the recipe is not given."""
@@ -24,6 +20,9 @@ _FEWEST_STEPS, _MOST_STEPS = 60, 600
 
 _STEP_CHARACTERS, _FEWEST_TEXTS_OF_STEP, _MOST_TEXTS_OF_STEP = 4000, 4, 16
 """How much text one step reads where the recipe is not given: many short texts, or a few long ones."""
+
+_LOOKS, _HELD_OUT_TEXTS, _MOST_HELD_OUT = 10, 100, 0.1
+"""Looks at the held-out texts where the recipe is not given, and how many these are: looking costs time as well."""
 
 _TEXT_SHARE, _TRAINING_SHARE = 0.3, 0.55
 """Shares of a budget: for generating, and for training all starts. Scores and the warm start take the rest."""
@@ -51,7 +50,14 @@ def recipe_for(lengths: Sequence[int], *, seed: int) -> Recipe:
     mean = sum(lengths) / len(lengths)
     size = min(_MOST_TEXTS_OF_STEP, max(_FEWEST_TEXTS_OF_STEP, round(_STEP_CHARACTERS / mean)))
     steps = min(_MOST_STEPS, max(_FEWEST_STEPS, math.ceil(_PASSES * len(lengths) / size)))
-    return Recipe(batch_size=size, steps=steps, seed=seed)
+    return Recipe(
+        batch_size=size,
+        steps=steps,
+        evaluate_every=math.ceil(steps / _LOOKS),
+        held_out_share=min(_MOST_HELD_OUT, _HELD_OUT_TEXTS / len(lengths)),
+        is_soft=True,
+        seed=seed,
+    )
 
 
 def within(recipe: Recipe, budget_s: float, *, starts: int) -> Recipe:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AUTO_WARM", "DistillSteps"]
 
+_TEXTS_FORM = 2
+"""Counts the ways in which texts were made: what another way has left is not gone on with."""
+
 AUTO_WARM: Literal["auto"] = "auto"
 """Start also from what the best rung without training makes of the same generated texts."""
 
@@ -114,6 +117,7 @@ class DistillSteps:
 
     def _text_settings(self) -> dict[str, Any]:
         return {
+            "form": _TEXTS_FORM,
             "source": str(self.source.digest),
             "base": [self.source_base.base.config_digest, self.source_base.base.weights_digest],
             "seeds": None if self.seeds is None else self.seeds.document(),

@@ -134,8 +134,9 @@ def test_seeds_make_inputs_and_the_adapter_answers_them(source: LoadedBase, adap
     corpus = make_corpus(source, adapter, seeds, SAMPLING, tmp_path, wanted=5)
     inputs = [own.completion.strip() for own in TextFile(tmp_path / "inputs.jsonl", _header(tmp_path)).read()]
     assert corpus.texts
-    assert {text.prompt for text in corpus.texts} <= {f"say {own}:" for own in inputs}
-    assert corpus.input_counts["kept"] == 5 == corpus.counts["generated"]
+    assert {text.prompt for text in corpus.texts} <= {f"say {own}:" for own in (*seeds.inputs, *inputs)}
+    assert corpus.input_counts["kept"] == 5
+    assert corpus.counts["generated"] == 8  # seeds are answered too
     assert make_corpus(source, adapter, seeds, SAMPLING, tmp_path, wanted=5) == corpus
 
 
@@ -175,7 +176,7 @@ def test_few_answers_are_asked_for_again_until_each_has_as_many_texts(
     assert names == ["inputs-2.jsonl", "inputs.jsonl", "texts-2.jsonl", "texts.jsonl"]
     assert {text.tokens for text in corpus.texts} == {1}
     (header, *lines) = (tmp_path / "inputs-2.jsonl").read_text().splitlines()
-    assert json.loads(header)["settings"]["prompts"]["kind"] == "lists"
+    assert json.loads(header)["settings"]["prompts"]["kind"] == "repeated"
     assert len(lines) == 8 * json.loads(header)["settings"]["prompts"]["count"]
     assert make_corpus(source, adapter, seeds, sampling, tmp_path, wanted=60) == corpus
 

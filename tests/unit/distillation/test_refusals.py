@@ -38,7 +38,7 @@ def test_an_adapter_that_says_nothing_cannot_be_learnt_from(
     adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def silent(*_: Any, **__: Any) -> Corpus:
-        counts = {"generated": 8, "kept": 0, "short": 8, "repetitive": 0, "duplicate": 0}
+        counts = {"generated": 8, "kept": 0, "short": 8, "cut": 0, "repetitive": 0, "duplicate": 0}
         return Corpus(texts=(), counts=counts, input_counts={})
 
     monkeypatch.setattr("ual_registry.distillation.corpus.make_corpus", silent)
@@ -57,11 +57,17 @@ def test_a_folder_that_cannot_be_made_is_named(
 
 
 def test_the_seed_of_the_texts_seeds_the_training_too() -> None:
-    assert recipe_for([1000], seed=3) == Recipe(batch_size=4, steps=60, seed=3)
+    assert recipe_for([1000], seed=3) == Recipe(batch_size=4, steps=60, evaluate_every=6, is_soft=True, seed=3)
+
+
+def test_many_texts_are_looked_at_seldom_and_few_of_them_held_out() -> None:
+    found = recipe_for([100] * 2000, seed=0)
+    expected = Recipe(batch_size=16, steps=250, evaluate_every=25, held_out_share=0.05, is_soft=True)
+    assert found == expected
 
 
 def test_a_budget_is_shared_out_in_fixed_parts() -> None:
-    assert [texts_within(600.0, seconds) for seconds in (0.01, 0.6, 60.0)] == [1000, 300, 32]
+    assert [texts_within(600.0, seconds) for seconds in (0.01, 0.6, 60.0)] == [2000, 300, 32]
     recipe = Recipe(steps=None, seconds=100.0)
     assert [within(recipe, 200.0, starts=starts).seconds for starts in (1, 2)] == [100.0, pytest.approx(55.0)]
 

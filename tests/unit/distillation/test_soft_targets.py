@@ -39,10 +39,12 @@ def test_the_agreement_is_that_of_the_slow_reference() -> None:
     groups = TokenGroups(source=torch.zeros(3).long(), target=torch.tensor([0, 1, 1, 2, 3, 0]), count=3)
     chances = torch.softmax(torch.randn(3, 6, generator=torch.Generator().manual_seed(0)), dim=1)
     soft = soft_rows([soft_of(NAMED, [0, 1, 2], 3)], [3], groups, chances.device)
-    found, _ = soft_likelihood(chances, soft)
+    tokens = [0, 2, 3]
+    found, _ = soft_likelihood(chances, torch.tensor(tokens), soft)
     expected = [
         reference.agreement(row.tolist(), groups.target.tolist(), named)
-        for row, named in zip(chances, NAMED, strict=True)
+        + reference.within(row.tolist(), groups.target.tolist(), token)
+        for row, named, token in zip(chances, NAMED, tokens, strict=True)
     ]
     assert found.tolist() == pytest.approx(expected, abs=1e-6)  # float32
 
@@ -51,11 +53,23 @@ def test_what_a_sure_student_leaves_to_others_is_not_lost_in_rounding() -> None:
     groups = TokenGroups(source=torch.zeros(3).long(), target=torch.tensor([0, 1, 2]), count=3)
     chances = torch.softmax(torch.tensor([[20.0, 0.0, -1.0]]), dim=1)  # two parts in a thousand million, and less
     soft = soft_rows([soft_of([{0: 0.9}], [0], 3)], [1], groups, chances.device)
-    found, ratios = soft_likelihood(chances, soft)
+    found, slopes = soft_likelihood(chances, torch.tensor([0]), soft)
     exact = torch.softmax(torch.tensor([20.0, 0.0, -1.0], dtype=torch.float64), dim=0).tolist()
     expected = 0.9 * math.log(exact[0]) + 0.1 * math.log(exact[1] + exact[2])
     assert found.tolist() == pytest.approx([expected], rel=1e-5)
-    assert (chances * ratios)[0].sum().item() == pytest.approx(1.0)
+    assert slopes[0].sum().item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_of_a_group_the_token_that_stands_there_is_learnt() -> None:
+    groups = TokenGroups(source=torch.zeros(2).long(), target=torch.tensor([0, 0, 1, 2]), count=2)
+    logits = torch.zeros(2, 4, requires_grad=True)
+    soft = soft_rows([soft_of([{0: 1.0}, {0: 0.5}], [0, 1], 2)], [2], groups, logits.device)
+    found, slopes = soft_likelihood(torch.softmax(logits, dim=1), torch.tensor([1, 3]), soft)
+    # the first token is told apart from the other one of its group; the second is in no group
+    assert found.tolist() == pytest.approx([math.log(0.5) + math.log(0.5), math.log(0.5)])
+    torch.autograd.backward(found.sum())
+    torch.testing.assert_close(logits.grad, slopes)
+    assert slopes[0].tolist() == pytest.approx([-0.25, 0.75, -0.25, -0.25])
 
 
 @pytest.mark.parametrize("at_once", [1, 1 << 24])
