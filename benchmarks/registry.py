@@ -15,13 +15,10 @@ import contextlib
 import os
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import psycopg
-from psycopg import sql
 from sqlalchemy import text
 
 from benchmarks.latency import Clock
@@ -30,11 +27,11 @@ from benchmarks.mlflow_peer import MlflowError, MlflowPeer, environment, prepare
 from benchmarks.mlflow_rows import alike, fill_mlflow
 from benchmarks.registry_data import fill
 from benchmarks.registry_ingest import ingest_bulk, ingest_large, ingest_one_by_one
+from benchmarks.registry_places import PLACES, Keeping, Place
 from benchmarks.registry_questions import QUESTIONS, subjects
 from benchmarks.registry_report import kept
 from benchmarks.registry_turns import HEAD, Effort, Measured, Turns
-from tests.engines.databases import parameters
-from tests.engines.server import ServerError, start
+from tests.engines.server import ServerError
 from ual_registry.errors import UALError
 from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.registry import Registry
@@ -42,32 +39,6 @@ from ual_registry.registry.session import Database
 
 _TWO_ATTRIBUTES = "search: base and domain"
 _P95_TARGET_MS, _PEER_TARGET, _LARGE_TARGET, _BULK_TARGET = 10, 50, 0.8, 300
-
-
-@contextlib.contextmanager
-def _sqlite() -> Iterator[Callable[[str], str]]:
-    with tempfile.TemporaryDirectory(prefix="ual-registry-") as folder:
-        yield lambda name: f"sqlite:///{folder}/{name}.db"
-
-
-@contextlib.contextmanager
-def _postgresql() -> Iterator[Callable[[str], str]]:
-    """Give databases on a server that waits for the disk, with the settings that it comes with."""
-    server = start(watched=os.getpid(), is_durable=True)
-
-    def make(name: str) -> str:
-        full = f"{name}_{uuid.uuid4().hex[:8]}"
-        with psycopg.connect(**parameters(server.url), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(full)))
-        return server.url.replace("/postgres?", f"/{full}?")
-
-    try:
-        yield make
-    finally:
-        server.stop()
-
-
-_PLACES = {"sqlite": _sqlite, "postgresql": _postgresql}
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -105,22 +76,17 @@ def _verdict(answered: Sequence[Measured], *, is_sqlite: bool) -> None:
         print(f"slower than MLflow, at p50 or p95, in: {', '.join(slower) or 'nothing'} (target nothing)")
 
 
-def _ask(engine: str, effort: Effort, python: Path | None) -> list[str]:
+def _ask(engine: str, effort: Effort, python: Path | None, keeping: Keeping) -> list[str]:
     """Measure one engine; return the questions that our registry refused to answer."""
-    with _PLACES[engine]() as make, tempfile.TemporaryDirectory() as blobs, contextlib.ExitStack() as stack:
-        url = make("ours")
-        database = Database(url)
-        database.upgrade()
-        start_s = time.perf_counter()
-        fill(database, effort.count)
-        print(
-            f"\n{engine}: {effort.count:,} revisions of 112 entries, {_megabytes(database):,.0f} MB, "
-            f"written in {time.perf_counter() - start_s:.0f} s",
-            flush=True,
-        )
-        peer = None if python is None else _peer(stack, python, make, database)
+    with PLACES[engine](keeping) as place, tempfile.TemporaryDirectory() as blobs, contextlib.ExitStack() as stack:
+        database, written = _filled(place, effort.count)
+        size = _megabytes(database)
+        print(f"\n{engine}: {effort.count:,} revisions of 112 entries, {size:,.0f} MB, {written}", flush=True)
+        peer = None if python is None else _peer(stack, python, place, database, effort.count)
+        if effort.samples == 0:
+            return []
         registry, clock = Registry(database, BlobStore(Path(blobs))), Clock(database.engine)
-        draw = subjects(Database(url).engine)
+        draw = subjects(Database(database.url.render_as_string(hide_password=False)).engine)
         found, refused = [], []
         for question in QUESTIONS:
             try:
@@ -133,18 +99,43 @@ def _ask(engine: str, effort: Effort, python: Path | None) -> list[str]:
     return refused
 
 
-def _peer(stack: contextlib.ExitStack, python: Path, make: Callable[[str], str], database: Database) -> MlflowPeer:
+def _filled(place: Place, count: int) -> tuple[Database, str]:
+    """Return a database with that many revisions, and how long it took to write them."""
+    name = f"ours_{count}"
+    url = place.found(name)
+    if url is not None:
+        return Database.open(url), "kept from an earlier run"
+    database = Database(place.make(name))
+    database.upgrade()
+    start_s = time.perf_counter()
+    fill(database, count)
+    spent_s = time.perf_counter() - start_s
+    database.engine.dispose()
+    place.keep(name)
+    return database, f"written in {spent_s:.0f} s"
+
+
+def _peer(stack: contextlib.ExitStack, python: Path, place: Place, database: Database, count: int) -> MlflowPeer:
     """Open an MLflow with the rows of a registry of ours, after a look at whether it writes such rows itself."""
-    url = make("mlflow")
-    peer = stack.enter_context(contextlib.closing(MlflowPeer(python, url)))
-    few = Database(make("few"))
-    few.upgrade()
-    fill(few, 25, with_entries=False)
-    compared = alike(few, peer, url)
+    name = f"mlflow_{count}"
+    url = place.found(name)
+    if url is not None:
+        peer = stack.enter_context(contextlib.closing(MlflowPeer(python, url)))
+        print(f"MLflow {peer.version}: the same, kept from an earlier run", flush=True)
+        return peer
+    url = place.make(name)
+    with contextlib.closing(MlflowPeer(python, url)) as peer:
+        few = Database(place.make("few"))
+        few.upgrade()
+        fill(few, 25, with_entries=False)
+        compared = alike(few, peer, url)
     start_s = time.perf_counter()
     fill_mlflow(database, url)
+    spent_s = time.perf_counter() - start_s
+    place.keep(name)
+    peer = stack.enter_context(contextlib.closing(MlflowPeer(python, url)))
     print(
-        f"MLflow {peer.version}: the same, written in {time.perf_counter() - start_s:.0f} s; "
+        f"MLflow {peer.version}: the same, written in {spent_s:.0f} s; "
         f"{compared} rows of 10 models are those that its own calls write",
         flush=True,
     )
@@ -180,9 +171,9 @@ def _say_where() -> None:
     print(f"machine: {machine()}, {cores} used; load {os.getloadavg()[0]:.1f}; median [95 % interval]")
 
 
-def _try_to_ask(engine: str, effort: Effort, python: Path | None) -> list[str]:
+def _try_to_ask(engine: str, effort: Effort, python: Path | None, keeping: Keeping) -> list[str]:
     try:
-        return _ask(engine, effort, python)
+        return _ask(engine, effort, python, keeping)
     except ServerError as error:
         print(f"{engine} is not measured: {error}")
         return []
@@ -204,11 +195,13 @@ def _interpreter(wants_mlflow: bool, *, is_quick: bool) -> Path | None:
 
 @click.command(help=__doc__)
 @click.option("--count", "counts", multiple=True, type=int, help="Revisions; may be repeated.  [default: 100000]")
-@click.option("--engine", "engines", multiple=True, type=click.Choice(sorted(_PLACES)), help="[default: both]")
+@click.option("--engine", "engines", multiple=True, type=click.Choice(sorted(PLACES)), help="[default: both]")
 @click.option("--mlflow/--no-mlflow", "wants_mlflow", default=True, show_default=True)
-@click.option("--samples", default=300, show_default=True, help="Calls of each question.")
+@click.option("--samples", default=300, show_default=True, help="Calls of each question; 0 only fills.")
 @click.option("--large/--no-large", "with_large", default=True, help="Whether files of 10 MB are added, too.")
 @click.option("--write", "page", type=click.Path(path_type=Path), help="A page with a block for each result.")
+@click.option("--keep", type=click.Path(path_type=Path), help="A folder in which filled databases are kept and found.")
+@click.option("--server", help="URL of a PostgreSQL that is running; with --keep it keeps filled databases, too.")
 @click.option("--quick", is_flag=True, help="Few calls and files: whether it runs, not how fast.")
 def main(
     counts: tuple[int, ...],
@@ -218,17 +211,20 @@ def main(
     samples: int,
     with_large: bool,
     page: Path | None,
+    keep: Path | None,
+    server: str | None,
     quick: bool,
 ) -> None:
     python = _interpreter(wants_mlflow, is_quick=quick)
     small = {"peer_s": 0, "peer_least": 3, "singles": 3, "bulk": 20, "large": 2, "width": 64, "rounds": 1}
+    keeping = Keeping(folder=keep, server=server)
     refused: list[str] = []
     for count in counts or (100_000,):
         effort = Effort(count=count, samples=5, **small) if quick else Effort(count=count, samples=samples)
-        for engine in engines or tuple(_PLACES):
+        for engine in engines or tuple(PLACES):
             with kept(page, f"{engine} {count}"):
                 _say_where()
-                refused += _try_to_ask(engine, effort, python)
+                refused += _try_to_ask(engine, effort, python, keeping)
     if with_large:
         with kept(page, "large files"):
             _say_where()

@@ -23,7 +23,8 @@ from ual_registry.workflows.convert import convert_to_peft, from_peft
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.references import locate
 from ual_registry.workflows.store import add, get, list_adapters
-from ual_registry.workflows.train import Data, TrainResult, train
+from ual_registry.workflows.train import train
+from ual_registry.workflows.train_order import Data, TrainResult
 from ual_registry.workflows.transfer import DEFAULT_METHOD, Transferred, transfer
 
 if TYPE_CHECKING:
@@ -225,17 +226,11 @@ class UniversalAdapter:
         found: list[RevisionRecord] = []
         after: str | None = None
         while True:
-            page = list_adapters(after=after)
-            found += [own.newest for own in page if self._is_own(own.newest)]
+            page = list_adapters(config_digest=self.base.config_digest, after=after)
+            found += [own.newest for own in page]
             if page.next is None:
                 return tuple(found)
             after = page.next
-
-    def _is_own(self, record: RevisionRecord) -> bool:
-        if record.kind != "adapter" or record.architecture != self.base.architecture:
-            return False
-        with read(locate(record.digest)) as adapter:
-            return adapter.manifest.base_model.config_digest == self.base.config_digest
 
     def _load(self) -> None:
         """Load the model where it is not in memory."""

@@ -36,8 +36,8 @@ _BATCH_BYTES = 1 << 26
 """How much becomes visible at once where many files are added: a commit waits for the disk as long as a small file."""
 
 _FILES_AHEAD = 16
-_THREADS = 3
-"""Of which one or two wait for the disk."""
+_THREADS = 4
+"""Of which two or three wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class _Stored:
 
 def add_file(database: Database, blobs: BlobStore, path: Path, order: AddOrder) -> AddResult:
     """Add a file as the next revision of an adapter; see ``Registry.add``."""
-    stored = _store(blobs, path, order)
+    stored = _store(blobs, path, order, is_alone=True)
     with stored.hold:
         flush_folders([stored.hold])
         return transact(database, lambda session: _write_rows(session, blobs, stored))
@@ -136,12 +136,12 @@ def _store_ahead(blobs: BlobStore, jobs: Iterable[tuple[Path, AddOrder]]) -> Ite
 
 def _try_to_store(blobs: BlobStore, path: Path, order: AddOrder) -> _Stored | UALError:
     try:
-        return _store(blobs, path, order)
+        return _store(blobs, path, order, is_alone=False)
     except UALError as error:
         return error
 
 
-def _store(blobs: BlobStore, path: Path, order: AddOrder) -> _Stored:
+def _store(blobs: BlobStore, path: Path, order: AddOrder, *, is_alone: bool) -> _Stored:
     """Copy a file into the store, check it in full in the same pass, and give it its place, which is not flushed."""
     order.check()
     found = open_legal(path)  # other files are refused without copying them
@@ -149,8 +149,11 @@ def _store(blobs: BlobStore, path: Path, order: AddOrder) -> _Stored:
     assert manifest is not None  # what ``open_legal`` promises
     try:
         name = order.name or _own_name(path, manifest)
-        moved = order.is_moved
-        with blobs.adopt(found, path, digest=order.digest) if moved else blobs.take_in(found) as staged:
+        if order.is_moved:
+            intake = blobs.adopt(found, path, digest=order.digest, is_alone=is_alone)
+        else:
+            intake = blobs.take_in(found, is_alone=is_alone)
+        with intake as staged:
             assert staged.scan is not None  # what ``take_in`` promises
             refuse_first(scanned_problems(manifest, staged.scan), path)
             description = describe(manifest, found.tensors(), digest=str(staged.digest), size_bytes=staged.size_bytes)

@@ -162,34 +162,38 @@ class BlobStore:
             yield staged
 
     @contextlib.contextmanager
-    def take_in(self, found: Inspection) -> Iterator[StagedBlob]:
+    def take_in(self, found: Inspection, *, is_alone: bool = True) -> Iterator[StagedBlob]:
         """Copy a legal file into the store as ``stage`` does, and look at its tensors in the same pass.
 
         Args:
             found: The open file, its header checked.
+            is_alone: Whether a large file may take a second thread.
 
         Raises:
             StorageError: The file cannot be read, or changed meanwhile, or the store cannot be written.
         """
         with self._staged() as staged:
-            self._fill(staged, lambda out: staged.note(take_in(found, out)))
+            self._fill(staged, lambda out: staged.note(take_in(found, out, is_alone=is_alone)))
             yield staged
 
     @contextlib.contextmanager
-    def adopt(self, found: Inspection, path: Path, *, digest: Digest | None = None) -> Iterator[StagedBlob]:
+    def adopt(
+        self, found: Inspection, path: Path, *, digest: Digest | None = None, is_alone: bool = True
+    ) -> Iterator[StagedBlob]:
         """Take a legal file of a ``private_folder`` as it lies there, without a copy; it is gone after the block.
 
         Args:
             found: The open file, its header checked.
             path: The same file, which nobody else writes to.
             digest: Digest of its bytes, where they were digested as they came.
+            is_alone: Whether a large file may take a second thread.
 
         Raises:
             StorageError: The file cannot be read or flushed, or changed meanwhile.
         """
         with own_file(path) as (place, stream):
             staged = StagedBlob(place, stream, self.place)
-            self._fill(staged, lambda _: staged.note(take_in(found, None, digest=digest)))
+            self._fill(staged, lambda _: staged.note(take_in(found, None, digest=digest, is_alone=is_alone)))
             yield staged
 
     @contextlib.contextmanager

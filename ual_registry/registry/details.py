@@ -1,18 +1,17 @@
-"""From rows to records: what a page shows, read for all of its rows together by a fixed number of statements."""
+"""From rows to records: what a page shows, read for all of its rows together by one statement."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     Column,
     Connection,
-    Select,
+    ScalarSelect,
+    func,
     select,
 )
 from sqlalchemy.dialects.postgresql import psycopg
@@ -39,7 +38,7 @@ MAX_PAGE = 10_000
 """Rows of a page."""
 
 _KEYS = "keys"
-"""The one value of every statement here: all row numbers together, as their engine takes them."""
+"""The one value of the statement: all row numbers together, as their engine takes them."""
 
 
 def _column(attribute: InstrumentedAttribute[Any]) -> Column[Any]:
@@ -55,69 +54,56 @@ def _plain(*attributes: InstrumentedAttribute[Any]) -> tuple[Column[Any], ...]:
 _REVISIONS, _ADAPTERS, _ARTIFACTS, _BASES = (
     Table.metadata.tables[name] for name in ("revisions", "adapters", "artifacts", "base_models")
 )
-_ROWS = (
-    select(
-        *_plain(
-            RevisionRow.id,
-            RevisionRow.adapter_name,
-            RevisionRow.number,
-            RevisionRow.created_at,
-            RevisionRow.yanked_at,
-            RevisionRow.yank_reason,
-            AdapterRow.owner,
-            ArtifactRow.digest,
-            ArtifactRow.kind,
-            ArtifactRow.title,
-            ArtifactRow.method,
-            ArtifactRow.domain,
-            ArtifactRow.license,
-            ArtifactRow.parameter_count,
-            ArtifactRow.size_bytes,
-            ArtifactRow.recovered_gain,
-            ArtifactRow.targets,
-            ArtifactRow.measurements,
-            BaseModelRow.label,
-            BaseModelRow.architecture,
-        )
-    )
-    .select_from(_REVISIONS)
-    .join(_ADAPTERS, _ADAPTERS.c.id == _REVISIONS.c.adapter_id)
-    .join(_ARTIFACTS, _ARTIFACTS.c.id == _REVISIONS.c.artifact_id)
-    .join(_BASES, _BASES.c.id == _ARTIFACTS.c.base_model_id, isouter=True)
+_SHOWN = _plain(
+    RevisionRow.id,
+    RevisionRow.adapter_name,
+    RevisionRow.number,
+    RevisionRow.created_at,
+    RevisionRow.yanked_at,
+    RevisionRow.yank_reason,
+    AdapterRow.owner,
+    ArtifactRow.digest,
+    ArtifactRow.kind,
+    ArtifactRow.title,
+    ArtifactRow.method,
+    ArtifactRow.domain,
+    ArtifactRow.license,
+    ArtifactRow.parameter_count,
+    ArtifactRow.size_bytes,
+    ArtifactRow.recovered_gain,
+    ArtifactRow.targets,
+    ArtifactRow.measurements,
+    BaseModelRow.label,
+    BaseModelRow.architecture,
 )
 
 
-def _grouping(*attributes: InstrumentedAttribute[Any], by: Sequence[InstrumentedAttribute[Any]]) -> Select[Any]:
-    """Return a select of rows by the first of their columns."""
+def _labels(*attributes: InstrumentedAttribute[Any], function: str) -> ScalarSelect[Any]:
+    """Return the aliases or tags of a revision as one JSON text, in order of the first column."""
     key, *rest = _plain(*attributes)
-    return select(key, *rest).order_by(key, *_plain(*by))
+    owner = key.table.c.revision_id
+    found = select(key, *rest).where(owner == _REVISIONS.c.id).order_by(key).correlate(_REVISIONS).subquery()
+    return select(getattr(func, function)(*found.c)).scalar_subquery()
 
 
-_ALIASES = _grouping(AliasRow.revision_id, AliasRow.name, by=[AliasRow.name])
-_TAGS = _grouping(TagRow.revision_id, TagRow.key, TagRow.value, by=[TagRow.key])
-
-
-@dataclass(frozen=True, slots=True)
-class _Statements:
-    """The statements of a page as the driver takes them; to make them anew costs more than to answer them."""
-
-    rows: str
-    aliases: str
-    tags: str
-
-
-def _statements(*, is_sqlite: bool) -> _Statements:
+def _statement(*, is_sqlite: bool) -> str:
+    """Return the statement of a page as the driver takes it; to make it anew costs more than to answer it."""
+    array, pairs = ("json_group_array", "json_group_object") if is_sqlite else ("json_agg", "json_object_agg")
+    aliases = _labels(AliasRow.name, function=array)
+    tags = _labels(TagRow.key, TagRow.value, function=pairs)
+    statement = (
+        select(*_SHOWN, aliases, tags)
+        .select_from(_REVISIONS)
+        .join(_ADAPTERS, _ADAPTERS.c.id == _REVISIONS.c.adapter_id)
+        .join(_ARTIFACTS, _ARTIFACTS.c.id == _REVISIONS.c.artifact_id)
+        .join(_BASES, _BASES.c.id == _ARTIFACTS.c.base_model_id, isouter=True)
+        .where(among(_REVISIONS.c.id, _KEYS, is_sqlite=is_sqlite))
+    )
     dialect = pysqlite.dialect() if is_sqlite else psycopg.dialect()  # type: ignore[no-untyped-call]
-
-    def compiled(statement: Select[Any]) -> str:
-        key = next(iter(statement.selected_columns))
-        assert isinstance(key, Column)  # as every select here begins
-        return str(statement.where(among(key, _KEYS, is_sqlite=is_sqlite)).compile(dialect=dialect))
-
-    return _Statements(*map(compiled, (_ROWS, _ALIASES, _TAGS)))
+    return str(statement.compile(dialect=dialect))
 
 
-_STATEMENTS = {is_sqlite: _statements(is_sqlite=is_sqlite) for is_sqlite in (True, False)}
+_STATEMENTS = {is_sqlite: _statement(is_sqlite=is_sqlite) for is_sqlite in (True, False)}
 
 
 def records(session: Session, revision_ids: Sequence[int]) -> list[RevisionRecord]:
@@ -130,33 +116,28 @@ def records(session: Session, revision_ids: Sequence[int]) -> list[RevisionRecor
     if not revision_ids:
         return []
     connection = session.connection()
-    ask = _STATEMENTS[connection.dialect.name == "sqlite"]
-    rows = {row[0]: row for row in _read(connection, ask.rows, revision_ids)}
-    aliases = _grouped(connection, ask.aliases, revision_ids)
-    tags = _grouped(connection, ask.tags, revision_ids)
-    found = (rows[key] for key in revision_ids if key in rows)
-    return [_record(row, aliases.get(row[0], ()), tags.get(row[0], ())) for row in found]
+    statement = _STATEMENTS[connection.dialect.name == "sqlite"]
+    rows = {row[0]: row for row in _read(connection, statement, revision_ids)}
+    return [_record(rows[key]) for key in revision_ids if key in rows]
 
 
 def _read(connection: Connection, statement: str, keys: Sequence[int]) -> Sequence[Any]:
     """Ask the driver itself: rows as plain tuples cost half."""
     is_sqlite = connection.dialect.name == "sqlite"
-    bound: Any = (json.dumps(keys),) if is_sqlite else {_KEYS: list(keys)}
+    bound: Any = (json.dumps(keys),) if is_sqlite else {_KEYS: _array(keys)}
     result = connection.exec_driver_sql(statement, bound)
     rows: Sequence[Any] = result.cursor.fetchall() if result.cursor is not None else ()
     result.close()
     return rows
 
 
-def _grouped(connection: Connection, statement: str, keys: Sequence[int]) -> dict[int, list[Any]]:
-    found: dict[int, list[Any]] = defaultdict(list)
-    for row in _read(connection, statement, keys):
-        found[row[0]].append(row)
-    return found
+def _array(numbers: Sequence[int]) -> str:
+    """Write numbers as PostgreSQL reads an array; psycopg looks at every member of a list first."""
+    return "{" + ",".join(map(str, numbers)) + "}"
 
 
-def _record(row: Any, aliases: Sequence[Any], tags: Sequence[Any]) -> RevisionRecord:
-    _, name, number, created_at, yanked_at, reason, owner, *known, base, architecture = row
+def _record(row: Any) -> RevisionRecord:
+    _, name, number, created_at, yanked_at, reason, owner, *known, base, architecture, aliases, tags = row
     digest, kind, title, method, domain, license_, parameter_count, size_bytes, recovered_gain, *texts = known
     targets = NO_TARGETS if texts[0] is None else read_targets(texts[0])
     return RevisionRecord(
@@ -165,8 +146,8 @@ def _record(row: Any, aliases: Sequence[Any], tags: Sequence[Any]) -> RevisionRe
         digest=digest,
         created_at=_utc(created_at),
         owner=owner,
-        aliases=tuple([alias for _, alias in aliases]),
-        tags={key: value for _, key, value in tags},
+        aliases=tuple(_parsed(aliases) or ()),
+        tags=_parsed(tags) or {},
         kind=kind,
         title=title,
         base=base,
@@ -183,6 +164,11 @@ def _record(row: Any, aliases: Sequence[Any], tags: Sequence[Any]) -> RevisionRe
         evaluations=() if texts[1] is None else read_measurements(texts[1]),
         yank_reason=None if yanked_at is None else reason or "",
     )
+
+
+def _parsed(found: Any) -> Any:
+    """SQLite gives the text of a JSON value; the driver of PostgreSQL reads it itself."""
+    return json.loads(found) if isinstance(found, str) else found
 
 
 def _utc(moment: datetime.datetime | str) -> datetime.datetime:

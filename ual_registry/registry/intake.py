@@ -8,7 +8,8 @@ although its source was read once, and the copy not at all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.finite import is_finite
 from ual_registry.air.header import Header
 from ual_registry.air.scan import TensorScan
+from ual_registry.air.tensor import FileSource, SizedSource
 from ual_registry.air.validate import Inspection, factor_names
 from ual_registry.digest import CHUNK_BYTES, Digest
 from ual_registry.errors import StorageError
@@ -60,13 +62,14 @@ class _Block:
     pieces: tuple[_Piece, ...]
 
 
-def take_in(found: Inspection, out: BinaryIO | None, *, digest: Digest | None = None) -> Intake:
+def take_in(found: Inspection, out: BinaryIO | None, *, digest: Digest | None = None, is_alone: bool = True) -> Intake:
     """Copy a legal file to ``out``, and digest file and tensors on the way.
 
     Args:
         found: The open file, its header checked and without faults.
         out: Where its bytes go; ``None`` for a file that stays where it is.
         digest: Digest of its bytes, where they were digested on their way to this place; then only the tensors are.
+        is_alone: Whether a large file may take a second thread; where many are taken in, others work meanwhile.
 
     Raises:
         StorageError: The file cannot be read, or was changed since its header was checked.
@@ -75,20 +78,18 @@ def take_in(found: Inspection, out: BinaryIO | None, *, digest: Digest | None = 
     header, manifest, source = found.header, found.manifest, found.source
     assert header is not None  # a legal file has both
     assert manifest is not None
-    state = _FileState(source.size_bytes, digest)
+    has_thread = is_alone and digest is None and source.size_bytes >= _THREAD_FROM_BYTES
+    state = _FileState(digest, has_thread=has_thread)
     tensors = _TensorStates(header, factor_names(manifest, found.tensors()))
     try:
         start = source.read(0, header.data_start)
         if start[-len(header.raw) :] != header.raw:
             raise _changed(found)
-        write = out.write if out is not None else len
-        write(start)
-        state.update(start)
-        for block in _blocks(header):
-            data = source.read(block.offset, block.length)
+        write: Callable[[memoryview], object] = out.write if out is not None else len
+        for data, pieces in _filled(source, header, memoryview(start), has_thread=has_thread):
             state.update(data)
             write(data)
-            tensors.update(data, block.pieces)
+            tensors.update(data, pieces)
         return Intake(digest=state.digest(), size_bytes=source.size_bytes, scan=tensors.scan())
     finally:
         state.close()
@@ -102,6 +103,25 @@ def _changed(found: Inspection) -> StorageError:
         context={"path": str(path)},
         hint="add it again when nobody writes to it",
     )
+
+
+def _filled(
+    source: SizedSource, header: Header, start: memoryview, *, has_thread: bool
+) -> Iterator[tuple[memoryview, tuple[_Piece, ...]]]:
+    """Yield the bytes of the file in order; a block is overwritten by the one after the next.
+
+    The same memory is used again and again: to get fresh memory for each block costs a third of digesting it.
+    """
+    yield start, ()
+    size = min(CHUNK_BYTES, source.size_bytes)
+    places = [memoryview(bytearray(size)) for _ in range(1 + has_thread)]
+    for number, block in enumerate(_blocks(header)):
+        data = places[number % len(places)][: block.length]
+        if isinstance(source, FileSource):
+            source.read_into(block.offset, data)
+        else:
+            data[:] = source.read(block.offset, block.length)
+        yield data, block.pieces
 
 
 def _blocks(header: Header) -> Iterator[_Block]:
@@ -121,16 +141,15 @@ def _blocks(header: Header) -> Iterator[_Block]:
 
 
 class _FileState:
-    """The digest of the whole file, computed unless it is known; that of a large one in a thread, one block behind."""
+    """The digest of the whole file, computed unless it is known; where it has a thread, one block behind."""
 
-    def __init__(self, size_bytes: int, known: Digest | None) -> None:
+    def __init__(self, known: Digest | None, *, has_thread: bool) -> None:
         self._state = hashlib.sha256()
         self._known = known
-        is_large = known is None and size_bytes >= _THREAD_FROM_BYTES
-        self._pool = ThreadPoolExecutor(1) if is_large else None
+        self._pool = ThreadPoolExecutor(1) if has_thread else None
         self._pending: Future[None] | None = None
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: memoryview) -> None:
         """Take the next bytes."""
         if self._known is not None:
             return
@@ -164,13 +183,24 @@ class _TensorStates:
         self._states = {name: hashlib.sha256() for name in header.infos}
         self._non_finite: set[str] = set()
 
-    def update(self, data: bytes, pieces: tuple[_Piece, ...]) -> None:
+    def update(self, data: memoryview, pieces: tuple[_Piece, ...]) -> None:
         """Take the next bytes of some tensors."""
-        view = memoryview(data)  # a slice of it is no copy; whole pieces, so that threads seldom wait for each other
-        for piece in pieces:
-            part = view[piece.start : piece.end]
-            self._states[piece.name].update(part)
-            if piece.name in self._checked and not is_finite(self._infos[piece.name].dtype, part):
+        for piece in pieces:  # whole pieces, so that threads seldom wait for each other
+            self._states[piece.name].update(data[piece.start : piece.end])
+        for dtype, run in itertools.groupby(pieces, key=self._checked_as):
+            if dtype is not None:
+                self._check(dtype, data, list(run))
+
+    def _checked_as(self, piece: _Piece) -> str | None:
+        """Return the dtype of numbers that must be finite."""
+        return self._infos[piece.name].dtype if piece.name in self._checked else None
+
+    def _check(self, dtype: str, data: memoryview, run: Sequence[_Piece]) -> None:
+        """Look at all of a run at once, and at each tensor only where that finds something."""
+        if is_finite(dtype, data[run[0].start : run[-1].end]):
+            return
+        for piece in run:
+            if not is_finite(dtype, data[piece.start : piece.end]):
                 self._non_finite.add(piece.name)
 
     def scan(self) -> TensorScan:

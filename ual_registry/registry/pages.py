@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, any_, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from ual_registry.errors import RegistryError, RegistryNotFoundError
+from ual_registry.registry.conditions import among
 from ual_registry.registry.details import MAX_PAGE, records
 from ual_registry.registry.order import read_cursor, sorting, write_cursor
 from ual_registry.registry.plan import make_plan
@@ -16,7 +18,7 @@ from ual_registry.registry.queries import find_digest, unknown_adapter
 from ual_registry.registry.reference import Reference
 from ual_registry.registry.search import Searcher
 from ual_registry.registry.sources import Source
-from ual_registry.registry.tables import ArtifactRow, RevisionRow
+from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow, Table
 from ual_registry.registry.tree import All, Any_, Node, Not, Order, Query, Term, mistake_at
 from ual_registry.registry.values import Text
 from ual_registry.registry.views import AdapterRecord, Page, RevisionRecord
@@ -67,7 +69,13 @@ def search_page(
 
 
 def list_page(
-    session: Session, *, owner: str | None, order: Order, limit: int, after: str | None = None
+    session: Session,
+    *,
+    owner: str | None,
+    order: Order,
+    limit: int,
+    after: str | None = None,
+    config_digest: str | None = None,
 ) -> Page[AdapterRecord]:
     """Return adapters with their newest revision that is not hidden; one without such a revision is left out.
 
@@ -77,6 +85,7 @@ def list_page(
         order: In which order.
         limit: How many at most.
         after: The cursor of the page before.
+        config_digest: Of the base model that the newest revision is for; ``None`` for all and for routers.
 
     Raises:
         RegistryError: The cursor is none of this list.
@@ -92,11 +101,18 @@ def list_page(
         plan = make_plan(session, searcher, Term("owner", (Text(owner),)), limit=limit)
         driver = plan.driver
         conditions.append(searcher.condition(All(plan.rest)))
-    finder = _Finder(session, order, question=("list", owner), conditions=conditions, driver=driver)
+    if config_digest is not None:
+        conditions.append(RevisionRow.base_model_id.in_(_bases(config_digest)))
+    question = ("list", owner) if config_digest is None else ("list", owner, config_digest)
+    finder = _Finder(session, order, question=question, conditions=conditions, driver=driver)
     found = finder.page(limit, after)
     counts = _revision_counts(session, [record.name for record in found])
     items = tuple(AdapterRecord(name=item.name, revision_count=counts[item.name], newest=item) for item in found)
     return Page(items=items, next=found.next)
+
+
+def _bases(config_digest: str) -> Select[int]:
+    return select(BaseModelRow.id).where(BaseModelRow.config_digest == config_digest)
 
 
 def revisions_page(session: Session, name: str, *, limit: int, after: str | None = None) -> Page[RevisionRecord]:
@@ -163,9 +179,19 @@ class _Finder:
             statement = statement.join(ArtifactRow, ArtifactRow.id == RevisionRow.artifact_id)
         if self._driver is not None:
             driver = self._driver
-            found = driver.where if driver.is_of_revision else driver.link.in_(driver.keys())
-            statement = statement.where(found)
+            statement = statement.where(driver.where if driver.is_of_revision else self._linked(driver))
         return statement.order_by(*self._sorting.by(is_indexed=self._is_in_order()))
+
+    def _linked(self, driver: Source) -> ColumnElement[bool]:
+        """Return what holds of the revisions of what is looked up.
+
+        An index answers a list of keys in its own order; PostgreSQL sorts the revisions of a subquery first.
+        """
+        if _is_sqlite(self._session) or not self._is_in_order():
+            found: ColumnElement[bool] = driver.link.in_(driver.keys())
+        else:
+            found = driver.link == any_(func.array(driver.keys().scalar_subquery()))
+        return found
 
     def _is_in_order(self) -> bool:
         """Tell whether rows are found in order, so that the rest need not be read once the page is full."""
@@ -207,6 +233,15 @@ def _digests(session: Session, where: Node, text: str) -> dict[str, str]:
 
 
 def _revision_counts(session: Session, names: Sequence[str]) -> dict[str, int]:
-    statement = select(RevisionRow.adapter_name, func.count()).where(RevisionRow.adapter_name.in_(names))
-    rows = session.execute(statement.group_by(RevisionRow.adapter_name)).all()
+    is_sqlite = _is_sqlite(session)
+    keys: Any = json.dumps(names) if is_sqlite else list(names)
+    rows = session.connection().execute(_COUNTS[is_sqlite], {"keys": keys}).all()
     return {row[0]: row[1] for row in rows}
+
+
+def _counts_statement(*, is_sqlite: bool) -> Select[Any]:
+    name = Table.metadata.tables["revisions"].c.adapter_name
+    return select(name, func.count()).where(among(name, "keys", is_sqlite=is_sqlite)).group_by(name)
+
+
+_COUNTS = {is_sqlite: _counts_statement(is_sqlite=is_sqlite) for is_sqlite in (True, False)}

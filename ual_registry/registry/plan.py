@@ -42,6 +42,9 @@ _TRIED = 200
 _ENOUGH = 10
 """A walk that meets so many of them is short; nothing need be counted."""
 
+_ENOUGH_WORDS = 5
+"""The same for words alone, which are dear to count."""
+
 _COUNTED = 8
 """So many terms are looked at; people write fewer."""
 
@@ -77,10 +80,11 @@ def make_plan(session: Session, searcher: Searcher, where: Node, *, limit: int, 
     sources = [searcher.source(node) for node in found]  # type: ignore[arg-type]  # both are terms
     if not sources:
         return Plan(driver=None, rest=every)
-    is_tried = len(every) > 1 and walked is not None and not walked.is_about_artifacts
+    are_words = len(every) == 1 and isinstance(every[0], Words)
+    is_tried = (len(every) > 1 or are_words) and walked is not None and not walked.is_about_artifacts
     tried = _tried(searcher.condition(where), walked) if is_tried and walked is not None else None
-    engine = session.get_bind().dialect.name
-    everything, met, *counts = session.connection().execute(_question(sources, tried, _BOUND[engine])).one()
+    engine, enough = session.get_bind().dialect.name, _ENOUGH_WORDS if are_words else _ENOUGH
+    everything, met, *counts = session.connection().execute(_question(sources, tried, enough, _BOUND[engine])).one()
     steps = _steps_of_walk(everything or 1, counts, limit) if met is None else limit * _TRIED / max(met, 0.5)
     fewest = None if counts[0] is None else min(range(len(sources)), key=lambda index: counts[index])
     worth = steps * _candidates_a_step(sources, every, engine)
@@ -89,12 +93,12 @@ def make_plan(session: Session, searcher: Searcher, where: Node, *, limit: int, 
     return _driven_by(searcher, found[fewest], sources[fewest], every)
 
 
-def _question(sources: Sequence[Source], tried: Any, bound: int) -> Select[Any]:
+def _question(sources: Sequence[Source], tried: Any, enough: int, bound: int) -> Select[Any]:
     """Ask for the newest row number, what a walk has met, and the counts, which are left out where it met enough."""
     counts = [_bounded_count(source, bound) for source in sources]
     if tried is None:
         return select(_newest(), null(), *counts)
-    return select(_newest(), tried.c.met, *(case((tried.c.met < _ENOUGH, count)) for count in counts))
+    return select(_newest(), tried.c.met, *(case((tried.c.met < enough, count)) for count in counts))
 
 
 def _tried(condition: Condition, walked: Sorting) -> Any:

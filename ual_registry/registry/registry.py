@@ -166,12 +166,19 @@ class Registry(RegistryCare, RegistryLinks):
             return check_held(session, str(digest))
 
     def list(
-        self, *, owner: str | None = None, order: str = "name", limit: int = DEFAULT_LIMIT, after: str | None = None
+        self,
+        *,
+        owner: str | None = None,
+        config_digest: str | None = None,
+        order: str = "name",
+        limit: int = DEFAULT_LIMIT,
+        after: str | None = None,
     ) -> Page[AdapterRecord]:
         """Return adapters with their newest revision that is not hidden.
 
         Args:
             owner: Whose adapters; ``None`` for everybody's.
+            config_digest: Of the base model's ``config.json``: those whose newest revision is for it; ``None`` for all.
             order: A field that can be an order, such as ``name`` or ``size``; ``-`` before it turns it round.
             limit: How many at most.
             after: The cursor of the page before.
@@ -183,7 +190,7 @@ class Registry(RegistryCare, RegistryLinks):
         check_limit(limit)
         parsed = parse_order(order)
         with self.database.session() as session:
-            return list_page(session, owner=owner, order=parsed, limit=limit, after=after)
+            return list_page(session, owner=owner, config_digest=config_digest, order=parsed, limit=limit, after=after)
 
     def revisions(self, name: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[RevisionRecord]:
         """Return the revisions of an adapter, hidden ones too, newest first.

@@ -242,6 +242,10 @@ def _without(name: str) -> Iterator[str]:
     yield from (facet for facet in _FACETS if facet != name)
 
 
+_WITH_ID: dict[str, Any] = {"postgresql_include": ["id"]}
+"""So that a search reads indexes alone; every index of SQLite has the row number."""
+
+
 class RevisionRow(Table):
     """A numbered state of an adapter."""
 
@@ -249,9 +253,11 @@ class RevisionRow(Table):
     __table_args__ = (
         UniqueConstraint("adapter_id", "number"),
         UniqueConstraint("adapter_id", "artifact_id"),
-        Index("ix_revisions_name", "adapter_name", "number", "artifact_id", "yanked_at", *_FACETS),
-        Index("ix_revisions_artifact_id", "artifact_id", "yanked_at", "adapter_name", "number", *_FACETS),
-        *(Index(f"ix_revisions_{name}", name, *_without(name)) for name in ("base_model_id", "domain_folded")),
+        Index("ix_revisions_artifact_id", "artifact_id", "yanked_at", "adapter_name", "number", *_FACETS, **_WITH_ID),
+        *(
+            Index(f"ix_revisions_{name}", name, *_without(name), **_WITH_ID)
+            for name in ("base_model_id", "domain_folded")
+        ),
         Index("ix_revisions_created_at", "created_at", "id"),
     )
 
@@ -273,6 +279,15 @@ class RevisionRow(Table):
 
     adapter: Mapped[AdapterRow] = relationship(lazy="raise")
     artifact: Mapped[ArtifactRow] = relationship(lazy="raise")
+
+
+Index(  # in the order of a page: some names have thousands of revisions, which would have to be sorted first
+    "ix_revisions_name",
+    RevisionRow.adapter_name,
+    RevisionRow.number.desc(),
+    *(getattr(RevisionRow, name) for name in ("artifact_id", "yanked_at", *_FACETS)),
+    **_WITH_ID,
+)
 
 
 class RevisionTextRow(Table):

@@ -113,10 +113,15 @@ def get(reference: str, target: str | Path, *, force: bool = False) -> Digest:
 
 
 def list_adapters(
-    *, owner: str | None = None, order: str = "name", limit: int = DEFAULT_LIMIT, after: str | None = None
+    *,
+    owner: str | None = None,
+    config_digest: str | None = None,
+    order: str = "name",
+    limit: int = DEFAULT_LIMIT,
+    after: str | None = None,
 ) -> Page[AdapterRecord]:
     """Return adapters with their newest revision; see ``Registry.list``."""
-    return Registry.open().list(owner=owner, order=order, limit=limit, after=after)
+    return Registry.open().list(owner=owner, config_digest=config_digest, order=order, limit=limit, after=after)
 
 
 def search(query: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[RevisionRecord]:

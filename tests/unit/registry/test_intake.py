@@ -31,14 +31,15 @@ def with_extra(size_bytes: int) -> Adapter:
     return Adapter(adapter.manifest, {**adapter.tensors, _EXTRA: Tensor.of_bytes("I8", (size_bytes,), data)})
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
 @pytest.mark.parametrize("size_bytes", [0, 3, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES + 3])
-def test_a_copy_is_the_file_and_has_its_digests(tmp_path: Path, size_bytes: int) -> None:
+def test_a_copy_is_the_file_and_has_its_digests(tmp_path: Path, size_bytes: int, is_alone: bool) -> None:
     path = tmp_path / "x.air"
     write(with_extra(size_bytes), path)
     found = open_legal(path)
     out = io.BytesIO()
 
-    result = take_in(found, out)
+    result = take_in(found, out, is_alone=is_alone)
 
     assert found.manifest is not None
     expected = scan_tensors(found.tensors(), check_finite=factor_names(found.manifest, found.tensors()))
@@ -106,12 +107,20 @@ def test_the_source_is_read_once_and_the_copy_not_at_all(
     reads: list[tuple[int, int]] = []
     genuine = intake.take_in
 
-    def counted(found, out):
-        read = found.source.read
-        monkeypatch.setattr(
-            found.source, "read", lambda offset, length: reads.append((offset, length)) or read(offset, length)
-        )
-        return genuine(found, out)
+    def counted(found, out, **options):
+        read, read_into = found.source.read, found.source.read_into
+
+        def noted_read(offset, length):
+            reads.append((offset, length))
+            return read(offset, length)
+
+        def noted_read_into(offset, place):
+            reads.append((offset, len(place)))
+            read_into(offset, place)
+
+        monkeypatch.setattr(found.source, "read", noted_read)
+        monkeypatch.setattr(found.source, "read_into", noted_read_into)
+        return genuine(found, out, **options)
 
     monkeypatch.setattr("ual_registry.registry.blobs.take_in", counted)
     registry.add(path, name="x")

@@ -16,6 +16,7 @@ from tests.unit.registry.conftest import Files
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import Manifest, Statement
 from ual_registry.air.write import write
+from ual_registry.digest import Digest
 from ual_registry.errors import QueryError, RegistryError, RegistryNotFoundError
 from ual_registry.registry.registry import Registry
 from ual_registry.registry.tree import Order
@@ -23,14 +24,22 @@ from ual_registry.registry.views import AdapterRecord, Page
 
 
 def write_with(
-    path: Path, role: str, rank: int, *, base: str = "tiny", architecture: str = "gpt_neox", **changes: Any
+    path: Path,
+    role: str,
+    rank: int,
+    *,
+    base: str = "tiny",
+    architecture: str = "gpt_neox",
+    config_digest: str | None = None,
+    **changes: Any,
 ) -> Path:
     """Write an adapter of one entry."""
+    config = {} if config_digest is None else {"config_digest": config_digest}
     own = entry(role, 4, 6 if role == "mlp_up" else 4, rank=rank, source=f"m.{role}")
     manifest = Manifest(
         air_version="1.0",
         kind="adapter",
-        base_model=base_model(id=base, architecture=architecture, model_type=architecture),
+        base_model=base_model(id=base, architecture=architecture, model_type=architecture, **config),
         method=method(rank=rank),
         entries=(own,),
         **changes,
@@ -233,6 +242,23 @@ def test_descendants_are_found_by_the_reference_of_an_ancestor(registry: Registr
     )
 
 
+def test_a_list_is_of_the_adapters_whose_newest_revision_is_for_one_base_model(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first, second = (str(Digest.of_bytes(word)) for word in (b"first", b"second"))
+    for name, config in [("a", first), ("b", first), ("b", second), ("c", first)]:
+        path = tmp_path / f"{name}-{config[-4:]}.air"
+        registry.add(write_with(path, "mlp_up", 2, description=name, config_digest=config), name=name)
+    found = {
+        config: [item.name for item in registry.list(config_digest=config)] for config in (first, second, "sha256:0")
+    }
+    assert found == {first: ["a", "c"], second: ["b"], "sha256:0": []}
+    page = registry.list(config_digest=first, limit=1)
+    assert [item.name for item in registry.list(config_digest=first, after=page.next)] == ["c"]
+    with pytest.raises(RegistryError, match="none of this question"):
+        registry.list(after=page.next)
+
+
 def test_an_empty_registry_lists_and_finds_nothing(registry: Registry) -> None:
     assert (registry.list(), registry.search("")) == (Page(items=(), next=None), Page(items=(), next=None))
 
@@ -286,7 +312,7 @@ def test_a_page_costs_the_same_number_of_statements_however_many_rows(
         statements.clear()
         page()
         spent[title] = sum(word in {"SELECT", "WITH"} for word in statements)
-    details = 3
+    details = 1
     assert spent == {
         "list": 1 + details + 1,
         "list of an owner": 1 + 1 + details + 1,

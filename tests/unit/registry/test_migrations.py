@@ -151,7 +151,7 @@ def fill(database: Database, rows: Rows) -> None:
 
 
 def newest_form(old: Rows) -> Rows:
-    """Say in Python what the rows of 0001 are after 0003, as another reading of what the migrations do in SQL."""
+    """Say in Python what the rows of 0001 are after 0004, as another reading of what the migrations do in SQL."""
     new = second_form(old)
     roles = defaultdict(list)
     for row in new["artifact_roles"]:
@@ -164,7 +164,7 @@ def newest_form(old: Rows) -> Rows:
         row |= {name: own[name] for name in same}
         row |= {f"{name}_folded": own[name] and own[name].lower() for name in ("domain", "license", "method")}
     new["artifacts"] = [row | {"targets": texts.get(row["id"]), "measurements": None} for row in artifacts.values()]
-    return new | {"alembic_version": [{"version_num": "0003"}]}
+    return new | {"alembic_version": [{"version_num": "0004"}]}
 
 
 def second_form(old: Rows) -> Rows:
