@@ -12,6 +12,7 @@ from typing import Any
 
 from ual_registry.air.canonical import canonical_bytes, parse_canonical, parse_json
 from ual_registry.air.codec import decode, encode
+from ual_registry.air.held_entries import HeldEntries, find_held, hold_entries
 from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem
 from ual_registry.air.router import RouterManifest
@@ -87,7 +88,7 @@ def decode_manifest(text: str) -> DecodedManifest:
     """Check and decode the text of a manifest; never raises on bad input."""
     data = text.encode("utf-8", "surrogatepass")
     try:
-        document, canonical = _parse(data)
+        document, canonical, held = _parse(data)
     except FormatError as error:
         return DecodedManifest(None, (Problem.of_error(error, "schema"),))
     problems = _digest_problems(document, data, canonical)  # of what is stored, before it is brought to our major
@@ -102,18 +103,35 @@ def decode_manifest(text: str) -> DecodedManifest:
     problems = [*([remark] if remark else []), *_unknown_features(document), *faults, *problems]
     if faults:
         return DecodedManifest(None, tuple(problems))
-    manifest = decode(RouterManifest, document) if is_router else decode(Manifest, document)
+    if is_router:
+        return DecodedManifest(decode(RouterManifest, document), tuple(problems))
+    manifest = _decoded(document, held)
+    if held is None and canonical is data and remark is None:
+        hold_entries(data, document, manifest.entries)
     return DecodedManifest(manifest, tuple(problems))
 
 
-def _parse(data: bytes) -> tuple[Any, bytes]:
-    """Return the document, with one form of each number, and its canonical bytes."""
+def _decoded(document: dict[str, Any], held: HeldEntries | None) -> Manifest:
+    if held is None:
+        return decode(Manifest, document)
+    return replace(decode(Manifest, {**document, "entries": []}), entries=held.entries)
+
+
+def _parse(data: bytes) -> tuple[Any, bytes, HeldEntries | None]:
+    """Return the document, with one form of each number, its canonical bytes, and its entries if they were held."""
+    known = find_held(data)
+    if known is not None:
+        held, rest = known
+        document = parse_canonical(rest, what="manifest")
+        if isinstance(document, dict) and document.get("entries") == []:  # they stood there, not further inside
+            document["entries"] = held.document
+            return document, data, held
     document = parse_canonical(data, what="manifest")
     if document is not None:
-        return document, data
+        return document, data, None
     document = parse_json(data, what="manifest")
     canonical = canonical_bytes(document)
-    return document if canonical == data else parse_json(canonical, what="manifest"), canonical
+    return document if canonical == data else parse_json(canonical, what="manifest"), canonical, None
 
 
 def _has_version(document: Any) -> bool:

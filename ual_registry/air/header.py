@@ -244,7 +244,8 @@ def check_air_layout(header: Header) -> None:
         raise _fault(
             "not-air",
             f"__metadata__: expected exactly the key '{METADATA_KEY}', found {found}",
-            hint="a safetensors file but no AIR file; a PEFT folder becomes one by 'ual convert FOLDER FILE.air'",
+            hint="a safetensors file but no AIR file; "
+            "a PEFT folder becomes one by 'ual convert FOLDER FILE.air --base BASE'",
         )
     _check_order(header.infos)
     document: dict[str, Any] = {"__metadata__": dict(header.metadata)}

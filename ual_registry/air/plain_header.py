@@ -12,6 +12,7 @@ import re
 from itertools import chain
 
 from ual_registry.air.canonical import MAX_VALUES
+from ual_registry.air.recall import Memory
 from ual_registry.air.tensor import DTYPE_BYTES, TensorInfo
 
 __all__ = ["DATA_ALIGNMENT_BYTES", "LENGTH_BYTES", "MAX_AXES", "MAX_NAME_LENGTH", "MAX_TENSORS", "plain_header"]
@@ -41,6 +42,9 @@ _ROW = re.compile(
 _ROW_BYTES = len(',"":{"data_offsets":[,],"dtype":"","shape":[]}')
 _SHAPE = re.compile(rf"{_SIZE}(?:,{_SIZE})*")
 
+_TABLES: Memory[dict[str, TensorInfo] | None] = Memory()  # by their text
+_REMEMBERED_BYTES = 1 << 18
+
 Row = tuple[str, str, str, str, str]
 
 
@@ -60,8 +64,7 @@ def plain_header(raw: bytes, data_bytes: int) -> tuple[str, dict[str, TensorInfo
     if end < 0 or len(raw) > MAX_VALUES or not raw.startswith(_START) or len(raw) - len(text) != padding:
         return None
     manifest = _unescaped(text[len(_START) : end + 1])
-    rows = _rows(text[end + len(_END) :])
-    infos = _table(rows, data_bytes) if rows else None
+    infos = _infos(text[end + len(_END) :], data_bytes)
     return None if manifest is None or infos is None else (manifest, infos)
 
 
@@ -75,6 +78,16 @@ def _unescaped(stored: bytes) -> str | None:
         return text.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _infos(text: bytes, data_bytes: int) -> dict[str, TensorInfo] | None:
+    """Read the tensor table, which nobody may change: adapters of one recipe have the same."""
+
+    def read() -> dict[str, TensorInfo] | None:
+        rows = _rows(text)
+        return _table(rows, data_bytes) if rows else None
+
+    return _TABLES.get((text, data_bytes), read) if len(text) <= _REMEMBERED_BYTES else read()
 
 
 def _rows(text: bytes) -> list[Row] | None:

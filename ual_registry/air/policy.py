@@ -17,6 +17,8 @@ from ual_registry.air.router import RouterManifest
 
 __all__ = ["REQUIREMENTS", "Policy", "is_license_allowed", "policy_problems"]
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -63,11 +65,16 @@ def policy_problems(manifest: Manifest | RouterManifest, size_bytes: int, policy
 
 
 def _needs_pinned_base(manifest: Manifest | RouterManifest) -> Iterator[Problem]:
-    if isinstance(manifest, Manifest) and manifest.base_model.revision is None:
+    """Ask for a commit; a branch or a label may name other weights tomorrow."""
+    if not isinstance(manifest, Manifest):
+        return
+    revision = manifest.base_model.revision
+    if revision is None or not _COMMIT.fullmatch(revision):
+        found = "" if revision is None else f", got {revision!r} (expected 40 hexadecimal digits)"
         yield Problem(
             code="policy-pinned-base",
             place="manifest.base_model.revision",
-            message="the policy requires a commit",
+            message=f"the policy requires a commit{found}",
             hint="convert again with --base-revision COMMIT",
             branch="rule",
         )

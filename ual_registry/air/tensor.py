@@ -149,19 +149,39 @@ class FileSource:
         Raises:
             StorageError: The file cannot be read, became shorter, or was closed.
         """
-        if not self.close.alive:  # the descriptor's number may belong to another file by now
-            raise StorageError(f"cannot read {self.path}: it was closed", context={"path": str(self.path)})
+        self._check_open()
         try:
             data = os.pread(self._descriptor, length, offset)
         except OSError as error:
             raise StorageError.of("read", self.path, error) from error
         if len(data) != length:
-            raise StorageError(
-                f"cannot read {self.path}: {length} bytes expected at {offset}, got {len(data)}",
-                context={"path": str(self.path)},
-                hint="the file changed while it was read; try again",
-            )
+            raise self._changed(offset, length, len(data))
         return data
+
+    def read_into(self, offset: int, place: memoryview) -> None:
+        """Fill ``place`` with the bytes from ``offset``.
+
+        Raises:
+            StorageError: The file cannot be read, became shorter, or was closed.
+        """
+        self._check_open()
+        try:
+            count = os.preadv(self._descriptor, [place], offset)
+        except OSError as error:
+            raise StorageError.of("read", self.path, error) from error
+        if count != len(place):
+            raise self._changed(offset, len(place), count)
+
+    def _check_open(self) -> None:
+        if not self.close.alive:  # the descriptor's number may belong to another file by now
+            raise StorageError(f"cannot read {self.path}: it was closed", context={"path": str(self.path)})
+
+    def _changed(self, offset: int, expected: int, got: int) -> StorageError:
+        return StorageError(
+            f"cannot read {self.path}: {expected} bytes expected at {offset}, got {got}",
+            context={"path": str(self.path)},
+            hint="the file changed while it was read; try again",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Structure needs the header alone; the full check also reads the tensors once, fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from ual_registry.air.header import METADATA_KEY, Header, check_air_layout, open
 from ual_registry.air.model import Manifest
 from ual_registry.air.policy import Policy, policy_problems
 from ual_registry.air.problem import Problem, ValidationReport
+from ual_registry.air.recipe import recipe_problems, recipe_route
 from ual_registry.air.router import ROUTER_FACTORS, RouterManifest, router_problems
-from ual_registry.air.rules import rule_problems
 from ual_registry.air.scan import THREADS, TensorScan, scan_tensors
-from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Shaped, SizedSource, Tensor
+from ual_registry.air.sweep import WINDOW_BYTES, Route, plan_route, sweep
+from ual_registry.air.tensor import FLOAT_DTYPES, FileSource, Shaped, SizedSource, Tensor, TensorInfo
 from ual_registry.errors import ContainerError
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "factor_names",
     "inspect_file",
     "inspect_source",
+    "look",
     "non_finite_problems",
+    "report_on",
     "scan_problems",
     "scanned_problems",
     "validate_file",
@@ -120,15 +123,60 @@ def validate_source(
     Raises:
         StorageError: The file cannot be read.
     """
+    return report_on(look(source, policy), label, headers_only=headers_only, threads=threads)
+
+
+def look(source: SizedSource, policy: Policy | None = None) -> Inspection:
+    """Check all of an open file but its tensors; it stays open.
+
+    Args:
+        source: The file; closed where it cannot be read.
+        policy: What is asked of it beyond being legal.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
     try:
         found = inspect_source(source)
-        if found.manifest is not None:
-            found.problems.extend(policy_problems(found.manifest, source.size_bytes, policy or Policy()))
-            if not headers_only:
-                found.problems.extend(scan_problems(found.manifest, found.tensors(), threads=threads))
+    except BaseException:
+        source.close()
+        raise
+    if found.manifest is not None:
+        found.problems.extend(policy_problems(found.manifest, source.size_bytes, policy or Policy()))
+    return found
+
+
+def report_on(found: Inspection, label: str, *, headers_only: bool = False, threads: int = THREADS) -> ValidationReport:
+    """Check the tensors of a file that was looked at, and close it; see ``validate_source``.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    try:
+        if found.manifest is not None and not headers_only:
+            found.problems.extend(scanned_problems(found.manifest, _scan(found, threads)))
         return ValidationReport(path=label, problems=tuple(found.problems), facts=_facts(found))
     finally:
-        source.close()
+        found.source.close()
+
+
+def _scan(found: Inspection, threads: int) -> TensorScan:
+    """Read all tensors once; one thread alone, and that of a small file, reads them as they lie there."""
+    manifest, header, source = found.manifest, found.header, found.source
+    assert manifest is not None  # a manifest was read
+    assert header is not None  # in a header
+    is_small = source.size_bytes - header.data_start <= WINDOW_BYTES
+    if (threads == 1 or is_small) and isinstance(source, FileSource):
+        route = _route(manifest, header.infos)
+        if route is not None:
+            return sweep(source, header.data_start, route)
+    return scan_tensors(found.tensors(), check_finite=factor_names(manifest, header.infos), threads=threads)
+
+
+def _route(manifest: Manifest | RouterManifest, infos: Mapping[str, TensorInfo]) -> Route | None:
+    if isinstance(manifest, RouterManifest):
+        return plan_route(infos, factor_names(manifest, infos))
+    return recipe_route(manifest, infos, lambda: factor_names(manifest, infos))
 
 
 def scan_problems(
@@ -163,13 +211,13 @@ def non_finite_problems(scan: TensorScan) -> list[Problem]:
     ]
 
 
-def _rule_problems(manifest: Manifest | RouterManifest, shapes: Mapping[str, Shaped]) -> Iterator[Problem]:
+def _rule_problems(manifest: Manifest | RouterManifest, shapes: Mapping[str, Shaped]) -> Iterable[Problem]:
     if isinstance(manifest, RouterManifest):
         return router_problems(manifest, shapes)
-    return rule_problems(manifest, shapes)
+    return recipe_problems(manifest, shapes)
 
 
-def factor_names(manifest: Manifest | RouterManifest, tensors: dict[str, Tensor]) -> set[str]:
+def factor_names(manifest: Manifest | RouterManifest, tensors: Mapping[str, Tensor | TensorInfo]) -> set[str]:
     """Return the names of the floating-point tensors that entries or a router use; their numbers must be finite."""
     names: set[str] = set()
     if isinstance(manifest, RouterManifest):

@@ -95,7 +95,8 @@ def _operations(order: CommitOrder) -> list[Any]:
         if content.path in changed:
             source = content.source if isinstance(content.source, bytes) else str(content.source.absolute())
             operation = CommitOperationAdd(content.path, source)
-            operation.upload_info.sha256 = bytes.fromhex(content.sha256)  # known already, and it pins the bytes
+            if content.is_digested:
+                operation.upload_info.sha256 = bytes.fromhex(content.sha256)  # this pins the bytes
             found.append(operation)
     found += [CommitOperationDelete(path) for path in order.removed if path in changed]
     return found
@@ -141,7 +142,10 @@ def _additions(operations: list[Any]) -> list[Any]:
 
 
 def _send_files(hub: Hub, order: CommitOrder, operations: list[Any]) -> None:
-    """Send the large files; nothing refers to them before the commit does."""
+    """Send the large files; nothing refers to them before the commit does.
+
+    What is not digested yet the client digests as it reads it, several files side by side or while it sends.
+    """
 
     def send() -> None:
         try:
@@ -155,6 +159,11 @@ def _send_files(hub: Hub, order: CommitOrder, operations: list[Any]) -> None:
             raise cause from cause.__cause__
 
     hub.ask(send, "push to", order.parent.repository, revision=order.branch, retry=False)
+    digests = {item.path_in_repo: item.upload_info for item in _additions(operations)}
+    for content in order.contents:
+        info = digests.get(content.path)
+        if info is not None and info.is_hashed:
+            content.note_sha256(info.sha256.hex())
 
 
 def _send_commit(hub: Hub, order: CommitOrder, operations: list[Any]) -> str:

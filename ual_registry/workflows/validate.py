@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import os
 import signal
 import sys
@@ -16,9 +17,9 @@ from ual_registry.air.policy import Policy
 from ual_registry.air.problem import Problem, ValidationReport
 from ual_registry.air.scan import THREADS
 from ual_registry.air.tensor import FileSource
-from ual_registry.air.validate import validate_source
+from ual_registry.air.validate import Inspection, look, report_on
 from ual_registry.errors import StorageError
-from ual_registry.hub.address import is_hub
+from ual_registry.hub.address import is_hub, is_repository
 from ual_registry.interop.folder import MARKER_FILE
 from ual_registry.interop.legacy import legacy_hint
 from ual_registry.interop.peft_config import CONFIG_FILE
@@ -28,6 +29,10 @@ __all__ = ["find_files", "validate", "validate_many"]
 
 _MANY_FILES = 32
 """From how many files on the start of processes pays; below, a few threads read the tensors."""
+
+_GROUP_FILES = 32
+_GROUP_BYTES = 1 << 21
+"""How many files are opened and looked at before their tensors are read, and of how many bytes of headers."""
 
 
 def validate(path: str | Path, *, headers_only: bool = False, policy: Policy | None = None) -> ValidationReport:
@@ -46,7 +51,7 @@ def validate(path: str | Path, *, headers_only: bool = False, policy: Policy | N
     if _is_on_hub(path):
         reports = _validate_hub(str(path), policy)
         return reports[0] if len(reports) == 1 else _several(str(path), reports)
-    return _validate(path, headers_only=headers_only, policy=policy, threads=THREADS)
+    return _validate([path], headers_only=headers_only, policy=policy, threads=THREADS)[0]
 
 
 def validate_many(
@@ -106,7 +111,7 @@ def _validate_near(
     jobs = min(jobs or _cores(), len(paths))
     task = functools.partial(_validate, headers_only=headers_only, policy=policy)
     if jobs < 2 or len(paths) < _MANY_FILES:
-        return [task(path, threads=THREADS) for path in paths]
+        return task(paths, threads=THREADS)
     return _in_processes(functools.partial(task, threads=1), paths, jobs)
 
 
@@ -115,16 +120,18 @@ def _cores() -> int:
 
 
 def _in_processes(
-    task: functools.partial[ValidationReport], paths: Sequence[str | Path], jobs: int
+    task: functools.partial[list[ValidationReport]], paths: Sequence[str | Path], jobs: int
 ) -> list[ValidationReport]:
     import multiprocessing  # noqa: PLC0415  # costs more than a small file
     from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415  # as above
     from concurrent.futures.process import BrokenProcessPool  # noqa: PLC0415  # as above
 
     context = multiprocessing.get_context(_start_method())
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_at_once_when_interrupted)
+    size = max(1, min(_GROUP_FILES, len(paths) // (jobs * 8)))
+    groups = [paths[start : start + size] for start in range(0, len(paths), size)]
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker)
     try:
-        return list(pool.map(task, paths, chunksize=max(1, min(32, len(paths) // (jobs * 8)))))
+        return [report for reports in pool.map(task, groups) for report in reports]
     except BrokenProcessPool as error:
         message = "a process that checked files was ended from outside"
         raise StorageError(message, code="worker-ended", hint="run again with --jobs 1") from error
@@ -137,19 +144,58 @@ def _start_method() -> str:
     return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
 
 
-def _end_at_once_when_interrupted() -> None:
+def _prepare_worker() -> None:
+    """End at once when interrupted, and let the collector of garbage spare what was there before."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.freeze()
 
 
-def _validate(path: str | Path, *, headers_only: bool, policy: Policy | None, threads: int) -> ValidationReport:
+def _validate(
+    paths: Sequence[str | Path], *, headers_only: bool, policy: Policy | None, threads: int
+) -> list[ValidationReport]:
+    """Check files: the headers of a few, then their tensors.
+
+    Tensors drive all else out of the cache of a core; what looks at headers would have to come back for every file.
+    """
+    reports: list[ValidationReport] = []
+    waiting: list[tuple[str | Path, Inspection | StorageError]] = []
+    size = 0
+    for number, path in enumerate(paths, 1):
+        waiting.append((path, _look(path, policy)))
+        size += _header_bytes(waiting[-1][1])
+        if size > _GROUP_BYTES or len(waiting) == _GROUP_FILES or number == len(paths):
+            reports += [_report(*each, headers_only=headers_only, threads=threads) for each in waiting]
+            waiting, size = [], 0
+    return reports
+
+
+def _look(path: str | Path, policy: Policy | None) -> Inspection | StorageError:
+    is_far = isinstance(path, str) and is_url(path)
     try:
-        if isinstance(path, str) and is_url(path):
-            return validate_source(RemoteSource(path), path, headers_only=True, policy=policy)
-        source = FileSource(Path(path))
-        report = validate_source(source, str(path), headers_only=headers_only, policy=policy, threads=threads)
+        return look(RemoteSource(str(path)) if is_far else FileSource(Path(path)), policy)
+    except StorageError as error:
+        return error
+
+
+def _header_bytes(found: Inspection | StorageError) -> int:
+    """Return what waits in memory; a connection shall not wait at all."""
+    if isinstance(found, StorageError) or found.header is None:
+        return 0
+    return _GROUP_BYTES + 1 if isinstance(found.source, RemoteSource) else len(found.header.raw)
+
+
+def _report(
+    path: str | Path, found: Inspection | StorageError, *, headers_only: bool, threads: int
+) -> ValidationReport:
+    if isinstance(found, StorageError):
+        return ValidationReport(path=str(path), problems=(_unreadable(path, found),))
+    is_far = isinstance(found.source, RemoteSource)
+    try:
+        report = report_on(found, str(path), headers_only=headers_only or is_far, threads=threads)
     except StorageError as error:
         return ValidationReport(path=str(path), problems=(_unreadable(path, error),))
-    return report if report.ok else dataclasses.replace(report, problems=_hinted(Path(path), report))
+    is_done = report.ok or is_far
+    return report if is_done else dataclasses.replace(report, problems=_hinted(Path(path), report))
 
 
 def _unreadable(path: str | Path, error: StorageError) -> Problem:
@@ -159,7 +205,19 @@ def _unreadable(path: str | Path, error: StorageError) -> Problem:
             return _folder_problem(Path(path))
         except StorageError as reason:
             error = reason
-    return Problem(code=error.problem_code, place="", message=error.message, hint=error.hint, branch="storage")
+    hint = _missing_hint(str(path)) if isinstance(error.__cause__, FileNotFoundError) else error.hint
+    return Problem(code=error.problem_code, place="", message=error.message, hint=hint, branch="storage")
+
+
+def _missing_hint(word: str) -> str:
+    """Say what a word may be meant for that names no file."""
+    if word.endswith(".air"):
+        return "check the path"
+    if is_repository(word):
+        return f"check the path; what is on the Hub is written hf:{word}"
+    if "/" in word:
+        return "check the path"
+    return f"check the path; what is registered is checked by 'ual fsck', or as a file: 'ual get {word} -o FILE.air'"
 
 
 def _hinted(path: Path, report: ValidationReport) -> tuple[Problem, ...]:
@@ -174,14 +232,12 @@ def _folder_problem(folder: Path) -> Problem:
         names = {item.name for item in folder.iterdir()}
     except OSError as error:
         raise StorageError.of("read", folder, error) from error
-    hint = "give a file"
+    message, hint = f"{folder}: holds no *.air file, at any depth", "check the path"
     if CONFIG_FILE in names:
         hint = f"this is a PEFT folder: 'ual convert {folder} FILE.air --base BASE' first"
     elif MARKER_FILE in names:
         hint = f"this is an unpacked adapter: 'ual convert {folder} FILE.air' first"
-    return Problem(
-        code="folder", place="", message=f"{folder} is a folder, not an AIR file", hint=hint, branch="container"
-    )
+    return Problem(code="folder", place="", message=message, hint=hint, branch="container")
 
 
 def find_files(words: Iterable[str], *, standard_input: BinaryIO) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -69,6 +70,14 @@ def test_every_requirement_has_a_problem_of_its_own_in_one_order() -> None:
     expected = [PIN, LICENSE, LINEAGE, EVALUATION]
     assert problems(bare, require=tuple(reversed(REQUIREMENTS))) == expected
     assert [problems(bare, require=(name,)) for name in REQUIREMENTS] == [[found] for found in expected]
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "0" * 39, "0" * 41, "A" * 40, "refs/pr/1"])
+def test_a_base_model_is_not_pinned_by_what_may_move(revision: str) -> None:
+    message = f"the policy requires a commit, got {revision!r} (expected 40 hexadecimal digits)"
+    assert problems(manifest(base_model=base_model(revision=revision)), require=("pinned-base",)) == [
+        dataclasses.replace(PIN, message=message)
+    ]
 
 
 def test_what_is_there_is_no_problem() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ual_registry.digest import Digest
 from ual_registry.errors import (
     HubAccessError,
     HubConflictError,
@@ -193,6 +194,39 @@ def test_a_commit_sends_what_differs_on_its_parent_and_is_checked() -> None:
     }
     assert hub.sent == [["adapter.air"]]
     assert hub.asked == ["push to org/name", "push to org/name", f"pin {OURS}"]
+
+
+@dataclass
+class DigestingHub(FakeHub):
+    """One whose client digests what it sends, as the real one does where nobody has before."""
+
+    known: list[bool] = field(default_factory=list)
+
+    def preupload_lfs_files(self, repository: str, additions: Any, **options: Any) -> None:
+        super().preupload_lfs_files(repository, additions, **options)
+        self.known = [item.upload_info.is_hashed for item in additions]
+        assert all(item.upload_info.sha256 for item in additions)
+
+
+@pytest.mark.parametrize("digest", [None, Digest.of_bytes(b"new air")])
+def test_a_new_file_is_digested_once_by_whoever_reads_it_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: Digest | None
+) -> None:
+    (tmp_path / "x.air").write_bytes(b"new air")
+    hub = DigestingHub({OURS: snapshot(OURS, large("adapter.air", b"new air"))}, [lambda: OURS])
+    content = Content.of_file("adapter.air", tmp_path / "x.air", digest=digest)
+    order = replace(ORDER, parent=snapshot(PARENT), contents=(content,), removed=())
+
+    def read(_: Path) -> Digest:
+        raise AssertionError("it is read once more")
+
+    monkeypatch.setattr(Digest, "of_file", read)
+    assert commit(hub, order) == OURS  # type: ignore[arg-type]
+    assert (hub.known, content.is_digested, content.sha256) == (
+        [digest is not None],
+        True,
+        hashlib.sha256(b"new air").hexdigest(),
+    )
 
 
 @pytest.mark.parametrize(

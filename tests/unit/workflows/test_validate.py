@@ -121,13 +121,18 @@ def test_headers_only_reads_the_header_and_not_a_byte_more(tmp_path: Path, monke
     size = (tmp_path / "x.air").stat().st_size
     header_bytes = 8 + int.from_bytes((tmp_path / "x.air").read_bytes()[:8], "little")
     reads: list[int] = []
-    plain = FileSource.read
+    plain, into = FileSource.read, FileSource.read_into
 
     def counted(self: FileSource, offset: int, length: int) -> bytes:
         reads.append(length)
         return plain(self, offset, length)
 
+    def counted_into(self: FileSource, offset: int, place: memoryview) -> None:
+        reads.append(len(place))
+        into(self, offset, place)
+
     monkeypatch.setattr(FileSource, "read", counted)
+    monkeypatch.setattr(FileSource, "read_into", counted_into)
     assert validate(tmp_path / "x.air", headers_only=True).ok
     assert (sum(reads), header_bytes < size) == (header_bytes, True)
     reads.clear()
@@ -201,10 +206,10 @@ def test_a_process_is_copied_only_where_no_thread_can_hold_a_lock(monkeypatch: p
     assert workflow._start_method() == "spawn"
 
 
-def test_workers_end_at_once_when_interrupted() -> None:
+def test_workers_prepare_worker() -> None:
     before = signal.getsignal(signal.SIGINT)
     try:
-        workflow._end_at_once_when_interrupted()
+        workflow._prepare_worker()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, before)
