@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.cli.conftest import Result
+from tests.unit.reports.test_reports import check_junit
 from ual_registry.cli.main import run
 from ual_registry.workflows.conformance import Case, judge, load_cases
 
@@ -154,7 +155,7 @@ def test_the_report_as_junit_has_a_failure_per_failed_case(conformance: Any, pro
     words = ("--implementation", program(_tricky("sys.exit(7)")), "--format", "junit", "-o", target)
     assert conformance(*words) == Result(3, "2 passed, 1 failed\n", "")
     assert (
-        target.read_text()
+        check_junit(target.read_text())
         == f"""<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="ual conformance" tests="3" failures="1" errors="0">
   <testsuite name="ual conformance" tests="3" failures="1" errors="0">

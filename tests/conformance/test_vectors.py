@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from referencing import Registry, Resource
 
 from spec.vectors.generate import write_cases
+from tests.hostile.fuzzing import reference_reader
 from ual_registry.air.canonical import parse_json
 from ual_registry.air.read import read
 from ual_registry.air.schema import load_schema, schema_names, schema_problems
@@ -41,6 +43,18 @@ def test_the_command_line_passes_every_vector() -> None:
     done = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{len(_CASES)} passed, 0 failed\n"
+
+
+def test_the_independent_reader_passes_every_vector() -> None:
+    """What it imports is held to its own folder by ``tests/hostile``."""
+    reader = reference_reader()
+    failed = {}
+    for number, case in enumerate(_CASES, start=1):
+        request = {"id": number, "operation": case.operation, **case.request}
+        got = json.loads(json.dumps(reader._reply(json.dumps(request).encode())))  # as the line protocol carries it
+        if got.pop("id") != number or judge(case, got).reason is not None:
+            failed[case.name] = got
+    assert failed == {}
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -99,17 +113,37 @@ def _with_manifest() -> dict[str, Any]:
     return found
 
 
+def _validators(names: Iterable[str]) -> dict[str, Any]:
+    """Return the plain validator of each schema, one for all documents: it remembers what it has resolved."""
+    registry = [Resource.from_contents(load_schema(name)) for name in schema_names()] @ Registry()
+    return {name: jsonschema.Draft202012Validator(load_schema(name), registry=registry) for name in names}
+
+
 def test_two_validators_of_json_schema_agree_on_every_manifest() -> None:
-    resources = [Resource.from_contents(load_schema(name)) for name in schema_names()]
-    registry = resources @ Registry()
+    validators = _validators(("1.0/router.json", "1.0/manifest.json"))
     manifests = _with_manifest()
     assert len(manifests) > 150
     for name, (manifest, is_faulty) in manifests.items():
         kind = manifest.get("kind") if isinstance(manifest, dict) else None
         schema = "1.0/router.json" if kind == "router" else "1.0/manifest.json"
-        theirs = jsonschema.Draft202012Validator(load_schema(schema), registry=registry).is_valid(manifest)
+        theirs = validators[schema].is_valid(manifest)
         ours = not list(schema_problems(schema, manifest, root="manifest"))
         assert (name, theirs, ours) == (name, not is_faulty, not is_faulty)
+
+
+def test_two_validators_of_json_schema_agree_on_every_binder() -> None:
+    schema = "1.0/binder.json"
+    validator = _validators((schema,))[schema]
+    documents = {Path(case.request["binder"]).read_bytes(): case.name for case in _CASES if "binder" in case.request}
+    verdicts = []
+    for data, name in documents.items():
+        try:
+            binder = parse_json(data, what="binder")
+        except FormatError:
+            continue
+        verdicts.append(validator.is_valid(binder))
+        assert (name, verdicts[-1]) == (name, not list(schema_problems(schema, binder, root="binder")))
+    assert min(verdicts.count(True) - 200, verdicts.count(False)) > 40  # many of both
 
 
 def test_an_unknown_operation_is_answered_as_such() -> None:

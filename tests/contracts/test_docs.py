@@ -15,18 +15,24 @@ from typing import Any
 
 import pytest
 
+from tests.handmade import LLAMA_CONFIG
 from tests.hub_server.fixtures import HubEnvironment
 from tests.shell import run_line
-from ual_registry.air.canonical import canonical_bytes, parse_json
-from ual_registry.air.header import check_air_layout, read_header
+from ual_registry.air.canonical import MAX_DEPTH, MAX_VALUES, canonical_bytes, parse_json
+from ual_registry.air.header import MAX_HEADER_BYTES, check_air_layout, read_header
 from ual_registry.air.names import TensorName
+from ual_registry.air.plain_header import MAX_AXES, MAX_NAME_LENGTH, MAX_TENSORS
 from ual_registry.air.roles import ROLES
 from ual_registry.air.scan import scan_tensors
 from ual_registry.air.schema import load_schema, schema_problems
 from ual_registry.air.tensor import DTYPE_BYTES, FLOAT_DTYPES, MemorySource
-from ual_registry.binders.load import load_binders
+from ual_registry.binders import describe
+from ual_registry.binders.base import MAX_CONFIG_BYTES, parse_base
+from ual_registry.binders.bind import bind
+from ual_registry.binders.load import binder_for, load_binders
 from ual_registry.digest import Digest
 from ual_registry.errors import RuleError
+from ual_registry.workflows import answers
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SPEC = _ROOT / "spec"
@@ -97,7 +103,7 @@ _SCHEMAS = {
 }
 _PAGES_OF_SCHEMA = {
     "manifest": ("manifest",),
-    "base-model": ("manifest",),
+    "base-model": ("base-model",),
     "entry": ("manifest",),
     "router": ("router",),
     "binder": ("binder", "binding"),
@@ -123,9 +129,16 @@ def _code(cell: str) -> str:
     return cell.strip("`")
 
 
+def test_every_page_of_the_specification_can_be_read_in_one_go() -> None:
+    lines = {page.name: len(page.read_text(encoding="utf-8").splitlines()) for page in sorted(_SPEC.glob("*.md"))}
+    assert {name: count for name, count in lines.items() if not 60 <= count <= 350} == {}
+
+
 @pytest.mark.parametrize("kind", _SCHEMAS)
 def test_every_document_of_the_specification_follows_its_schema(kind: str) -> None:
-    for document in [json.loads(block) for page in _PAGES for block in _blocks(page, kind)]:
+    documents = [json.loads(block) for page in _PAGES for block in _blocks(page, kind)]
+    assert documents
+    for document in documents:
         assert list(schema_problems(_SCHEMAS[kind], document, root=kind)) == []
 
 
@@ -170,6 +183,88 @@ def test_the_names_of_the_specification_are_read_as_it_says() -> None:
             TensorName.parse(text)
 
 
+def _pattern(grammar: str) -> str:
+    """Turn a grammar in EBNF, whose rules do not go in circles, into a regular expression of its first rule."""
+    rules = dict(re.findall(r"^(\w+)\s*::=\s*(.*)$", grammar, re.MULTILINE))
+
+    def expanded(rule: str) -> str:
+        words = re.findall(r'"[^"]*"|\[[^]]*\]|\w+|[()?*|]', rules[rule])
+        assert "".join(words) == rules[rule].replace(" ", "")
+        return "".join(_expanded(word) for word in words)
+
+    def _expanded(word: str) -> str:
+        if word in rules:
+            return f"(?:{expanded(word)})"
+        return re.escape(word.strip('"')) if word.startswith('"') else "(?:" if word == "(" else word
+
+    return expanded(next(iter(rules)))
+
+
+def test_the_grammar_of_names_is_ours_where_numbers_have_at_most_nine_digits() -> None:
+    pattern = re.compile(_pattern(_specified("tensors", "ebnf air-tensor-name")))
+    listed = [
+        *(_code(row[0]) for row in _rows("tensors", "Names")),
+        *_specified("tensors", "text air-bad-names").split(),
+    ]
+    asked = [json.loads(path.read_text()).get("name") for path in (_SPEC / "vectors/1.0").glob("name-*/case.json")]
+    names = [name for name in [*listed, *asked] if isinstance(name, str)]
+    ours = {name for name in names if _is_name(name)}
+    assert {name for name in names if pattern.fullmatch(name) and not re.search("[0-9]{10}", name)} == ours
+    assert 20 < len(ours) < len(names) - 20
+
+
+def _is_name(text: str) -> bool:
+    try:
+        TensorName.parse(text)
+    except RuleError:
+        return False
+    return True
+
+
+def test_the_path_of_a_module_is_made_as_the_specification_says() -> None:
+    base = parse_base(json.dumps(LLAMA_CONFIG).encode(), label="tiny", what="config.json")
+    binder, found = binder_for("llama"), bind(base).modules
+    (stack,), prefix = binder.stacks, binder.model_types["llama"].prefix_of("LlamaForCausalLM", None)
+    parts = {
+        "prefix": prefix,
+        "path of the stack with the layer for {layer}": stack.path.replace("{layer}", "1"),
+        "path of the module": stack.modules[0].path,
+    }
+    path = "".join(str(parts[word]) for word in _specified("binding", "text air-module-path").strip().split(" + "))
+    assert (path, path in found) == ("model.layers.1.self_attn.q_proj", True)
+
+
+def test_the_limits_of_the_specification_are_ours() -> None:
+    common, entry = load_schema("1.0/common.json")["$defs"], load_schema("1.0/entry.json")
+    slices = entry["$defs"]["row_slice"]["properties"]
+    ours = {
+        "header, spaces included": f"{MAX_HEADER_BYTES} bytes",
+        "tensors": str(MAX_TENSORS),
+        "name of a tensor": f"1 to {MAX_NAME_LENGTH} characters",
+        "axes of a tensor": str(MAX_AXES),
+        "length of an axis, offsets": str(2**53 - 1),
+        "bytes of a tensor by its shape": str(2**63 - 1),
+        "commas, `[` and `{` of a JSON text": str(MAX_VALUES),
+        "nesting of JSON": str(MAX_DEPTH),
+        "binder document, document of `canonicalize`": f"{answers._MAX_BYTES} bytes",
+        "entries": _span(load_schema("1.0/manifest.json")["properties"]["entries"], "Items"),
+        "stacks": _span(load_schema("1.0/base-model.json")["properties"]["stacks"], "Items"),
+        "domains of a router": _span(load_schema("1.0/router.json")["properties"]["domains"], "Items"),
+        "a size": _span(common["size"], "imum"),
+        "a count": _span(common["count"], "imum"),
+        "layer of an entry": _span(entry["properties"]["layer"], "imum"),
+        "blocks of a slice": _span(slices["count"], "imum"),
+        "a text, a long text": f"{_span(common['text'], 'Length')}, {_span(common['long_text'], 'Length')} characters",
+        "config of a base model": f"{MAX_CONFIG_BYTES} bytes",
+        "layers that a binder finds": str(describe._MAX_COUNT),
+    }
+    assert {what: limit for what, limit, _ in _rows("considerations", "Limits")} == ours
+
+
+def _span(schema: dict[str, Any], ending: str) -> str:
+    return f"{schema['min' + ending]} to {schema['max' + ending]}"
+
+
 def test_the_exchange_of_the_specification_says_what_the_grammar_says() -> None:
     lines = [json.loads(line) for line in _specified("conformance", "text air-exchange").splitlines()]
     for request, answer in zip(lines[::2], lines[1::2], strict=True):
@@ -206,6 +301,22 @@ def test_the_module_names_of_the_specification_are_those_of_the_binders() -> Non
     for role, kind, path in _rows("roles", "Module names of other blocks"):
         found = {m.full_path for s in binders[_code(kind)].stacks for m in s.modules if _code(role) in m.roles}
         assert _code(path) in found
+
+
+def test_the_names_in_gguf_of_the_specification_are_those_of_the_binders() -> None:
+    ours: dict[tuple[str, str | None], set[str]] = {}
+    for binder in load_binders():
+        named = [(role, s.name, m.gguf) for s in binder.stacks for m in s.modules for role in m.roles]
+        for role, stack, name in [*named, *((m.role, m.stack, m.gguf) for m in binder.outer)]:
+            if name is not None:
+                ours.setdefault((role, stack), set()).add(name.replace("{layer}", "N"))
+    table = {
+        (_code(role), stack): set(re.findall("`([^`]+)`", cell))
+        for role, *cells in _rows("roles", "Names in GGUF (not normative)")
+        for stack, cell in zip((None, "encoder", "decoder"), cells, strict=True)
+        if cell
+    }
+    assert table == ours
 
 
 def test_the_table_of_dtypes_is_ours() -> None:

@@ -231,7 +231,7 @@ def test_a_foreign_safetensors_file_is_no_air_file(tmp_path: Path) -> None:
     assert caught.value.problem_code == "not-air"
     assert caught.value.message == f"{path}: __metadata__: expected exactly the key 'air', found none"
     assert caught.value.hint == (
-        "a safetensors file but no AIR file; a PEFT folder becomes one by 'ual convert FOLDER FILE.air'"
+        "a safetensors file but no AIR file; a PEFT folder becomes one by 'ual convert FOLDER FILE.air --base BASE'"
     )
 
 

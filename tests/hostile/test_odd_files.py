@@ -13,10 +13,10 @@ import pytest
 from tests.handmade import small_adapter
 from tests.hostile.fuzzing import ROOT
 from ual_registry.air.canonical import MAX_VALUES, parse_json
-from ual_registry.air.read import read
+from ual_registry.air.read import read, verify
 from ual_registry.air.tensor import FileSource
 from ual_registry.air.write import write
-from ual_registry.errors import FormatError, StorageError
+from ual_registry.errors import DigestMismatchError, FormatError, StorageError
 from ual_registry.workflows.validate import validate
 
 
@@ -52,6 +52,30 @@ def test_a_file_cut_short_while_it_is_read_is_told(tmp_path: Path) -> None:
         with pytest.raises(StorageError) as caught:
             [tensor.to_bytes() for tensor in adapter.tensors.values()]
     assert caught.value.hint == "the file changed while it was read; try again"
+
+
+def test_bytes_that_change_in_place_while_a_file_is_read_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.air"
+    write(small_adapter(), path)
+    with read(path) as adapter:
+        with path.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(bytes([path.read_bytes()[-1] ^ 1]))
+        with pytest.raises(DigestMismatchError) as caught:
+            verify(adapter)
+    assert caught.value.problem_code == "tensor-digest"
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_the_one_that_was_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.air"
+    write(small_adapter(name="old"), path)
+    with read(path) as adapter:
+        write(small_adapter(name="new"), tmp_path / "b.air")
+        (tmp_path / "b.air").replace(path)
+        verify(adapter)
+        assert adapter.manifest.name == "old"
+    with read(path) as adapter:
+        assert adapter.manifest.name == "new"
 
 
 def test_a_name_with_dots_is_a_label_and_leads_nowhere(tmp_path: Path) -> None:

@@ -328,6 +328,18 @@ def test_a_damaged_cache_is_told_with_what_to_do(site: HubSite, ual: Ual) -> Non
     )
 
 
+def test_a_cache_of_another_migration_is_left_alone(site: HubSite, ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("ual_registry.workflows.hub_search.SCHEMA_REVISION", "0000")
+        older = index_folder(site.endpoint)
+    older.mkdir(parents=True)
+    (older / "registry.db").write_bytes(b"of another migration")
+    found(ual("search", "--hub", "--json"))
+    assert (older / "registry.db").read_bytes() == b"of another migration"
+    assert (index_folder(site.endpoint) / "registry.db").is_file()
+    assert {path.name for path in older.parent.iterdir()} == {older.name, index_folder(site.endpoint).name}
+
+
 def test_a_refusal_is_asked_again_after_a_day(site: HubSite, ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
     site.put("stranger/gated", {"adapter.air": Path("law.air"), "README.md": card("air")}, gated="auto")
     assert found(ual("search", "--hub", "--author", "stranger", "--json")) == []

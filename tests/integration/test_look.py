@@ -201,6 +201,13 @@ def test_what_is_not_there_is_told(site: HubSite, ual: Ual, words: str, code: in
     assert (found.code, found.out, found.err.startswith(f"error {message}")) == (code, "", True), found.err
 
 
+def test_a_path_that_is_not_there_is_a_file_or_a_folder_as_it_is_called(site: HubSite, ual: Ual) -> None:
+    tip = str(site.repo("tester/medical").tip)[:12]
+    for path, kind in (("none.air", "file"), ("none", "folder")):
+        found = ual("show", f"hf:tester/medical:{path}")
+        assert found.err.splitlines()[0] == f"error [hub-no-file]: tester/medical@{tip}: no {kind} {path}"
+
+
 def test_what_is_gated_is_refused_with_what_to_do(site: HubSite, ual: Ual) -> None:
     site.put("stranger/gated", {"adapter.air": Path("small.air")}, gated="auto", author="stranger")
     site.put("stranger/own", {"adapter.air": Path("small.air")}, private=True, author="stranger")

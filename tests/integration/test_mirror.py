@@ -134,6 +134,16 @@ def test_all_of_an_owner_comes_and_the_second_time_only_the_list_is_asked_for(
 
 
 @lfs_only
+def test_an_owner_without_a_repository_is_told_of(hub_env: HubEnvironment, home: Path) -> None:
+    del hub_env, home  # they are set up
+    document = mirror("hf:teem", "--quiet")
+    assert (counts(document), document["notes"]) == (
+        {"notes": 1},
+        ["hf:teem has no repository that you can see; check the name"],
+    )
+
+
+@lfs_only
 def test_only_what_changed_is_asked_for_and_becomes_the_next_revision(
     hub_env: HubEnvironment, home: Path, made: Path
 ) -> None:

@@ -12,7 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +117,16 @@ ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
 
 def act(folder: Path, **inputs: str) -> subprocess.CompletedProcess[str]:
     """Run the action's last step as a runner does: each input as the variable that the step names for it."""
-    step = ACTION["runs"]["steps"][-1]
+    last = ACTION["runs"]["steps"][-1]
     values = {name: about["default"] for name, about in ACTION["inputs"].items()} | inputs
-    variables = {key: values[text.removeprefix("${{ inputs.").removesuffix(" }}")] for key, text in step["env"].items()}
+    variables = {key: values[text.removeprefix("${{ inputs.").removesuffix(" }}")] for key, text in last["env"].items()}
+    return step(last, folder, variables)
+
+
+def step(chosen: dict[str, Any], folder: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the script of a step as a runner does."""
     return subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", chosen["run"]],
         cwd=folder,
         env={**environment(folder), **variables},
         capture_output=True,
@@ -133,13 +140,44 @@ def test_the_action_takes_paths_format_and_policy_and_installs_first() -> None:
     assert list(ACTION["inputs"]) == ["paths", "format", "policy", "output"]
     assert ACTION["runs"]["using"] == "composite"
     install, validate = ACTION["runs"]["steps"]
-    assert install == {
-        "name": "Install",
-        "shell": "bash",
-        "run": 'python3 -m pip install --quiet "$GITHUB_ACTION_PATH"',
-    }
-    assert "${{" not in validate["run"]
+    assert (install.keys(), install["name"], install["shell"]) == ({"name", "shell", "run"}, "Install", "bash")
+    assert "${{" not in install["run"] + validate["run"]
     assert set(validate["env"].values()) == {f"${{{{ inputs.{name} }}}}" for name in ACTION["inputs"]}
+
+
+STAND_IN = {
+    "stand_in.py": "def main(): print('installed')",
+    "stand_in-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\n",
+    "stand_in-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "stand_in-1.0.dist-info/entry_points.txt": "[console_scripts]\nual = stand_in:main\n",
+    "stand_in-1.0.dist-info/RECORD": "",
+}
+"""A wheel with the command ``ual``, which pip can install without building or fetching anything."""
+
+
+def test_the_action_installs_into_an_environment_of_its_own(tmp_path: Path) -> None:
+    wheel, runner, paths = tmp_path / "stand_in-1.0-py3-none-any.whl", tmp_path / "runner temp", tmp_path / "paths"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in STAND_IN.items():
+            archive.writestr(name, text)
+    for folder in (runner, tmp_path / "bin"):
+        folder.mkdir()
+    # A new environment unpacks its pip for seconds; this one gets that of the tests, by the path.
+    (tmp_path / "bin/python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$1" "$2" --without-pip "$3"\n')
+    (tmp_path / "bin/python3").chmod(0o755)
+    given = {
+        "RUNNER_TEMP": str(runner),
+        "GITHUB_ACTION_PATH": str(wheel),
+        "GITHUB_PATH": str(paths),
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "PIP_NO_INDEX": "1",
+    }
+    done = step(ACTION["runs"]["steps"][0], tmp_path, given)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert paths.read_text() == f"{runner}/ual/bin\n"
+    command = subprocess.run([runner / "ual/bin/ual"], capture_output=True, text=True, check=True)
+    assert command.stdout == "installed\n"
 
 
 def test_the_action_writes_a_report_and_fails_where_a_file_does(tmp_path: Path) -> None:

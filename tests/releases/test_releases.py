@@ -1,7 +1,8 @@
 """Artifacts written by every release are kept as test inputs; each must be read for as long as its major is.
 
 A release adds a folder of its own with a few tiny files that it wrote, and never touches an older one. ``digests.json``
-holds the digest of each file: what was released does not change.
+holds the digest of each file, ``schemas.json`` that of each schema of the format: what was released does not change.
+Where a test here fails, the change is wrong, never the list.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ual_registry.air.read import read, verify
+from ual_registry.air.schema import schema_names
 from ual_registry.air.validate import validate_file
 from ual_registry.digest import Digest
 from ual_registry.errors import RuleError
@@ -33,7 +35,17 @@ def _name(path: Path) -> str:
 def test_every_release_keeps_the_files_that_it_lists() -> None:
     assert [release.name for release in _RELEASES] == ["1.0"]
     for release in _RELEASES:
-        assert sorted(path.name for path in release.iterdir()) == sorted([*_digests(release), "digests.json"])
+        kept = [*_digests(release), "digests.json", "schemas.json"]
+        assert sorted(path.name for path in release.iterdir()) == sorted(kept)
+
+
+@pytest.mark.parametrize("release", _RELEASES, ids=_name)
+def test_the_schemas_of_a_release_never_change(release: Path) -> None:
+    listed = json.loads((release / "schemas.json").read_text(encoding="utf-8"))
+    folder = _HERE.parents[1] / "schemas"
+    assert {name: str(Digest.of_file(folder / name)) for name in listed} == listed
+    of_format = {name for name in schema_names() if name.count("/") == 1} - {"1.0/registry-export.json"}
+    assert {name for name in of_format if name.startswith(f"{release.name}/")} == listed.keys()
 
 
 @pytest.mark.parametrize("path", _FILES, ids=_name)

@@ -17,6 +17,8 @@ __all__ = ["MAX_CONFIG_BYTES", "BaseConfig", "load_base", "parse_base"]
 MAX_CONFIG_BYTES = 16 << 20
 """What is read of a ``config.json``; it has a few kilobytes."""
 
+_HINT = "a base model is given as a model folder, its config.json, or OWNER/NAME on the Hub"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseConfig:
@@ -65,15 +67,16 @@ def load_base(path: Path) -> BaseConfig:
         BinderDataError: The file is no JSON object.
     """
     if not path.exists():
-        raise StorageError(
-            f"cannot read {path}: no such file or folder",
-            context={"path": str(path)},
-            hint="a base model is given as a model folder, its config.json, or OWNER/NAME on the Hub",
-        )
+        raise StorageError(f"cannot read {path}: no such file or folder", context={"path": str(path)}, hint=_HINT)
     file = path / "config.json" if path.is_dir() else path
-    data = read_file(file, limit_bytes=MAX_CONFIG_BYTES)
     folder = path if path.is_dir() else file.resolve().parent
-    return parse_base(data, label=folder.resolve().name or "base", what=str(file))
+    try:
+        data = read_file(file, limit_bytes=MAX_CONFIG_BYTES)
+        return parse_base(data, label=folder.resolve().name or "base", what=str(file))
+    except (StorageError, BinderDataError) as error:
+        if not isinstance(error.__cause__, PermissionError):
+            error.hint = _HINT
+        raise
 
 
 def parse_base(data: bytes, *, label: str, what: str) -> BaseConfig:

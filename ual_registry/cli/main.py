@@ -98,7 +98,7 @@ def cli() -> None:
     """The registry and portable format for LoRA adapters.
 
     REF is a path to an AIR file, a registered NAME (its newest revision), NAME@3, NAME@ALIAS or sha256:...;
-    for show and validate also hf:OWNER/NAME[@REVISION][:PATH] on the Hub.
+    for show also hf:OWNER/NAME[@REVISION][:PATH] on the Hub. 'ual validate' takes paths, https:// and hf: instead.
     BASE is a model folder, its config.json, or OWNER/NAME[@REVISION] on the Hub.
     """
 

@@ -138,9 +138,11 @@ def print_error_document(
 
 def print_error(error: UALError, *, as_json: bool) -> None:
     """Print an error for people, and for machines where they asked."""
-    click.echo(visible(f"error [{error.problem_code}]: {error.message}"), err=True)
-    if error.hint:
-        click.echo(visible(f"hint: {error.hint}"), err=True)
+    hint = f"\nhint: {visible(error.hint)}" if error.hint else ""
+    try:
+        click.echo(visible(f"error [{error.problem_code}]: {error.message}") + hint, err=True)
+    except BrokenPipeError:  # its reader went away; the exit code still tells
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     if as_json:
         print_error_document(error.problem_code, error.message, hint=error.hint, context=error.context)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ual_registry.errors import HubError
+from ual_registry.remote import is_url
 
-__all__ = ["PREFIX", "HubAddress", "is_commit", "is_hub", "is_path", "is_repository"]
+__all__ = ["PREFIX", "HubAddress", "is_commit", "is_hub", "is_path", "is_repository", "repository_of_url"]
 
 PREFIX = "hf:"
 """What marks a word as the address of something on the Hub."""
@@ -115,10 +117,22 @@ def _is_revision(text: str) -> bool:
     return len(text) <= _MAX_REVISION and _REVISION.match(text) is not None and ".." not in text
 
 
+def repository_of_url(text: str) -> str | None:
+    """Return the id of a repository in the address of its page, ``None`` where there is none.
+
+    >>> repository_of_url("https://huggingface.co/org/name/tree/main"), repository_of_url("https://example.org/x.air")
+    ('org/name', None)
+    """
+    found = "/".join(urlsplit(text).path.strip("/").split("/")[:2]) if is_url(text) else ""
+    return found if is_repository(found) and not found.endswith(".air") else None
+
+
 def _wrong(text: str, reason: str) -> HubError:
+    meant = repository_of_url(text)
+    hint = "write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION, or hf:OWNER/NAME@REVISION:PATH"
     return HubError(
         f"cannot read the address {text[:200]!r}: {reason[:200]}",
         context={"address": text[:200]},
         code="hub-address",
-        hint="write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION, or hf:OWNER/NAME@REVISION:PATH",
+        hint=f"write {meant}, the end of its address" if meant else hint,
     )

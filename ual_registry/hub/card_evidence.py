@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ual_registry.air.model import Manifest, Statement
+from ual_registry.hub.card_facts import MAX_ROWS, facts, settings
 from ual_registry.hub.card_grid import role_groups
 from ual_registry.hub.card_text import code, literal, number, table
 
@@ -19,49 +19,19 @@ _TITLES = {
     "merge": "Merge of several adapters",
     "distillation": "Distillation",
 }
-_LABELS = {
-    "method": "method",
-    "protocol": "protocol",
-    "from_format": "from format",
-    "to_format": "to format",
-    "layer_map": "layer map",
-    "rotary": "rotary position embedding",
-    "rank": "rank",
-    "weights": "weight of each parent",
-    "warm_start": "began with",
-    "texts": "texts",
-    "steps": "steps",
-    "epochs": "epochs",
-    "batch_size": "batch size",
-    "learning_rate": "learning rate",
-    "schedule": "schedule",
-    "warmup_steps": "warm-up steps",
-    "max_length": "longest sequence, in tokens",
-    "seed": "seed",
-    "kept": "entries kept as they were",
-    "projected": "entries projected to new shapes",
-    "dropped": "entries dropped",
-    "energy_share": "energy share, 0 to 1: how much of the old adapter's squared size arrived",
-    "lost": "lost on the way",
-    "tokens": "tokens",
-    "train_loss": "training loss",
-    "eval_loss_before": "evaluation loss before",
-    "eval_loss_after": "evaluation loss after",
-    "held_out_loss": "held-out loss",
-    "cold_held_out_loss": "held-out loss from a cold start",
-    "wall_time_s": "wall time, in seconds",
-    "peak_memory_bytes": "peak memory, in bytes",
-}
-"""What people read for the name of a fact, in the order in which facts are told."""
-
-_ORDER = {name: place for place, name in enumerate(_LABELS)}
-_ROTARY = {"drop": "query and key dropped where it differs", "project": "query and key projected where it differs"}
 _VERDICTS = {
     "works": "the transfer works",
     "partial": "the transfer works in part",
     "none": "the transfer has no effect",
     "harmful": "the transfer does harm",
 }
+_TRAINED = {
+    "better": "better than the base model alone, on examples that were held out of the training",
+    "no better": "no better than the base model alone, on examples that were held out of the training",
+    "not measured": "not measured; no examples were held out",
+}
+_CURVES = {"curve": "Training loss", "eval_curve": "Held-out loss"}
+_CURVE_ROWS = 12
 _RELATIONS = {
     "trained_from": "trained, starting from the parent",
     "converted_from": "the parent in another format",
@@ -70,11 +40,6 @@ _RELATIONS = {
     "merged_from": "made of several parents",
     "quantized_from": "the parent in fewer bits",
 }
-_APART = frozenset({"curve", "dropped_because", "entries", "layers", "results", "label"})
-"""What is no fact of one line; each of these is told in its own way, or stands in the manifest only."""
-
-_MAX_ROWS = 100
-_MAX_JSON = 300
 
 
 def making_section(manifest: Manifest) -> str:
@@ -84,20 +49,24 @@ def making_section(manifest: Manifest) -> str:
     if not any(statement.type in ("training", "distillation") for statement in statements):
         where = " on this base model" if any(statement.type == "projection" for statement in statements) else ""
         parts.append(f"No training{where} is recorded.")
-    for statement in statements[:_MAX_ROWS]:
+    for statement in statements[:MAX_ROWS]:
         parts += [f"### {_TITLES.get(statement.type, literal(statement.type))}", *_statement(statement, manifest)]
     return "\n\n".join(parts)
 
 
 def _statement(statement: Statement, manifest: Manifest) -> Iterator[str]:
     yield _made_by(statement)
-    facts = [*_facts(statement.parameters), *_facts(statement.byproducts)]
-    if facts:
-        yield table(["What", "Value"], facts)
+    if statement.byproducts.get("verdict") in _TRAINED:
+        yield f"**Verdict: {_TRAINED[statement.byproducts['verdict']]}.**"
+    told = [*facts(statement.parameters, statement.byproducts)]
+    if told:
+        yield table(["What", "Value"], told)
     if statement.type == "projection":
         yield from _projection(statement, manifest)
-    if statement.byproducts.get("curve"):
-        yield from _curve(statement.byproducts["curve"])
+    yield from _curves(statement.byproducts)
+    further = [*settings(statement.parameters.get("settings", {}))]
+    if further:
+        yield table(["Setting", "Value"], _bounded(further))
     if statement.materials:
         yield table(
             ["Made with", "Digest"], _bounded([(literal(m["name"]), code(m["digest"])) for m in statement.materials])
@@ -107,33 +76,6 @@ def _statement(statement: Statement, manifest: Manifest) -> Iterator[str]:
 def _made_by(statement: Statement) -> str:
     moment = f", {literal(statement.created_at)}" if statement.created_at else ""
     return f"By {literal(str(statement.builder['name']))} {literal(str(statement.builder['version']))}{moment}."
-
-
-def _facts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what a statement says in single values: the known facts in their order, then settings and others."""
-    for key in sorted(values, key=lambda key: _ORDER.get(key, len(_ORDER))):
-        value = values[key]
-        if key == "settings":
-            yield from ((code(name), _value(item)) for name, item in [*value.items()][:_MAX_ROWS])
-        elif key not in _APART:
-            told = _ROTARY.get(str(value)) if key == "rotary" else None
-            yield _LABELS.get(key, literal(key)), told or _value(value)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return literal(value)
-    if isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):
-        return "<br>".join(literal(item) for item in value[:_MAX_ROWS])
-    if value is None or isinstance(value, (list, tuple, Mapping)):
-        text = json.dumps(value, ensure_ascii=False, default=_jsonable)
-        return code(text if len(text) <= _MAX_JSON else f"{text[:_MAX_JSON]}…")
-    return number(value)
-
-
-def _jsonable(value: Any) -> Any:
-    """Turn the frozen objects of a manifest into what ``json`` writes."""
-    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def _projection(statement: Statement, manifest: Manifest) -> Iterator[str]:
@@ -177,10 +119,21 @@ def _mean(values: Sequence[Any]) -> str:
         return "a number too large to write"
 
 
-def _curve(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Show a few points of a loss curve, the first and the last among them."""
-    few = sorted({round(index * (len(points) - 1) / 9) for index in range(10)})
-    yield table(["Step", "Loss"], [(number(points[index]["step"]), number(points[index]["loss"])) for index in few])
+def _curves(byproducts: Mapping[str, Any]) -> Iterator[str]:
+    """Show a few points of each loss curve, the first and the last among them."""
+    found = {name: byproducts[key] for key, name in _CURVES.items() if byproducts.get(key)}
+    if not found:
+        return
+    few = [_few(points, _CURVE_ROWS // len(found)) for points in found.values()]
+    steps = sorted({step for points in few for step in points})
+    rows = [(number(step), *(number(points[step]) if step in points else "-" for points in few)) for step in steps]
+    yield table(["Step", *found], rows)
+
+
+def _few(points: Sequence[Mapping[str, Any]], count: int) -> dict[int, float]:
+    """Return the loss at a few steps, evenly over the points."""
+    chosen = {round(index * (len(points) - 1) / (count - 1)) for index in range(count)}
+    return {points[index]["step"]: points[index]["loss"] for index in sorted(chosen)}
 
 
 def evaluation_section(manifest: Manifest) -> str:
@@ -188,20 +141,25 @@ def evaluation_section(manifest: Manifest) -> str:
     statements = [statement for statement in manifest.provenance if statement.type == "evaluation"]
     parts = ["## Evaluation"]
     if not statements:
-        parts.append(
-            "No evaluation is recorded: nothing here says how well it works. Measure it before you rely on it."
-        )
-    for statement in statements[:_MAX_ROWS]:
-        facts = [*_facts(statement.parameters)]
+        parts.append(_unmeasured(manifest))
+    for statement in statements[:MAX_ROWS]:
+        told = [*facts(statement.parameters), *settings(statement.parameters.get("settings", {}))]
         label = statement.byproducts.get("label")
         verdict = [f"**Verdict: {_VERDICTS.get(label, literal(label))}.**"] if label else []
-        parts += [_made_by(statement), *verdict, *([table(["What", "Value"], facts)] if facts else [])]
+        parts += [_made_by(statement), *verdict, *([table(["What", "Value"], _bounded(told))] if told else [])]
         results = statement.byproducts.get("results", ())
         headers = ["Metric", "Arm", "Value", "95 % interval", "Items", "Seed", "Data"]
         parts.append(table(headers, _bounded([_result(result) for result in results])))
     if statements:
         parts.append("*Arm* is what was measured: the adapter, the base model alone, or a control.")
     return "\n\n".join(parts)
+
+
+def _unmeasured(manifest: Manifest) -> str:
+    """Say that nothing was evaluated, and what else there is to go by."""
+    verdicts = {statement.byproducts.get("verdict") for statement in manifest.provenance}
+    beyond = " beyond the loss on what was held out of the training" if verdicts & {"better", "no better"} else ""
+    return f"No evaluation is recorded: nothing here says how well it works{beyond}. Measure it before you rely on it."
 
 
 def _result(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -235,6 +193,6 @@ def _relation(relation: str) -> str:
 
 def _bounded(rows: Sequence[Sequence[str]]) -> Iterable[Sequence[str]]:
     """Return the first rows, and how many more there are."""
-    if len(rows) <= _MAX_ROWS:
+    if len(rows) <= MAX_ROWS:
         return rows
-    return [*rows[:_MAX_ROWS], [f"and {len(rows) - _MAX_ROWS:,} more", *[""] * (len(rows[0]) - 1)]]
+    return [*rows[:MAX_ROWS], [f"and {len(rows) - MAX_ROWS:,} more", *[""] * (len(rows[0]) - 1)]]

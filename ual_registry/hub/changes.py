@@ -6,7 +6,7 @@ It decides which file is new, replaced, unchanged or removed. It asks the Hub no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -35,18 +35,17 @@ class Content:
         path: Its path in the repository, with ``/``.
         source: The file to send, or its bytes.
         size_bytes: Its size.
-        sha256: Digest of its content in hexadecimal.
     """
 
     path: str
     source: Path | bytes
     size_bytes: int
-    sha256: str
+    _digests: list[str] = field(default_factory=list, repr=False, compare=False)  # one, as soon as it is known
 
     @classmethod
     def of_bytes(cls, path: str, data: bytes) -> Content:
         """Return a file with these bytes."""
-        return cls(path=path, source=data, size_bytes=len(data), sha256=Digest.of_bytes(data).hex)
+        return cls(path=path, source=data, size_bytes=len(data))
 
     @classmethod
     def of_file(cls, path: str, file: Path, *, digest: Digest | None = None) -> Content:
@@ -55,7 +54,7 @@ class Content:
         Args:
             path: Its path in the repository.
             file: The local file.
-            digest: Digest of its bytes, where that is known.
+            digest: Digest of its bytes, where that is known; else they are digested when that is needed.
 
         Raises:
             StorageError: The file cannot be read.
@@ -64,7 +63,29 @@ class Content:
             size_bytes = file.stat().st_size
         except OSError as error:
             raise StorageError.of("read", file, error) from error
-        return cls(path=path, source=file, size_bytes=size_bytes, sha256=(digest or Digest.of_file(file)).hex)
+        return cls(path=path, source=file, size_bytes=size_bytes, _digests=[digest.hex] if digest else [])
+
+    @property
+    def is_digested(self) -> bool:
+        """Whether the digest is known, so that nothing needs to be read for it."""
+        return bool(self._digests)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the content in hexadecimal.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        if not self._digests:
+            source = self.source
+            digest = Digest.of_bytes(source) if isinstance(source, bytes) else Digest.of_file(source)
+            self.note_sha256(digest.hex)
+        return self._digests[0]
+
+    def note_sha256(self, sha256: str) -> None:
+        """Take the digest from whoever read the bytes anyway."""
+        self._digests[:] = [sha256]
 
     def is_same_as(self, file: HubFile | None) -> bool:
         """Tell whether the Hub holds these very bytes.

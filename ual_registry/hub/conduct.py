@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from ual_registry.errors import HubError, HubUnavailableError
 from ual_registry.hub.answers import Question, cleaned, told_wait_s
+from ual_registry.hub.wide import widen
 
 __all__ = ["BACKOFF_S", "WAIT_LIMIT_S", "Conduct", "conducted", "conducting", "install", "retried"]
 
@@ -166,7 +167,27 @@ def _client() -> Any:
         "request": [*hooks["request"], _spare_statistics, _count, _limit_time, _guard_token],
         "response": [*hooks["response"], _watch_waits],
     }
+    client.send = _ending_unconnected(client.send)  # type: ignore[method-assign]  # wraps its own
+    widen(client, lambda: _CURRENT.get() is not None)
     return client
+
+
+def _ending_unconnected(send: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the client give up at once where there is no connection; it would try for half a minute, and say so."""
+    import httpx2  # noqa: PLC0415  # only where the Hub is used
+
+    class NoConnectError(httpx2.TransportError):
+        """A ``ConnectError`` in a form that the client does not try again after."""
+
+    def sent(request: Any, **options: Any) -> Any:
+        try:
+            return send(request, **options)
+        except httpx2.ConnectError as error:
+            if _CURRENT.get() is None:
+                raise
+            raise NoConnectError(str(error), request=request) from error
+
+    return sent
 
 
 class _SparedError(Exception):

@@ -28,6 +28,7 @@ __all__ = ["translated"]
 
 _CLIENT_ROOMS = {"huggingface_hub", "httpx2", "httpcore2", "hf_xet"}
 _NETWORK = "check the network, and HF_ENDPOINT and the proxy where they are set"
+_CUT = "the connection ended too soon"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OS_ERROR = re.compile(r"\(os error (\d{1,4})\)")
 _STATUS = re.compile(r"\b(?:status|code|HTTP)\D{0,20}([45]\d\d)\b")
@@ -117,7 +118,8 @@ def _network_fault(error: BaseException, question: Question) -> HubError:
         return question.fault(HubUnavailableError, code="hub-unavailable", reason=reason, hint="check HF_ENDPOINT")
     if isinstance(error, httpx2.TransportError):
         kinds = ((httpx2.ConnectError, "no connection"), (httpx2.ProxyError, "the proxy refuses"))
-        reason = next((words for kind, words in kinds if isinstance(error, kind)), "the connection ended too soon")
+        met = (error, error.__cause__)  # what ``hub.conduct`` raises stands for its cause
+        reason = next((said for kind, said in kinds if any(isinstance(each, kind) for each in met)), _CUT)
         words = cleaned(str(error))
         said = f"{reason} ({words})" if words else reason
         return question.fault(HubUnavailableError, code="hub-unavailable", reason=said, hint=_NETWORK)

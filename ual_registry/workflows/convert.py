@@ -181,10 +181,15 @@ def _is_readable_legacy(file: Path) -> bool:
     if form is LegacyForm.PAIR:
         raise pair_refusal(file)
     if form is None:
+        hint = "an AIR file becomes a PEFT folder by 'ual convert FILE.air FOLDER'"
+        if file.name in (CONFIG_FILE, WEIGHTS_FILE):
+            hint = f"give the folder that holds it: {file.parent}"
+        elif file.suffix != ".air":
+            hint = "give the folder that save_pretrained wrote"
         raise ForeignFormatError(
             f"{file}: is a file, expected a PEFT folder",
             context={"path": str(file)},
-            hint="an AIR file becomes a PEFT folder by 'ual convert FILE.air FOLDER'",
+            hint=hint,
         )
     return True
 
@@ -200,7 +205,13 @@ def _base(source: Path, base: str | Path | None) -> NamedBase:
 
 
 def _from_peft(folder: Path, config: BaseConfig, labels: Labels) -> tuple[Adapter, tuple[str, ...]]:
-    return peft_reader.from_peft(folder, config, base_id=labels.base_id, base_revision=labels.base_revision), ()
+    try:
+        return peft_reader.from_peft(folder, config, base_id=labels.base_id, base_revision=labels.base_revision), ()
+    except ForeignFormatError as error:
+        if error.message.startswith(f"{CONFIG_FILE}: "):  # which of many folders it is
+            error.message = f"{folder / error.message}"
+            error.args = (error.message,)
+        raise
 
 
 def _from_legacy(file: Path, config: BaseConfig, labels: Labels) -> tuple[Adapter, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from ual_registry.air.header import Header, open_header
 from ual_registry.air.validate import Inspection, inspect_source
 from ual_registry.errors import ContainerError
 from ual_registry.hub.address import HubAddress
-from ual_registry.hub.choice import Choice, RepositoryAdapter, choose
+from ual_registry.hub.choice import Choice, RepositoryAdapter, choose, is_air
 from ual_registry.hub.model import HubFile, Snapshot
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def adapters_at(snapshot: Snapshot, address: HubAddress) -> Choice:
         HubNotFoundError: There is no such path, or no adapter.
         ForeignFormatError: The weights are a pickle.
     """
-    if address.path is None or address.path in snapshot.files:
+    is_folder = any(path.startswith(f"{address.path}/") for path in snapshot.files)
+    if address.path is None or address.path in snapshot.files or (is_air(address.path) and not is_folder):
         return choose(snapshot, files=(address.path,) if address.path else (), all_of_them=True)
     return choose(snapshot, subfolder=address.path, all_of_them=True)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ual_registry.errors import QueryError
+from ual_registry.hub.address import PREFIX
 from ual_registry.registry.query import parse_query
 from ual_registry.registry.tree import All, Any_, Node, Not, Query, Term, Words, mistake_at
 from ual_registry.registry.values import Text
@@ -26,6 +28,7 @@ def check_askable(text: str) -> Query:
     Raises:
         QueryError: It is not well formed, or asks for what only a registry knows.
     """
+    _refuse_address(text)
     query = parse_query(text)
     for term in _terms(query.where):
         if term.field in _REGISTRY_ONLY:
@@ -35,6 +38,17 @@ def check_askable(text: str) -> Query:
     if query.order.field in _REGISTRY_ONLY:
         raise _refusal(text, text.find("order") + 1, f"order:{query.order.field}", _REGISTRY_ONLY[query.order.field])
     return query
+
+
+def _refuse_address(text: str) -> None:
+    """Refuse an address, which is no term, with the option that is meant."""
+    found = re.search(rf"(?<!\S){PREFIX}([^\s/]+)(/?)", text)
+    if found is not None:
+        error = mistake_at(text, found.start() + 1, "an address on the Hub is no part of a query")
+        error.hint = f"--author {found[1]} asks for the adapters of an owner"
+        if found[2]:
+            error.hint = f"'ual show {text[found.start() :].split(maxsplit=1)[0]}' looks at one repository"
+        raise error
 
 
 def _refusal(text: str, column: int, what: str, reason: str) -> QueryError:

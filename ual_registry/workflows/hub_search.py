@@ -19,6 +19,7 @@ from ual_registry.errors import HubError, HubUnavailableError
 from ual_registry.hub.client import Hub
 from ual_registry.hub.model import ListedModel
 from ual_registry.registry.header_index import HeaderIndex, IndexedHeader, IndexedRepository
+from ual_registry.registry.schema import SCHEMA_REVISION
 from ual_registry.registry.views import RevisionRecord
 from ual_registry.workflows.hub_candidates import find_candidates
 from ual_registry.workflows.hub_headers import Bases, read_repository
@@ -101,8 +102,12 @@ class HubSearch:
 
 
 def index_folder(endpoint: str) -> Path:
-    """Return the folder of the index of a Hub; it may be deleted at any time."""
-    name = f"{version('ual-registry')}-{_FORMAT}-{hashlib.sha256(endpoint.encode()).hexdigest()[:16]}"
+    """Return the folder of the index of a Hub; it may be deleted at any time.
+
+    It is named by all that decides its tables: an index of another migration is left alone, never migrated.
+    """
+    hub = hashlib.sha256(endpoint.encode()).hexdigest()[:16]
+    name = f"{version('ual-registry')}-{_FORMAT}-{SCHEMA_REVISION}-{hub}"
     return Path(platformdirs.user_cache_dir("ual-registry", appauthor=False)) / "hub-index" / name
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ual_registry.errors import HubError
+from ual_registry.errors import HubError, StorageError
 from ual_registry.hub.address import PREFIX, is_repository
 from ual_registry.hub.client import Hub
 from ual_registry.hub.limits import Limits
@@ -128,6 +128,12 @@ def mirror_here(source: str, *, into: str | Path | None = None, options: MirrorO
     """
     options = options or MirrorOptions()
     owner = owner_of(source)
+    if into is not None and Path(into).is_file():
+        raise StorageError(
+            f"cannot use {into}: is a file, expected the folder of a registry",
+            context={"path": str(into)},
+            hint="one adapter is pulled by 'ual pull REPO', and written to a file by 'ual get NAME -o FILE.air'",
+        )
     registry = Registry.open(into)
 
     def side(journal: Journal) -> PullSide:
@@ -157,6 +163,13 @@ def mirror_there(query: str, owner: str, *, options: MirrorOptions | None = None
         UALError: A word is not well formed, or the registry cannot be used.
     """
     options = options or MirrorOptions()
+    if query.startswith(PREFIX):
+        raise HubError(
+            f"cannot push {query[:100]!r}: it is on the Hub, expected a query of the registry",
+            context={"address": query[:100]},
+            code="hub-address",
+            hint=f"'ual mirror {query[:100]}' pulls it; to push, name what is here, such as 'owner:search-team'",
+        )
     organisation = owner_of(owner if owner.startswith(PREFIX) else f"{PREFIX}{owner}")
     assert organisation is not None  # it begins with the prefix
     registry = Registry.open()

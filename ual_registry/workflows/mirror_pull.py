@@ -114,6 +114,8 @@ class PullSide:
 
     def _listed(self) -> list[PullJob]:
         found = list_all(str(self._owner))
+        if not found:
+            self.notes.append(f"hf:{self._owner} has no repository that you can see; check the name")
         return [PullJob(repository=item.repository, commit=item.commit) for item in found]
 
     def _found(self) -> list[PullJob]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ual_registry.air.policy import REQUIREMENTS, Policy
-from ual_registry.errors import FormatError
+from ual_registry.errors import FormatError, StorageError
 from ual_registry.storage import read_file
 
 __all__ = ["load_policy"]
@@ -26,7 +26,12 @@ def load_policy(path: str | Path) -> Policy:
         StorageError: It cannot be read.
         FormatError: It is not TOML, or holds something that a policy does not know (code ``policy-file``).
     """
-    data = read_file(Path(path), limit_bytes=_LIMIT_BYTES)
+    try:
+        data = read_file(Path(path), limit_bytes=_LIMIT_BYTES)
+    except StorageError as error:
+        if str(path) in REQUIREMENTS:
+            error.hint = f"a policy is a file; a requirement is asked for by --require {path}"
+        raise
     try:
         document = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:

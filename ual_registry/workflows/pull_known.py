@@ -90,6 +90,8 @@ def _newest_sound(registry: Registry, links: Iterable[HubLink], base: Digest | N
 
 def is_sound(registry: Registry, digest: Digest) -> bool:
     """Tell whether the registry holds the bytes of an artifact, and they are what they were."""
+    if not registry.blobs.place(digest).is_file():
+        return False  # so the database needs not be asked
     try:
         return Digest.of_file(registry.find(str(digest))) == digest
     except RegistryNotFoundError:

@@ -108,7 +108,7 @@ def push(reference: str, repository: str, options: PushOptions | None = None, *,
         UALError: The adapter cannot be read, or is not legal.
     """
     options = options or PushOptions()
-    name = checked_repository(repository, options)
+    name = checked_repository(repository, options, reference=str(reference))
     if not options.dry_run:
         check_token()
     with prepared(

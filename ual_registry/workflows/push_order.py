@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ual_registry.errors import HubError
-from ual_registry.hub.address import HubAddress
+from ual_registry.hub.address import HubAddress, is_repository, repository_of_url
 from ual_registry.hub.target import MAIN, check_branch, check_tags
-from ual_registry.remote import is_url
 
 __all__ = ["PushOptions", "checked_repository"]
 
+_SIGNS = "letters, digits, '-', '_' and '.', the first a letter or digit"
 _SUBFOLDER = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 
 
@@ -51,17 +50,18 @@ class PushOptions:
         return f"{self.subfolder}/" if self.subfolder else ""
 
 
-def checked_repository(repository: str, options: PushOptions) -> str:
+def checked_repository(repository: str, options: PushOptions, *, reference: str = "") -> str:
     """Return the id of the repository that is meant, if every word is one that can be meant.
 
     Args:
         repository: What was written for it.
         options: How to push.
+        reference: What was written for the adapter, which may be the repository.
 
     Raises:
         HubError: One is not; the message names it.
     """
-    name = _repository(repository)
+    name = _repository(repository, reference)
     check_branch(options.branch)
     check_tags(options.tags)
     if options.subfolder is not None and not _SUBFOLDER.match(options.subfolder):
@@ -73,7 +73,7 @@ def checked_repository(repository: str, options: PushOptions) -> str:
     return name
 
 
-def _repository(text: str) -> str:
+def _repository(text: str, reference: str) -> str:
     """Return the id of a repository that can be pushed to.
 
     Raises:
@@ -87,15 +87,25 @@ def _repository(text: str) -> str:
         return address.repository
     if address is not None:
         hint = f"write {address.repository}; --revision names the branch, --subfolder the folder"
-    elif is_url(text):
-        hint = f"write {'/'.join(urlsplit(text).path.strip('/').split('/')[:2])}, the end of its address"
-    elif text.endswith(".air") or Path(text).exists():
-        hint = "the adapter comes first: ual push REF OWNER/NAME"
     else:
-        hint = "put your user name, or that of your organization, and '/' before the name"
+        hint = _hint(text, reference)
     raise HubError(
         f"cannot push to {text[:200]!r}: expected OWNER/NAME",
         code="hub-address",
         context={"address": text[:200]},
         hint=hint,
     ) from None
+
+
+def _hint(text: str, reference: str) -> str:
+    """Say what a word that is no address may be meant for."""
+    if meant := repository_of_url(text):
+        return f"write {meant}, the end of its address"
+    is_reversed = is_repository(reference) and not Path(reference).exists()
+    if text.endswith(".air") or Path(text).exists() or is_reversed:
+        return "the adapter comes first: ual push REF OWNER/NAME"
+    if text.count("/") > 1:
+        return f"write {'/'.join(text.split('/')[:2])}; --subfolder names a folder in the repository"
+    if "/" in text:
+        return f"each of the two has {_SIGNS}"
+    return "put your user name, or that of your organization, and '/' before the name"

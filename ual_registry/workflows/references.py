@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ual_registry.errors import ForeignFormatError, HubError, RegistryError, StorageError
-from ual_registry.hub.address import is_hub, is_repository
+from ual_registry.hub.address import is_hub, is_repository, repository_of_url
 from ual_registry.interop.folder import is_unpacked
+from ual_registry.remote import is_url
 
 __all__ = ["locate", "refuse_hub"]
 
@@ -24,6 +25,8 @@ def locate(reference: str) -> Path:
         StorageError: There is no such file, and it may be meant as a repository of the Hub.
     """
     refuse_hub(reference)
+    if is_url(reference):
+        raise _is_address(reference)
     path = Path(reference)
     if reference.endswith(".air") or "/" in reference or "\\" in reference:
         if path.is_dir():
@@ -65,6 +68,15 @@ def refuse_hub(reference: str) -> None:
             code="hub-reference",
             hint=f"'ual pull {reference.removeprefix('hf:')}' brings it into the registry",
         )
+
+
+def _is_address(reference: str) -> StorageError:
+    meant = repository_of_url(reference)
+    return StorageError(
+        f"{reference}: is an address, expected an AIR file or the name of a registered adapter",
+        context={"path": reference},
+        hint=f"what is on the Hub is written hf:{meant}" if meant else f"'ual validate {reference}' reads its header",
+    )
 
 
 def _is_folder(reference: str) -> ForeignFormatError:

@@ -90,10 +90,10 @@ def test_validate_tells_of_every_file_and_its_code_is_that_of_the_worst(ual: Ual
         11,
         f"small.air: ok (AIR 1.0 adapter for gpt_neox, 3 entries, 6 tensors, {size_of('small.air') / 1e3:.3g} kB)\n"
         "empty: 1 error\n"
-        "  error [folder] empty is a folder, not an AIR file\n"
-        "      hint: give a file\n"
+        "  error [folder] empty: holds no *.air file, at any depth\n"
+        "      hint: check the path\n"
         "peft: 1 error\n"
-        "  error [folder] peft is a folder, not an AIR file\n"
+        "  error [folder] peft: holds no *.air file, at any depth\n"
         "      hint: this is a PEFT folder: 'ual convert peft FILE.air --base BASE' first\n"
         "none.air: 1 error\n"
         "  error [storage] cannot read none.air: No such file or directory\n"

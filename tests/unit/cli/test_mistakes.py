@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from ual_registry.workflows import store
 
 FOLDER_HINT = "a PEFT folder becomes an AIR file by 'ual convert {} FILE.air --base BASE'"
 BASE_HINT = "a base model is given as a model folder, its config.json, or OWNER/NAME on the Hub"
+ADDRESS = "{}: is an address, expected an AIR file or the name of a registered adapter"
+READS = "'ual validate https://example.org/x.air' reads its header"
+EACH = "each of the two has letters, digits, '-', '_' and '.', the first a letter or digit"
 EXTRA = "a tensor without a role cannot be projected"
 CHECK = "check the path"
 CHECK_HUB = "check the path; what is on the Hub is written hf:org/med"
@@ -135,12 +141,102 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
         "cannot read base/none.json: no such file or folder",
         BASE_HINT,
     ),
-    "transfer small.air --to empty --plan": (11, "storage", f"cannot read empty/config.json: {NO_SUCH}", CHECK),
+    "transfer small.air --to empty --plan": (11, "storage", f"cannot read empty/config.json: {NO_SUCH}", BASE_HINT),
+    "convert peft out.air --base peft": (11, "storage", f"cannot read peft/config.json: {NO_SUCH}", BASE_HINT),
+    "convert peft out.air --base card": (
+        4,
+        "binder-data",
+        "card: not JSON in UTF-8: Expecting value: line 1 column 1 (char 0)",
+        BASE_HINT,
+    ),
+    "convert torn out.air --base base": (
+        3,
+        "peft-config",
+        "torn/adapter_config.json: not JSON in UTF-8: Expecting value: line 1 column 1 (char 0)",
+        None,
+    ),
+    "convert peft/adapter_model.safetensors out.air": (
+        3,
+        "foreign-format",
+        "peft/adapter_model.safetensors: is a file, expected a PEFT folder",
+        "give the folder that holds it: peft",
+    ),
+    "convert card out.air": (
+        3,
+        "foreign-format",
+        "card: is a file, expected a PEFT folder",
+        "give the folder that save_pretrained wrote",
+    ),
+    "show https://example.org/x.air": (11, "storage", ADDRESS.format("https://example.org/x.air"), READS),
+    "diff small.air https://example.org/x.air": (11, "storage", ADDRESS.format("https://example.org/x.air"), READS),
+    "convert https://example.org/x.air out": (11, "storage", ADDRESS.format("https://example.org/x.air"), READS),
+    "show https://huggingface.co/org/med": (
+        11,
+        "storage",
+        ADDRESS.format("https://huggingface.co/org/med"),
+        "what is on the Hub is written hf:org/med",
+    ),
+    "pull https://huggingface.co/org/med": (
+        9,
+        "hub-address",
+        "cannot read the address 'https://huggingface.co/org/med': 'https' is no repository (expected owner/name)",
+        "write org/med, the end of its address",
+    ),
+    "push med org/a/b": (
+        9,
+        "hub-address",
+        "cannot push to 'org/a/b': expected OWNER/NAME",
+        "write org/a; --subfolder names a folder in the repository",
+    ),
+    "push med 'org/a b'": (9, "hub-address", "cannot push to 'org/a b': expected OWNER/NAME", EACH),
+    "push med org/.hidden": (9, "hub-address", "cannot push to 'org/.hidden': expected OWNER/NAME", EACH),
+    "push org/x med": (
+        9,
+        "hub-address",
+        "cannot push to 'med': expected OWNER/NAME",
+        "the adapter comes first: ual push REF OWNER/NAME",
+    ),
+    "push med new": (
+        9,
+        "hub-address",
+        "cannot push to 'new': expected OWNER/NAME",
+        "put your user name, or that of your organization, and '/' before the name",
+    ),
+    "mirror hf:org --into small.air": (
+        11,
+        "storage",
+        "cannot use small.air: is a file, expected the folder of a registry",
+        "one adapter is pulled by 'ual pull REPO', and written to a file by 'ual get NAME -o FILE.air'",
+    ),
+    "mirror hf:org --to hf:org": (
+        9,
+        "hub-address",
+        "cannot push 'hf:org': it is on the Hub, expected a query of the registry",
+        "'ual mirror hf:org' pulls it; to push, name what is here, such as 'owner:search-team'",
+    ),
+    "search --hub hf:org": (
+        8,
+        "query",
+        "query, column 1: an address on the Hub is no part of a query\n  hf:org\n  ^",
+        "--author org asks for the adapters of an owner",
+    ),
+    "search --hub rank:8 hf:org/med": (
+        8,
+        "query",
+        "query, column 8: an address on the Hub is no part of a query\n  rank:8 hf:org/med\n         ^",
+        "'ual show hf:org/med' looks at one repository",
+    ),
+    "validate small.air --policy license": (
+        11,
+        "storage",
+        f"cannot read license: {NO_SUCH}",
+        "a policy is a file; a requirement is asked for by --require license",
+    ),
     "transfer small.air --to card --plan": (
         4,
         "binder-data",
         "card: not JSON in UTF-8: Expecting value: line 1 column 1 (char 0)",
-        None,
+        BASE_HINT,
     ),
     "transfer peft --to base --plan": (3, "folder", NOT_A_FILE.format("peft"), FOLDER_HINT.format("peft")),
     "transfer small.air --to t5 --plan": (
@@ -158,6 +254,8 @@ def shelf(ual: Ual) -> Ual:
     assert ual("add", "small.air", "--name", "med", "--alias", "production").code == 0
     Path("card").write_text("a card")
     Path("a file").touch()
+    shutil.copytree("peft", "torn")
+    Path("torn/adapter_config.json").write_text("torn")
     Path("a folder").mkdir()
     Path("t5").mkdir()
     numbers = ("d_model", "num_layers", "num_decoder_layers", "num_heads", "d_kv", "d_ff", "vocab_size")
@@ -301,6 +399,15 @@ def test_an_interrupt_is_code_130(ual: Ual, monkeypatch: pytest.MonkeyPatch, kin
     monkeypatch.setattr(store, "list_adapters", interrupt)
     result = ual("list")
     assert (result.code, result.out, result.err.strip()) == (130, "", "interrupted")
+
+
+def test_a_reader_of_errors_that_went_away_leaves_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert run(["show", "none.air"]) == 11
+        stream.write("what comes later goes nowhere")
 
 
 def test_a_reader_of_help_that_went_away_is_no_error(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from ual_registry.air.problem import ValidationReport
 from ual_registry.air.write import write
 from ual_registry.cli import validate as command
 
+REGISTERED = "check the path; what is registered is checked by 'ual fsck', or as a file: 'ual get {} -o FILE.air'"
+
 
 @pytest.fixture
 def shelf(ual: Ual) -> Ual:
@@ -107,6 +109,24 @@ def test_junit_is_what_test_reports_take(shelf: Ual) -> None:
     assert (result.code, result.err) == (11, "")
     assert '<testsuites name="ual validate" tests="3" failures="1" errors="1">' in check_junit(result.out)
     assert shelf("validate", "small.air", "loose.air", "--format", "junit").code == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("none.air", "check the path"),
+        ("deep/none", "check the path; what is on the Hub is written hf:deep/none"),
+        ("deep/er/none", "check the path"),
+        ("triage", REGISTERED.format("triage")),
+        ("triage@1", REGISTERED.format("triage@1")),
+    ],
+)
+def test_what_is_no_path_is_told_with_what_it_may_be(shelf: Ual, word: str, hint: str) -> None:
+    assert shelf("validate", word) == Result(
+        11,
+        f"{word}: 1 error\n  error [storage] cannot read {word}: No such file or directory\n      hint: {hint}\n",
+        "",
+    )
 
 
 def test_requirements_are_joined_from_options_and_file(shelf: Ual) -> None:

@@ -63,11 +63,50 @@ def projection(**changes: Any) -> Statement:
 
 
 def training() -> Statement:
-    """Return a training with settings and a curve."""
+    """Return a training as ``ual train`` records it."""
+    share = {"digest": OTHER, "documents": 40, "examples": 40, "rows": 50, "tokens": 9000, "trained_tokens": 8000}
     return statement(
         "training",
-        parameters={"seed": 7, "steps": 200, "learning_rate": 0.0002, "settings": {"packing": True}},
-        byproducts={"eval_loss_after": 1.25, "curve": ({"step": 0, "loss": 3.0}, {"step": 200, "loss": 1.5})},
+        parameters={
+            "steps": 200,
+            "epochs": 1.5,
+            "batch_size": 8,
+            "learning_rate": 0.0002,
+            "schedule": "cosine",
+            "warmup_steps": 10,
+            "seed": 7,
+            "max_length": 1024,
+            "settings": {
+                "rank": 8,
+                "rank_pattern": {},
+                "alpha_pattern": {"layers.0.mlp_up": 4.0},
+                "exclude": (),
+                "keep": "best",
+                "dora": False,
+                "data": {"form": "text", "train": share, "held_out": {**share, "examples": 5, "tokens": 1200}},
+            },
+        },
+        materials=({"name": "base config", "digest": DIGEST}, {"name": "examples", "digest": OTHER}),
+        byproducts={
+            "train_loss": 1.5,
+            "best_step": 150,
+            "eval_loss_before": 2.5,
+            "eval_loss_after": 1.25,
+            "eval_bits_per_byte_before": 1.125,
+            "eval_bits_per_byte_after": 0.5625,
+            "logit_change": 6.5,
+            "reload_error": 0,
+            "verdict": "better",
+            "tokens": 13500,
+            "trained_tokens": 12000,
+            "trainable_parameters": 240,
+            "wall_time_s": 90.5,
+            "tokens_per_s": 149.25,
+            "peak_memory_bytes": 536870912,
+            "environment": {"device": "x86_64 CPU", "torch": "2.13.0"},
+            "curve": tuple({"step": 2 * number, "loss": 3 - number / 64} for number in range(1, 101)),
+            "eval_curve": tuple({"step": 50 * number, "loss": 2.5 - number / 4} for number in range(5)),
+        },
         created_at="2026-03-01T10:00:00Z",
     )
 

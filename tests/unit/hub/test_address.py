@@ -33,6 +33,13 @@ def test_an_address_has_a_repository_and_where_told_a_revision_and_a_path(
     assert HubAddress.parse(full) == address
 
 
+@pytest.mark.parametrize("end", ["", "/", "/tree/main"])
+def test_the_address_of_a_page_is_refused_with_what_is_meant(end: str) -> None:
+    with pytest.raises(HubError) as caught:
+        HubAddress.parse(f"https://huggingface.co/org/name{end}")
+    assert caught.value.hint == "write org/name, the end of its address"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -48,7 +55,7 @@ def test_an_address_has_a_repository_and_where_told_a_revision_and_a_path(
         ("org/name-", "'org/name-' is no repository (expected owner/name)"),
         ("org/na me", "'org/na me' is no repository (expected owner/name)"),
         ("org/name\n", "'org/name\\n' is no repository (expected owner/name)"),
-        ("https://huggingface.co/org/name", "'https' is no repository (expected owner/name)"),
+        ("https://huggingface.co/org", "'https' is no repository (expected owner/name)"),
         ("org/name@", "'' is no revision (expected a branch, a tag or a commit)"),
         ("org/name@-x", "'-x' is no revision (expected a branch, a tag or a commit)"),
         ("org/name@a b", "'a b' is no revision (expected a branch, a tag or a commit)"),

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.handmade import base_model, method
-from tests.unit.hub.card_manifests import card_of, entries, statement, transferred
+from tests.unit.hub.card_manifests import card_of, entries, statement, training, transferred
+from ual_registry.air.schema import load_schema
 from ual_registry.errors import HubError
 from ual_registry.hub.card import BEGIN, END
+from ual_registry.hub.card_facts import _APART, _LABELS
 from ual_registry.hub.card_front import split_front
 
 DATA = Path(__file__).parent / "data"
@@ -33,6 +35,27 @@ def test_the_card_of_a_bare_adapter_says_what_is_not_recorded():
     )
     made = card_of(manifest, has_peft=False, picture=None)
     assert (DATA / "bare.md").read_text(encoding="utf-8") == made
+
+
+def test_every_fact_that_a_statement_can_hold_has_a_name_for_people():
+    definitions = load_schema("1.0/provenance.json")["$defs"]
+    parts = (kind["properties"][part] for kind in definitions.values() for part in ("parameters", "byproducts"))
+    assert {name for part in parts for name in part["properties"]} - _LABELS.keys() - _APART == set()
+
+
+def test_a_training_that_held_nothing_out_says_so():
+    bare = statement("training", parameters={"steps": 1, "seed": 0}, byproducts={"verdict": "not measured"})
+    made = card_of(transferred(provenance=(bare,)))
+    assert "**Verdict: not measured; no examples were held out.**\n\n| What | Value |" in made
+    assert "nothing here says how well it works. Measure it before you rely on it." in made
+
+
+def test_a_training_alone_is_not_taken_for_an_evaluation():
+    made = card_of(transferred(provenance=(training(),)))
+    assert (
+        "No evaluation is recorded: nothing here says how well it works beyond the loss on what was held out of the "
+        "training. Measure it before you rely on it." in made
+    )
 
 
 @pytest.mark.parametrize("existing", ["", "\n", None])

@@ -428,7 +428,9 @@ def test_a_dripping_hub_is_left(hub_site: HubSite, monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_where_nobody_listens_there_is_no_connection_and_no_second_try(hub_site: HubSite, slept: list[float]) -> None:
+def test_where_nobody_listens_there_is_no_connection_and_no_second_try(
+    hub_site: HubSite, slept: list[float], client_waits: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
     hub = replace(Hub.open(), endpoint="http://127.0.0.1:9")
     hub.api.endpoint = hub.endpoint
     snapshot = Snapshot(repository="a/b", commit="0" * 40, files={})
@@ -442,7 +444,12 @@ def test_where_nobody_listens_there_is_no_connection_and_no_second_try(hub_site:
         "hub-unavailable",
         f"cannot read hf:a/b@{'0' * 40}:x: no connection",
     )
-    assert slept == []
+    assert refused(lambda: list(hub.list_models(limit=1))) == (
+        "hub-unavailable",
+        "cannot list the Hub: no connection ([Errno 111] Connection refused)",
+        NETWORK,
+    )
+    assert (slept, client_waits, capsys.readouterr()) == ([], [], ("", ""))
 
 
 @pytest.mark.parametrize(
