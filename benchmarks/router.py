@@ -119,20 +119,22 @@ class Views:
 Encode = Callable[[tuple[str, ...]], Floats]
 
 
-def fitted(data: Data, encode: Encode, identity: Encoder) -> Router:
-    """Return our router, by its defaults."""
+def fitted(data: Data, encode: Encode, views: Views) -> Router:
+    """Return our router, by its defaults, on one of the views."""
     texts: dict[str, list[str]] = {name: [] for name in data.names}
     for text, name in zip(data.train.texts, data.train.labels, strict=True):
         texts[name].append(text)
     domains = [DomainExamples(name=name, texts=tuple(own)) for name, own in texts.items()]
     embeddings = encode(tuple(text for own in texts.values() for text in own))
-    return fit_router(domains, embeddings, replace(identity, dimension=embeddings.shape[1])).router
+    names = encode(tuple(domain.label for domain in domains))
+    encoder = replace(views.identity, dimension=embeddings.shape[1])
+    return fit_router(domains, embeddings, encoder, names=names, sentence_width=views.width).router
 
 
-def ours(name: str, data: Data, encode: Encode, identity: Encoder) -> Row:
+def ours(name: str, data: Data, encode: Encode, views: Views) -> Row:
     """Measure our router with the limits that it was fitted with."""
     found = evaluate_router(
-        fitted(data, encode, identity),
+        fitted(data, encode, views),
         data.test.texts,
         data.test.labels,
         encode(data.test.texts),
@@ -171,8 +173,8 @@ def peer(name: str, data: Data, scores: Scores, *, limit: float | None = None) -
 
 def rows(data: Data, views: Views) -> Iterator[Row]:
     """Measure everything on one task."""
-    yield ours("ours", data, views.whole, views.identity)
-    yield ours("ours, sentence embedding alone", data, views.plain, views.identity)
+    yield ours("ours", data, views.whole, views)
+    yield ours("ours, sentence embedding alone", data, views.plain, views)
     plain = logistic(data, views.plain, inverse_penalty=_OWN_PENALTY)
     yield peer("logistic regression at 0.7", data, plain, limit=_PROBABILITY)
     penalty = chosen_penalty(data, views.plain)
@@ -211,7 +213,7 @@ def leave_out(data: Data, views: Views) -> None:
         left = Data(
             data.train.without(name), data.validation.without(name), data.test.without(name), data.test.only(name)
         )
-        row = ours(name, left, views.whole, views.identity)
+        row = ours(name, left, views.whole, views)
         print(f"{name:36}{row.auroc:10.4f}{row.refused:10.4f}", flush=True)
 
 
@@ -230,7 +232,7 @@ def speed(data: Data, views: Views, raw: SentenceEncoder) -> None:
     views.whole(data.train.texts)
     encoded = time.perf_counter() - start
     start = time.perf_counter()
-    router = fitted(data, views.whole, views.identity)
+    router = fitted(data, views.whole, views)
     seconds = time.perf_counter() - start - encoded
     text = data.test.texts[:1]
     query = views.whole(text)

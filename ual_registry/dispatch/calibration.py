@@ -15,6 +15,8 @@ from ual_registry.errors import RouteError
 __all__ = ["HeldOut", "Target", "domain_probabilities", "fit_temperature", "fit_thresholds", "measured"]
 
 _TEMPERATURES = (0.02, 50.0)
+_SURE = 1 - 1e-6
+"""No probability and no lead is asked to be larger: where domains lie far apart, only rounding is left above it."""
 _STEPS = 60
 
 
@@ -145,9 +147,13 @@ def _cut(held_out: HeldOut, share: float) -> Thresholds:
     """Return thresholds of which each one alone refuses a share of the held-out examples."""
     return Thresholds(
         max_distance=float(np.quantile(held_out.distance, 1 - share)),
-        min_probability=float(np.quantile(held_out.probability, share)),
-        min_margin=float(np.quantile(held_out.margin, share)),
+        min_probability=_lower(held_out.probability, share),
+        min_margin=_lower(held_out.margin, share),
     )
+
+
+def _lower(values: Floats, share: float) -> float:
+    return min(float(np.quantile(values, share)), _SURE)
 
 
 def _precision(held_out: HeldOut, thresholds: Thresholds) -> float:
@@ -167,5 +173,5 @@ def domain_probabilities(held_out: HeldOut, domains: int, share: float, least: i
     found: list[float | None] = []
     for domain in range(domains):
         own = held_out.probability[(held_out.predicted == domain) & (held_out.labels == domain)]
-        found.append(float(np.quantile(own, share)) if len(own) >= least else None)
+        found.append(_lower(own, share) if len(own) >= least else None)
     return found

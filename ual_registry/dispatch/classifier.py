@@ -6,6 +6,9 @@ nothing when a query comes and is more accurate than one class per domain.
 
 Two logistic regressions learn them, one on the embeddings as they are and one on whitened embeddings, and the mean of
 their logits decides: they err on different queries. Both are linear, so that the mean is one classifier again.
+
+Of few examples the sentence embeddings tell more than whole ones do: the first regression sees them alone then, and
+the name of every domain is one more example of it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ Indices = NDArray[np.int64]
 _MOST_CLUSTERS = 16
 _LEAST_MEMBERS = 6
 """Examples per cluster below which a domain is not cut further."""
+_FEW = 12
+"""Examples per domain below which they are few."""
 _MOST_CLASSES = 160
 """Clusters of all domains together: with many narrow domains there is little left to cut."""
 _INVERSE_PENALTY = 10.0
@@ -74,24 +79,47 @@ class Classifier:
         return found
 
 
-def fit_classifier(embeddings: Floats, labels: Indices, domains: int, *, seed: int = 0) -> Classifier:
+def fit_classifier(
+    embeddings: Floats,
+    labels: Indices,
+    domains: int,
+    *,
+    names: Floats | None = None,
+    sentence_width: int | None = None,
+    seed: int = 0,
+) -> Classifier:
     """Fit a classifier.
 
     Args:
         embeddings: (examples, dimension) of unit length.
         labels: (examples,) index of the domain of each; every domain has one at least.
         domains: Number of domains.
+        names: (domains, dimension) of unit length, of the domains' names, where they tell something.
+        sentence_width: Columns at the front that are the sentence embedding; all where absent.
         seed: Seeds the clusters.
     """
     clusters, domain = _clusters(embeddings, labels, domains, seed)
     if len(domain) == 1:
         return Classifier(np.zeros((1, embeddings.shape[1])), np.zeros(1), domain, domains)
+    width = embeddings.shape[1]
+    if len(domain) == domains and len(embeddings) < _FEW * domains:  # none is cut: clusters are domains
+        width = sentence_width or width
+        if names is not None:
+            embeddings, clusters = np.concatenate([embeddings, names]), np.concatenate([clusters, np.arange(domains)])
     mean, whitening = _whitening(embeddings, clusters, len(domain))
     # Whitening is linear, so that it can be folded in: a query needs one product.
     white, offset = _regression((embeddings - mean) @ whitening, clusters)
     white = white @ whitening.T
-    found = _mean_of(embeddings, _regression(embeddings, clusters), (white, offset - white @ mean))
+    plain = _front_regression(embeddings, clusters, width)
+    found = _mean_of(embeddings, plain, (white, offset - white @ mean))
     return Classifier(*found, domain, domains)
+
+
+def _front_regression(embeddings: Floats, clusters: Indices, width: int) -> tuple[Floats, Floats]:
+    """Return weight and bias of a regression on the first columns, brought to unit length; the others weigh nothing."""
+    size = float(np.linalg.norm(embeddings[:, :width], axis=1).mean()) or 1.0
+    weight, bias = _regression(embeddings[:, :width] / size, clusters)
+    return np.pad(weight / size, ((0, 0), (0, embeddings.shape[1] - width))), bias
 
 
 def _regression(rows: Floats, clusters: Indices) -> tuple[Floats, Floats]:

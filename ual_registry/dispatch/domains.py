@@ -9,7 +9,7 @@ from pathlib import Path
 from ual_registry.dispatch.calibration import Target
 from ual_registry.dispatch.classifier import Floats
 from ual_registry.dispatch.decision import Decision
-from ual_registry.dispatch.encode import TextEncoder, View, load_encoder, require_encoder
+from ual_registry.dispatch.encode import TextEncoder, View, load_encoder, require_encoder, sentence_width
 from ual_registry.dispatch.fit import DomainExamples, FitReport, fit_router
 from ual_registry.dispatch.overlap import Overlap, analyze_overlap
 from ual_registry.dispatch.router import Router
@@ -92,11 +92,15 @@ class Domains:
             )
             for domain, texts in self.examples.items()
         ]
-        identity = self._need_encoder().identity
+        encoder = self._need_encoder()
+        texts = [text for domain in domains for text in domain.texts]
+        embeddings = self._encoded([*texts, *(domain.label for domain in domains)])
         fitted = fit_router(
             domains,
-            self._encoded([text for domain in domains for text in domain.texts]),
-            identity,
+            embeddings[: len(texts)],
+            encoder.identity,
+            names=embeddings[len(texts) :],
+            sentence_width=sentence_width(encoder),
             target=target,
             has_own_thresholds=has_own_thresholds,
             keeps_examples=keeps_examples,

@@ -25,7 +25,15 @@ from ual_registry.errors import RouteError, StorageError
 from ual_registry.models.loaded import weights_digest, without_progress_bars
 from ual_registry.storage import read_file
 
-__all__ = ["CachedEncoder", "SentenceEncoder", "TextEncoder", "View", "load_encoder", "require_encoder"]
+__all__ = [
+    "CachedEncoder",
+    "SentenceEncoder",
+    "TextEncoder",
+    "View",
+    "load_encoder",
+    "require_encoder",
+    "sentence_width",
+]
 
 _MODULES = "modules.json"
 _OWN_MODULES = "sentence_transformers."
@@ -50,6 +58,14 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return the embeddings, (texts, dimension), of unit length."""
         ...
+
+
+def sentence_width(encoder: TextEncoder) -> int:
+    """Return how many numbers at the front of an embedding are the sentence embedding.
+
+    They are all where the encoder has no attribute ``sentence_width`` that says otherwise.
+    """
+    return int(getattr(encoder, "sentence_width", encoder.identity.dimension))
 
 
 class View(StrEnum):
@@ -83,6 +99,11 @@ class SentenceEncoder:
     model: Any
     identity: Encoder
     view: View = View.LAYERED
+
+    @property
+    def sentence_width(self) -> int:
+        """Numbers at the front of an embedding that are the sentence embedding."""
+        return int(self.model.get_embedding_dimension() or self.identity.dimension)
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return the embeddings, (texts, dimension), of unit length, float64.
@@ -241,6 +262,11 @@ class CachedEncoder:
     def identity(self) -> Encoder:
         """What the encoder is."""
         return replace(self._encoder.identity)
+
+    @property
+    def sentence_width(self) -> int:
+        """Numbers at the front of an embedding that are the sentence embedding."""
+        return sentence_width(self._encoder)
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return the embeddings, (texts, dimension); only texts that were never seen are encoded.

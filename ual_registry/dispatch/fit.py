@@ -6,8 +6,10 @@ fitted once more on all examples at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.model import Statement
 from ual_registry.air.rounding import rounded
-from ual_registry.air.router import Domain, Encoder, RouterManifest
+from ual_registry.air.router import Domain, Encoder, RouterManifest, Thresholds
 from ual_registry.air.versions import AIR_VERSION
 from ual_registry.digest import Digest
 from ual_registry.dispatch.calibration import (
@@ -28,7 +30,7 @@ from ual_registry.dispatch.calibration import (
     fit_thresholds,
     measured,
 )
-from ual_registry.dispatch.classifier import Floats, Indices, fit_classifier
+from ual_registry.dispatch.classifier import Classifier, Floats, Indices, fit_classifier
 from ual_registry.dispatch.prototypes import Prototypes, fit_prototypes
 from ual_registry.dispatch.router import EXAMPLES_KEY, Router
 from ual_registry.errors import RouteError
@@ -43,6 +45,9 @@ _MANY_IN_ALL = 5000
 _LEAST_OWN = 50
 """Held-out examples that a domain needs for a threshold of its own."""
 _LEAST = 2
+_SEPARATORS = re.compile(r"[_/-]")
+
+Fit = Callable[[Floats, Indices], Classifier]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,11 @@ class DomainExamples:
     texts: tuple[str, ...]
     adapter: str | None = None
     min_probability: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The name as words, which tells a classifier with few examples what the domain is about."""
+        return " ".join(_SEPARATORS.sub(" ", self.name).split()) or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +108,8 @@ def fit_router(
     embeddings: Floats,
     encoder: Encoder,
     *,
+    names: Floats | None = None,
+    sentence_width: int | None = None,
     target: Target | None = None,
     has_own_thresholds: bool = False,
     keeps_examples: bool = False,
@@ -110,6 +122,9 @@ def fit_router(
         domains: The domains with their examples.
         embeddings: (examples, dimension) of unit length, in the order of the domains and of their texts.
         encoder: Where they come from.
+        names: (domains, dimension) of unit length, of the domains' ``label``; where examples are few they count as
+            examples, unless most of them are nearer to other domains.
+        sentence_width: Columns at the front that are the sentence embedding; all where absent.
         target: What thresholds are to keep; 95 % of in-scope queries where absent.
         has_own_thresholds: Whether every domain with enough examples gets a probability of its own.
         keeps_examples: Whether the file keeps the text of every prototype, so that decisions can show it.
@@ -124,7 +139,9 @@ def fit_router(
     texts = [text for domain in domains for text in domain.texts]
     rank = {index: place for place, index in enumerate(order)}
     labels = np.repeat([rank[i] for i in range(len(domains))], [len(domain.texts) for domain in domains])
-    folds, held_out, temperature = _held_out(embeddings, labels, len(domains), seed)
+    known = None if names is None else _telling(names[order], embeddings, labels)
+    fit = partial(fit_classifier, domains=len(domains), names=known, sentence_width=sentence_width, seed=seed)
+    folds, held_out, temperature = _held_out(embeddings, labels, fit, seed)
     chosen = target or Target()
     thresholds = fit_thresholds(held_out, chosen)
     share = 1 - chosen.kept if chosen.kept is not None else 0.05
@@ -132,17 +149,7 @@ def fit_router(
         domain_probabilities(held_out, len(domains), share, _LEAST_OWN) if has_own_thresholds else [None] * len(domains)
     )
     prototypes = fit_prototypes(embeddings, labels, len(domains), seed=seed)
-    is_kept = held_out.is_kept(thresholds)
-    is_right = held_out.predicted == held_out.labels
-    report = FitReport(
-        examples=len(texts),
-        held_out=len(held_out.labels),
-        folds=folds,
-        accuracy=float(is_right.mean()),
-        kept=float(is_kept.mean()),
-        precision=float(is_right[is_kept].mean()) if is_kept.any() else 0.0,
-        duplicates=_duplicates(domains),
-    )
+    report = _report(domains, held_out, thresholds, folds)
     manifest = RouterManifest(
         air_version=AIR_VERSION,
         kind="router",
@@ -156,8 +163,29 @@ def fit_router(
         provenance=(_statement(texts, labels, report, chosen, seed),),
         annotations=_annotations(texts, embeddings, labels, prototypes) if keeps_examples else {},
     )
-    classifier = fit_classifier(embeddings, labels, len(domains), seed=seed)
-    return RouterFit(Router(manifest, classifier, prototypes), report)
+    return RouterFit(Router(manifest, fit(embeddings, labels), prototypes), report)
+
+
+def _report(domains: Sequence[DomainExamples], held_out: HeldOut, thresholds: Thresholds, folds: int) -> FitReport:
+    is_kept = held_out.is_kept(thresholds)
+    is_right = held_out.predicted == held_out.labels
+    return FitReport(
+        examples=sum(len(domain.texts) for domain in domains),
+        held_out=len(held_out.labels),
+        folds=folds,
+        accuracy=float(is_right.mean()),
+        kept=float(is_kept.mean()),
+        precision=float(is_right[is_kept].mean()) if is_kept.any() else 0.0,
+        duplicates=_duplicates(domains),
+    )
+
+
+def _telling(names: Floats, embeddings: Floats, labels: Indices) -> Floats | None:
+    """Return the names where most of them are nearest to their own domain's mean; names like ``d17`` tell nothing."""
+    means = np.stack([embeddings[labels == domain].mean(axis=0) for domain in range(len(names))])
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    is_own = (names @ means.T).argmax(axis=1) == np.arange(len(names))
+    return names if is_own.mean() > 0.5 else None
 
 
 def check_domains(domains: Sequence[DomainExamples]) -> None:
@@ -182,15 +210,16 @@ def check_domains(domains: Sequence[DomainExamples]) -> None:
             )
 
 
-def _held_out(embeddings: Floats, labels: Indices, domains: int, seed: int) -> tuple[int, HeldOut, float]:
+def _held_out(embeddings: Floats, labels: Indices, fit: Fit, seed: int) -> tuple[int, HeldOut, float]:
     """Measure examples with what was fitted on the others; return also the number of parts and the temperature."""
-    smallest = int(np.bincount(labels).min())
+    counts = np.bincount(labels)
+    domains, smallest = len(counts), int(counts.min())
     parts = min(_MOST_FOLDS, smallest)
     splits = StratifiedKFold(parts, shuffle=True, random_state=seed).split(embeddings, labels)
     folds = 1 if smallest >= _MANY or len(labels) >= _MANY_IN_ALL else parts
     temperatures, rows, logs, distances = [], [], [], []
     for _, (train, test) in zip(range(folds), splits, strict=False):
-        classifier = fit_classifier(embeddings[train], labels[train], domains, seed=seed)
+        classifier = fit(embeddings[train], labels[train])
         logits = classifier.logits(embeddings[test])
         temperatures.append(fit_temperature(classifier, logits, labels[test]))
         prototypes = fit_prototypes(embeddings[train], labels[train], domains, seed=seed)

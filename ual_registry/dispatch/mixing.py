@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ual_registry.dispatch.few_rows import few_rows, linear_modules
 from ual_registry.errors import TransferError
 from ual_registry.models.attach import ModuleUpdate
 
@@ -32,8 +33,8 @@ class _MixedUpdate:
 
     Attributes:
         update: The factors of all adapters side by side, without a bias.
-        mask: Shape (rows, 1, ranks): which of the ranks are those of a row's adapter; ``None`` where all rows have the
-            same adapter.
+        mask: Shape (rows, 1, ranks): which of the ranks are those of other rows' adapters; ``None`` where all rows have
+            the same adapter.
         bias: Shape (rows, 1, out_features), or (out_features,) where all rows have the same adapter; ``None`` where no
             adapter has one.
     """
@@ -58,7 +59,7 @@ class _MixedUpdate:
                 context={"module": path},
                 hint="run one adapter at a time",
             )
-        found = self.update.outer(module, torch.where(self.mask, inner, inner.new_zeros(())))
+        found = self.update.outer(module, inner.masked_fill(self.mask, 0.0))
         found = found if self.bias is None else found + self.bias
         return found.flatten(0, 1) if is_flat else found
 
@@ -106,7 +107,7 @@ def _mixed(path: str, adapters: Sequence[Updates], places: Sequence[int]) -> _Mi
     first = held[0][1]
     device = first.lora_A.device
     owners = torch.tensor([place for place, own in held for _ in range(own.lora_A.shape[0])], device=device)
-    mask = torch.tensor(places, device=device)[:, None, None] == owners
+    mask = torch.tensor(places, device=device)[:, None, None] != owners
     bias = None
     if any(own.bias is not None for _, own in held):
         given = {place: own.bias for place, own in held}
@@ -132,6 +133,7 @@ class MixingModel:
         self._own = threading.local()
         self._turn = threading.Lock()
         self._hooks: dict[str, Any] = {}
+        self._linear = linear_modules(model)
 
     @contextlib.contextmanager
     def running(self, mix: AdapterMix, tokens: int) -> Iterator[None]:
@@ -146,7 +148,8 @@ class MixingModel:
                 self._hooks[path] = self.model.get_submodule(path).register_forward_hook(self._hook(path))
             self._own.mix, self._own.tokens, self._own.used = mix, tokens, set()
             try:
-                yield
+                with few_rows(self._linear, mix.rows * tokens):
+                    yield
             finally:
                 self._own.mix = None
 

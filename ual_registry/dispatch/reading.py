@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ual_registry.dispatch.few_rows import with_room
 from ual_registry.dispatch.mixing import AdapterMix, MixingModel, Updates, mix_updates
 
 __all__ = ["Reading"]
@@ -78,7 +79,10 @@ def _read(model: MixingModel, mix: AdapterMix, ids: torch.Tensor, mask: torch.Te
             more["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
     with model.running(mix, tokens=new):
         found = model.model(input_ids=ids[:, -new:], use_cache=True, **more)
-    return Reading(model, mix, found.logits[:, -1], _selectable(found), ids, mask)
+    own = _selectable(found)
+    if own is not None and cache is None:
+        own = with_room(own)
+    return Reading(model, mix, found.logits[:, -1], own, ids, mask)
 
 
 def _selectable(output: Any) -> Any:

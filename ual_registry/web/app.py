@@ -96,7 +96,7 @@ class _Desk:
         self._engine.close()
 
     async def _answer(self, request: Request, order: Order, visit: Visit) -> Response:
-        since = await until_gone(request, self.gate.enter())
+        since = await self._entered(request)
         begin = partial(self._begin, order.question, visit)
         run = Run(self._threads, begin, lambda: self._left(run, since), is_whole=not order.is_streamed)
         self._runs.add(run)
@@ -106,12 +106,16 @@ class _Desk:
             form = Form(order=order, prompt_tokens=visit.read)
             if order.is_streamed:
                 return _streamed(run, form, visit, headers)
-            whole = await until_gone(request, _whole(run, form, visit))
+            whole = await _whole(run, form, visit)  # its parts came with the reply
         except BaseException:
             run.stop()
             raise
         visit.ended(200)
         return JSONResponse(whole, headers=headers)
+
+    async def _entered(self, request: Request) -> float:
+        since = self.gate.enter_at_once()
+        return await until_gone(request, self.gate.enter()) if since is None else since
 
     def _begin(self, question: Question, visit: Visit) -> Reply:
         """Begin a reply; this runs in a thread."""

@@ -40,17 +40,28 @@ class Gate:
         """Requests that wait now."""
         return len(self._line)
 
+    def enter_at_once(self) -> float | None:
+        """Take a place where one is free, and return when that was, for ``leave``.
+
+        Raises:
+            HttpError: The server stops.
+        """
+        if self.is_closed:
+            raise _stopping()
+        if self.running >= self._most_running or self._line:
+            return None
+        self.running += 1
+        return time.monotonic()
+
     async def enter(self) -> float:
         """Wait for a place, and return when it was got, for ``leave``.
 
         Raises:
             HttpError: Too many wait already, or the server stops.
         """
-        if self.is_closed:
-            raise _stopping()
-        if self.running < self._most_running and not self._line:
-            self.running += 1
-            return time.monotonic()
+        since = self.enter_at_once()
+        if since is not None:
+            return since
         if len(self._line) >= self._most_waiting:
             message = f"{self.running} requests run and {self.waiting} wait; come back later"
             raise HttpError(429, "rate_limit_exceeded", message, headers={"Retry-After": str(self._retry_s())})

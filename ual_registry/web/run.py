@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -13,10 +13,16 @@ from fastapi import Request
 
 from ual_registry.web.engine import Part, Reply
 from ual_registry.web.failure import ClientGoneError
+from ual_registry.web.handover import Handover
 
 __all__ = ["Run", "until_gone"]
 
 T = TypeVar("T")
+_Item = Reply | Part | Exception | None
+"""What the thread says: a reply, its parts, what went wrong; ``None`` is the end."""
+
+_GATHER_S = 0.01
+"""Parts of a stream that come within this time are sent together: no reader sees the difference."""
 
 
 class Run:
@@ -26,73 +32,84 @@ class Run:
         executor: Where it is computed.
         begin: Begins the reply; called in the thread.
         done: Called in the event loop when the thread is free again.
-        is_whole: Whether the parts come as one: to hand over each of them costs more than a small model's token does.
+        is_whole: Whether the parts come as one; otherwise those come as one that follow each other closely.
     """
 
     def __init__(
         self, executor: Executor, begin: Callable[[], Reply], done: Callable[[], None], *, is_whole: bool = False
     ) -> None:
         self._begin, self._is_stopped, self._is_whole = begin, threading.Event(), is_whole
-        self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Queue[Reply | Part | Exception | None] = asyncio.Queue()
-        self._work = self._loop.run_in_executor(executor, self._compute)
+        self._items: Handover[_Item] = Handover()
+        self._early: list[_Item] = []
+        self._work = asyncio.get_running_loop().run_in_executor(executor, self._compute)
         self._work.add_done_callback(lambda _: done())
 
     async def reply(self) -> Reply:
-        """Return the reply, once its adapter is chosen and its first part is there.
+        """Return the reply, once its adapter is chosen and its first part is there; all parts where they come as one.
 
         Raises:
             Exception: What ``begin`` raised.
         """
-        found = await self._ready.get()
+        found, *self._early = await self._items.take()
         if isinstance(found, Exception):
             raise found
         assert isinstance(found, Reply)  # the thread puts it first
         return found
 
     async def parts(self) -> AsyncIterator[Part]:
-        """Yield the parts, after ``reply``.
+        """Yield the parts, after ``reply``; each holds all that there is by then.
 
         Raises:
             Exception: What the generation raised.
         """
-        while (found := await self._ready.get()) is not None:
-            if isinstance(found, Exception):
-                raise found
-            assert isinstance(found, Part)
-            yield found
+        found = self._early or await self._items.take()
+        while True:
+            parts = [own for own in found if isinstance(own, Part)]
+            if parts:
+                yield _joined(parts)
+            for own in found:
+                if isinstance(own, Exception):
+                    raise own
+            if found[-1] is None:
+                return
+            await self._items.rest(_GATHER_S)
+            found = await self._items.take()
 
     def stop(self) -> None:
         """End the generation; nobody waits for it."""
         self._is_stopped.set()
 
     def _compute(self) -> None:
+        last: list[_Item] = []
         try:
-            reply = self._begin()
-            with contextlib.closing(reply.parts):
-                self._put(reply)
-                for part in self._joined(reply.parts) if self._is_whole else reply.parts:
-                    self._put(part)
-                    if self._is_stopped.is_set():
-                        break
+            self._generate(last)
         except Exception as error:  # noqa: BLE001  # the event loop tells the client
-            self._put(error)
+            last.append(error)
         finally:
-            self._put(None)
+            self._items.put(*last, None, is_urgent=True)
 
-    def _joined(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """Yield all parts as one, as far as they came before somebody stopped the generation."""
-        texts, last = [], None
-        for last in parts:  # the last one is asked for below
-            texts.append(last.text)
-            if self._is_stopped.is_set():
-                break
-        if last is not None:
-            yield Part("".join(texts), last.tokens, last.finish)
+    def _generate(self, last: list[_Item]) -> None:
+        """Hand over a reply and its parts; what comes as one is added to what is handed over at the end."""
+        reply = self._begin()
+        held: list[Part] = []
+        with contextlib.closing(reply.parts):
+            if self._is_whole:
+                last.append(reply)
+            else:
+                self._items.put(reply)
+            for part in reply.parts:
+                if self._is_whole:
+                    held.append(part)
+                else:
+                    self._items.put(part)
+                if self._is_stopped.is_set():
+                    break
+        if held:
+            last.append(_joined(held))
 
-    def _put(self, item: Reply | Part | Exception | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there
-            self._loop.call_soon_threadsafe(self._ready.put_nowait, item)
+
+def _joined(parts: Sequence[Part]) -> Part:
+    return Part("".join(own.text for own in parts), parts[-1].tokens, parts[-1].finish)
 
 
 async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

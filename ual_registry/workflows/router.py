@@ -106,13 +106,15 @@ def train_router(order: RouterOrder, *, say: Say = _silent) -> TrainedRouter:
     encoder = cached(find_encoder(order.encoder or settings.encoder))
     texts = [text for domain in domains for text in domain.texts]
     say(f"encoding {len(texts)} examples with {encoder.identity.id}")
-    embeddings = encoder.encode(texts)
+    embeddings = encoder.encode([*texts, *(domain.label for domain in domains)])
     say("fitting")
     kept = settings.kept if settings.precision is not None else settings.kept or Target().kept
     fitted = fit_router(
         domains,
-        embeddings,
+        embeddings[: len(texts)],
         encoder.identity,
+        names=embeddings[len(texts) :],
+        sentence_width=encoder.sentence_width,
         target=Target(kept=kept, precision=settings.precision),
         has_own_thresholds=settings.has_own_thresholds,
         keeps_examples=order.keeps_examples,

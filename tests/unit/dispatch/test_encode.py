@@ -12,7 +12,14 @@ import torch
 
 from ual_registry.air.router import Encoder
 from ual_registry.dispatch.classifier import Floats
-from ual_registry.dispatch.encode import CachedEncoder, SentenceEncoder, View, load_encoder, require_encoder
+from ual_registry.dispatch.encode import (
+    CachedEncoder,
+    SentenceEncoder,
+    View,
+    load_encoder,
+    require_encoder,
+    sentence_width,
+)
 from ual_registry.errors import RouteError, StorageError, TransferError
 
 TEXTS = ["money account", "flight hotel train ticket visa luggage", "x"]
@@ -41,6 +48,11 @@ def test_the_layered_view_holds_the_plain_one_two_lower_layers_and_peaks(
     np.testing.assert_allclose(found[:, :32] * whole, plain, atol=1e-6)
     for place, part in enumerate(_beside(encoder, TEXTS), start=1):
         np.testing.assert_allclose(found[:, 32 * place : 32 * (place + 1)] * whole / 0.7, part, atol=1e-6)
+
+
+def test_an_encoder_says_how_much_of_it_is_the_sentence_embedding(encoder: SentenceEncoder, tmp_path: Path) -> None:
+    own = CachedEncoder(encoder, tmp_path / "embeddings.sqlite")
+    assert (sentence_width(encoder), sentence_width(own), sentence_width(Counting())) == (32, 32, 4)
 
 
 def _beside(encoder: SentenceEncoder, texts: list[str]) -> list[np.ndarray]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.unit.dispatch.clouds import ADAPTERS, AXES, DIMENSION, ENCODER, cloud, domains, fitted
+from tests.unit.dispatch.clouds import ADAPTERS, AXES, DIMENSION, ENCODER, cloud, domains, fitted, unit
 from ual_registry.air.rounding import rounded
 from ual_registry.air.validate import validate_file
 from ual_registry.dispatch.calibration import Target
@@ -93,6 +94,40 @@ def test_few_and_many_examples_do(count: int) -> None:
     assert found.report.folds == (1 if count >= 100 else min(5, count))
     decisions = found.router.route(cloud(AXES["work"], 10, 3))
     assert sum(decision.domain == "work" for decision in decisions) >= 9
+
+
+def test_the_name_of_a_domain_is_one_more_example_where_names_mean_something() -> None:
+    own, embeddings = domains(3)
+    # Of work, banking and travel, in the order of the domains: near their examples, with a direction of their own.
+    names = unit(np.eye(DIMENSION)[[4, 0, 2]] + 2 * np.eye(DIMENSION)[[8, 9, 10]])
+    queries = np.eye(DIMENSION)[[8, 9, 10]]
+    named, plain, misnamed = (
+        fit_router(own, embeddings, ENCODER, names=rows).router for rows in (names, None, names[[1, 2, 0]])
+    )
+    order = [named.names.index(domain.name) for domain in own]
+    assert named.probabilities(queries).argmax(axis=1).tolist() == order
+    assert named.probabilities(queries).max(axis=1).min() > plain.probabilities(queries).max(axis=1).max()
+    np.testing.assert_array_equal(misnamed.classifier.weight, plain.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("card_arrival", "card arrival"), ("what is-up/now", "what is up now"), ("Käse", "Käse"), ("--", "--")],
+)
+def test_the_label_of_a_domain_is_its_name_as_words(name: str, label: str) -> None:
+    assert DomainExamples(name=name, texts=()).label == label
+
+
+def test_one_of_two_regressions_sees_the_sentence_embedding_alone_where_no_domain_is_cut() -> None:
+    own, embeddings = domains(5)
+    rng = np.random.default_rng(0)
+    wide = np.concatenate([embeddings, rng.standard_normal((15, 4))], axis=1)  # what stands beside says nothing
+    encoder = replace(ENCODER, dimension=DIMENSION + 4)
+    weights = [
+        np.abs(fit_router(own, wide, encoder, sentence_width=width).router.classifier.weight[:, DIMENSION:]).mean()
+        for width in (DIMENSION, None)
+    ]
+    assert weights[0] < weights[1]
 
 
 def test_probabilities_add_up_to_one() -> None:

@@ -41,6 +41,12 @@ def test_a_place_given_to_who_gave_up_in_the_same_moment_is_handed_on() -> None:
     assert asyncio.run(walk()) == (0, 0)
 
 
+def test_a_place_is_taken_at_once_only_where_one_is_free() -> None:
+    gate = Gate(running=1, waiting=1)
+    found = [gate.enter_at_once() is not None for _ in range(2)]
+    assert (found, gate.running) == ([True, False], 1)
+
+
 def test_a_closed_door_lets_nobody_in() -> None:
     async def walk() -> None:
         gate = Gate(running=1, waiting=1)

@@ -1,4 +1,4 @@
-"""The Python code of the pages on routing and answering does what they say."""
+"""The Python code of the pages on routing, answering and serving does what they say."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.unit.dispatch.answering.stage import MONEY, Stage, letter_adapter
+from tests.unit.web.running import running
 from ual_registry.air.write import write
+from ual_registry.dispatch.dispatcher import LoRADispatcher
 from ual_registry.dispatch.log import read_log
+from ual_registry.models.loaded import load_base_model
 from ual_registry.registry.registry import Registry
+from ual_registry.web.app import make_app
+from ual_registry.web.dispatching import DispatchEngine
+from ual_registry.web.limits import Limits
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -46,6 +52,21 @@ def test_the_page_on_answering_answers(
     run_page("dispatch-generate.md", {"my card was swallowed": MONEY, "and where do I get a new card?": MONEY})
     assert capsys.readouterr().out == "banking ok 128\n" + "A" * 128 + "\n" + "A" * 128
     assert [(row.domain, row.reason) for row in read_log(Path("decisions.jsonl"))] == [("banking", "ok")] * 2
+
+
+def test_the_client_of_the_page_on_serving_is_answered(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = load_base_model(stage.folder)
+    base.text_tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    registry = stage.registry(tmp_path / "home", "A")
+    adapters = {"banking": "letter@live"}
+    dispatcher = LoRADispatcher(stage.router, base, registry, encoder=stage.encoder, adapters=adapters)
+    with running(make_app(DispatchEngine(dispatcher, registry), Limits(default_tokens=3))) as (url, _):
+        # Without a temperature the client would get what is drawn.
+        said = {"http://127.0.0.1:8000": url, "my card was swallowed": MONEY, '"auto"': '"auto", temperature=0'}
+        run_page("serve.md", said)
+    assert capsys.readouterr().out == "banking AAA\n"
 
 
 def test_the_page_on_routing_routes(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,61 @@
+"""Items on their way from a thread to an event loop, which is woken as seldom as can be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Generic, TypeVar
+
+__all__ = ["Handover"]
+
+T = TypeVar("T")
+
+
+class Handover(Generic[T]):
+    """A queue from one thread to one coroutine; it is made in the event loop.
+
+    To wake the loop, and to send what woke it, costs more than a small model's token does. The thread therefore wakes
+    it only where ``take`` waits, or where items are urgent.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: deque[T] = deque()
+        self._signal = self._loop.create_future()
+        self._is_waiting = self._is_urgent = False
+
+    def put(self, *items: T, is_urgent: bool = False) -> None:
+        """Put items in; the thread calls this. After an urgent one nobody rests any more."""
+        self._items.extend(items)
+        self._is_urgent = self._is_urgent or is_urgent
+        # Whoever waits said so before they looked at the items for the last time, so that no item is overlooked.
+        if is_urgent or self._is_waiting:
+            self._is_waiting = False
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there
+                self._loop.call_soon_threadsafe(self._wake)
+
+    async def take(self) -> list[T]:
+        """Return everything that is there, at least one item."""
+        while not self._items:
+            self._signal = self._loop.create_future()
+            self._is_waiting = True
+            if not self._items:
+                await self._signal
+            self._is_waiting = False
+        return [self._items.popleft() for _ in range(len(self._items))]
+
+    async def rest(self, seconds: float) -> None:
+        """Let items gather for some seconds; an urgent one ends that."""
+        self._signal = self._loop.create_future()
+        if self._is_urgent:
+            return
+        timer = self._loop.call_later(seconds, self._wake)
+        try:
+            await self._signal
+        finally:
+            timer.cancel()
+
+    def _wake(self) -> None:
+        if not self._signal.done():
+            self._signal.set_result(None)
