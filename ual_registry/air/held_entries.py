@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ual_registry.air.model import Entry
-from ual_registry.air.recall import MEMORY_SIZE
 from ual_registry.air.versions import AIR_VERSION
 
 __all__ = ["HeldEntries", "find_held", "hold_entries"]
@@ -21,6 +21,7 @@ __all__ = ["HeldEntries", "find_held", "hold_entries"]
 _START = f'{{"air_version":"{AIR_VERSION}",'.encode()
 _NAME = b'"entries":'  # a quote inside a string is escaped, so this is a member wherever it stands
 _LIMIT_BYTES = 1 << 18
+_MOST_BYTES = 16 * _LIMIT_BYTES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,9 @@ class _Shelf:
 
     def put(self, new: HeldEntries) -> None:
         with self._lock:
-            self.held = (new, *self.held[: MEMORY_SIZE - 1])
+            sizes = accumulate(len(own.text) for own in (new, *self.held))
+            most = sum(size <= _MOST_BYTES for size in sizes)
+            self.held = (new, *self.held)[:most]
 
 
 _SHELF = _Shelf()

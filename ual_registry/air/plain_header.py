@@ -42,8 +42,8 @@ _ROW = re.compile(
 _ROW_BYTES = len(',"":{"data_offsets":[,],"dtype":"","shape":[]}')
 _SHAPE = re.compile(rf"{_SIZE}(?:,{_SIZE})*")
 
-_TABLES: Memory[dict[str, TensorInfo] | None] = Memory()  # by their text
 _REMEMBERED_BYTES = 1 << 18
+_TABLES: Memory[dict[str, TensorInfo] | None] = Memory(16 * _REMEMBERED_BYTES)  # by their text
 
 Row = tuple[str, str, str, str, str]
 
@@ -87,7 +87,9 @@ def _infos(text: bytes, data_bytes: int) -> dict[str, TensorInfo] | None:
         rows = _rows(text)
         return _table(rows, data_bytes) if rows else None
 
-    return _TABLES.get((text, data_bytes), read) if len(text) <= _REMEMBERED_BYTES else read()
+    if len(text) > _REMEMBERED_BYTES:
+        return read()
+    return _TABLES.get((text, data_bytes), read, weight=len(text))
 
 
 def _rows(text: bytes) -> list[Row] | None:

@@ -10,15 +10,9 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-__all__ = ["MEMORY_SIZE", "Memory", "Same"]
+__all__ = ["Memory", "Same"]
 
 T = TypeVar("T")
-
-MEMORY_SIZE = 16
-"""How many different things a memory holds."""
-
-
-_NOTHING = object()
 
 
 class Same:
@@ -45,25 +39,38 @@ class Same:
 
 
 class Memory(Generic[T]):
-    """Remembers the last few things that were made; safe in threads.
+    """Remembers the last things that were made, up to a weight in all; safe in threads.
 
-    >>> memory = Memory[str]()
-    >>> memory.get("a", lambda: "made"), memory.get("a", lambda: "made again")
+    Args:
+        most: The weight of what is held, in whatever unit the callers of ``get`` count.
+
+    >>> memory = Memory[str](10)
+    >>> memory.get("a", lambda: "made", weight=1), memory.get("a", lambda: "made again", weight=1)
     ('made', 'made')
     """
 
-    def __init__(self) -> None:
-        self._held: dict[Hashable, T] = {}
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._weight = 0
+        self._held: dict[Hashable, tuple[T, int]] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what was made for an equal key, or make it."""
-        found = self._held.get(key, _NOTHING)
-        if found is not _NOTHING:
-            return found  # type: ignore[return-value]  # it is what was put there
+    def get(self, key: Hashable, make: Callable[[], T], *, weight: int) -> T:
+        """Return what was made for an equal key, or make it; the oldest go to make room.
+
+        Args:
+            key: Names all that the value follows from.
+            make: Makes the value.
+            weight: What the value counts for.
+        """
+        found = self._held.get(key)
+        if found is not None:
+            return found[0]
         made = make()
         with self._lock:
-            if len(self._held) >= MEMORY_SIZE:
-                del self._held[next(iter(self._held))]
-            self._held[key] = made
+            if key not in self._held:
+                self._held[key] = made, weight
+                self._weight += weight
+            while self._weight > self._most:
+                self._weight -= self._held.pop(next(iter(self._held)))[1]
         return made

@@ -18,8 +18,9 @@ from ual_registry.air.tensor import Shaped, TensorInfo
 __all__ = ["recipe_problems", "recipe_route"]
 
 _MOST_ENTRIES = 1024
-_PROBLEMS: Memory[tuple[Problem, ...]] = Memory()
-_ROUTES: Memory[Route | None] = Memory()
+_MOST_ROWS = 16 * 5 * _MOST_ENTRIES  # entries and tensors together, as many as 16 of the largest have
+_PROBLEMS: Memory[tuple[Problem, ...]] = Memory(_MOST_ROWS)
+_ROUTES: Memory[Route | None] = Memory(_MOST_ROWS)
 
 
 def recipe_problems(manifest: Manifest, shapes: Mapping[str, Shaped]) -> tuple[Problem, ...]:
@@ -42,7 +43,9 @@ def recipe_problems(manifest: Manifest, shapes: Mapping[str, Shaped]) -> tuple[P
         features=manifest.features,
     )
     key = (bare.air_version, bare.kind, bare.base_model, bare.method, bare.extra, bare.features)
-    return _PROBLEMS.get((*key, *_same(manifest, shapes)), lambda: tuple(rule_problems(bare, shapes)))
+    return _PROBLEMS.get(
+        (*key, *_same(manifest, shapes)), lambda: tuple(rule_problems(bare, shapes)), weight=_rows(manifest, shapes)
+    )
 
 
 def recipe_route(
@@ -57,11 +60,15 @@ def recipe_route(
     """
     if not _is_small(manifest, infos):
         return plan_route(infos, check_finite())
-    return _ROUTES.get(_same(manifest, infos), lambda: plan_route(infos, check_finite()))
+    return _ROUTES.get(_same(manifest, infos), lambda: plan_route(infos, check_finite()), weight=_rows(manifest, infos))
 
 
 def _is_small(manifest: Manifest, shapes: Mapping[str, Shaped]) -> bool:
     return len(manifest.entries) <= _MOST_ENTRIES and len(shapes) <= 4 * _MOST_ENTRIES
+
+
+def _rows(manifest: Manifest, shapes: Mapping[str, Shaped]) -> int:
+    return len(manifest.entries) + len(shapes)
 
 
 def _same(manifest: Manifest, shapes: Mapping[str, Shaped]) -> tuple[Same, Same]:

@@ -16,7 +16,7 @@ from ual_registry.air.codec import encode
 from ual_registry.air.document import decode_manifest, encode_manifest, seal
 from ual_registry.air.held_entries import find_held, hold_entries
 from ual_registry.air.model import Manifest
-from ual_registry.air.recall import MEMORY_SIZE, Memory, Same
+from ual_registry.air.recall import Memory, Same
 from ual_registry.air.recipe import recipe_problems
 from ual_registry.air.rules import rule_problems
 from ual_registry.air.tensor import TensorShape
@@ -29,9 +29,9 @@ from ual_registry.digest import Digest
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with an empty memory, and leave the process's own as it is."""
     monkeypatch.setattr(held_entries, "_SHELF", held_entries._Shelf())
-    monkeypatch.setattr(plain_header, "_TABLES", Memory())
-    monkeypatch.setattr(recipe, "_PROBLEMS", Memory())
-    monkeypatch.setattr(recipe, "_ROUTES", Memory())
+    monkeypatch.setattr(plain_header, "_TABLES", Memory(1 << 20))
+    monkeypatch.setattr(recipe, "_PROBLEMS", Memory(1 << 20))
+    monkeypatch.setattr(recipe, "_ROUTES", Memory(1 << 20))
 
 
 def sealed(**changes: Any) -> Manifest:
@@ -115,14 +115,16 @@ def test_long_entries_and_those_at_an_unsure_place_are_not_kept(monkeypatch: pyt
     assert (held(), find_held(data)) == (0, None)
 
 
-def test_the_last_few_are_kept() -> None:
+def test_the_last_ones_are_kept_up_to_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     manifests = [
-        sealed(entries=(replace(small_adapter().manifest.entries[0], scaling=float(n)),)) for n in range(1, 40)
+        sealed(entries=(replace(small_adapter().manifest.entries[0], scaling=float(n)),)) for n in range(1, 10)
     ]
+    size = len(canonical_bytes(encode(manifests[0])["entries"]))
+    monkeypatch.setattr(held_entries, "_MOST_BYTES", 4 * size)
     for manifest in manifests:
         assert decode_manifest(encode_manifest(manifest).decode()).manifest == manifest
     assert [each.entries for each in held_entries._SHELF.held] == [
-        manifest.entries for manifest in reversed(manifests[-MEMORY_SIZE:])
+        manifest.entries for manifest in reversed(manifests[-4:])
     ]
 
 
@@ -165,10 +167,10 @@ def test_a_file_that_is_like_one_before_is_checked_like_it(tmp_path: Path) -> No
 
 
 def test_a_memory_forgets_the_oldest_and_makes_what_it_does_not_hold() -> None:
-    memory, made = Memory[None](), []
-    for number in (*range(MEMORY_SIZE), 0, MEMORY_SIZE, 1, 0):
-        memory.get(number, lambda number=number: made.append(number))  # type: ignore[misc]
-    assert made == [*range(MEMORY_SIZE), MEMORY_SIZE, 0]
+    memory, made = Memory[None](6), []
+    for number, weight in ((0, 2), (1, 2), (2, 2), (0, 2), (3, 1), (1, 2), (0, 2), (9, 7), (3, 1)):
+        memory.get(number, lambda number=number: made.append(number), weight=weight)  # type: ignore[misc]
+    assert made == [0, 1, 2, 3, 0, 9, 3]
 
 
 def test_the_same_object_alone_is_the_same_key() -> None:
