@@ -89,20 +89,35 @@ class AdapterCache:
         self._is_closed = False
 
     @contextlib.contextmanager
-    def hold(self, digest: str, load: Load, *, is_counted: bool = True) -> Iterator[LoadedAdapter]:
+    def hold(self, digest: str, load: Load) -> Iterator[LoadedAdapter]:
         """Give an adapter, and keep it for as long as the context lasts.
 
         Args:
             digest: Its digest.
             load: Loads it where it is not there.
-            is_counted: Whether it counts as a hit or a miss.
 
         Raises:
             UALError: What ``load`` raises; the next who asks tries again.
         """
-        slot = self._taken(digest, load, is_counted=is_counted)
+        slot = self._taken(digest, load, is_counted=True)
         try:
             yield slot.promise.result()
+        finally:
+            self._let_go(slot)
+
+    @contextlib.contextmanager
+    def keep(self, digest: str, loaded: LoadedAdapter) -> Iterator[None]:
+        """Keep an adapter that ``hold`` gave before for as long as the context lasts, without loading it again."""
+        with self._lock:
+            slot = self._slots.get(digest)
+            if slot is None:
+                slot = self._slots[digest] = _Slot(size_bytes=loaded.size_bytes)
+                slot.promise.set_result(loaded)
+            slot.holds += 1
+            self._slots.move_to_end(digest)
+            self._make_room()
+        try:
+            yield
         finally:
             self._let_go(slot)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ual_registry.dispatch.decision import Decision
+from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.dispatch.generate import Finish
 from ual_registry.errors import RouteError
 
-__all__ = ["BASE", "REFUSE", "Answer", "AnswerPiece", "Fallback", "refusal"]
+__all__ = ["BASE", "REFUSE", "Answer", "AnswerPiece", "Fallback", "refusal", "refused_decision"]
 
 BASE = "base"
 REFUSE = "refuse"
@@ -77,12 +77,29 @@ class AnswerPiece:
 
 
 def refusal(query: str, decision: Decision) -> RouteError:
-    """Return the error of a query that nothing answers."""
+    """Return the error of a query that nothing answers; ``refused_decision`` reads the decision from it."""
     detail = f" ({decision.detail})" if decision.detail else ""
     shown = query if len(query) <= 60 else f"{query[:60]}..."
     return RouteError(
         f"no adapter answers {shown!r}: {decision.reason}{detail}",
         code="refused",
-        context={"reason": str(decision.reason), "domain": decision.domain},
+        context={
+            "reason": str(decision.reason),
+            "domain": decision.domain,
+            "probability": decision.probability,
+        },
         hint="ask otherwise, or give a fallback",
+    )
+
+
+def refused_decision(error: BaseException) -> Decision | None:
+    """Return the decision of a refusal, as far as the error tells it; ``None`` of another error."""
+    if not isinstance(error, RouteError) or error.problem_code != "refused":
+        return None
+    context: dict[str, Any] = error.context
+    return Decision(
+        reason=Reason(context["reason"]),
+        domain=context["domain"],
+        adapter=None,
+        probability=context["probability"],
     )

@@ -20,7 +20,7 @@ from ual_registry.dispatch.encode import TextEncoder
 from ual_registry.dispatch.fit import FitReport
 from ual_registry.dispatch.generate import Generator, Prompt, Row, Settings
 from ual_registry.dispatch.log import DecisionLog
-from ual_registry.dispatch.logged_choice import LoggedChooser
+from ual_registry.dispatch.logged_choice import LoggedChooser, check_counts
 from ual_registry.dispatch.overlap import Overlap
 from ual_registry.dispatch.router import Router
 from ual_registry.dispatch.saved import read_dispatcher, write_dispatcher
@@ -133,8 +133,7 @@ class LoRADispatcher:
             RouteError: There is no encoder, a domain has too few examples, or the target cannot be reached.
             UALError: The adapter of a domain is not in the registry.
         """
-        for domain, texts in (examples or {}).items():
-            self._domains.register(domain, None, (*self._domains.examples.get(domain, ()), *texts))
+        self._domains.extend(examples or {})
         return self._domains.train(
             self._chooser.moment().digest,
             target=target,
@@ -206,11 +205,13 @@ class LoRADispatcher:
             is_plain: As in ``generate``.
 
         Raises:
-            UALError: As ``generate``.
+            RouteError: Something is given for more or fewer queries than there are; otherwise as ``generate``.
         """
         generator = self._need_generator()
-        rows = [generator.prompt_ids(prompt, is_plain=is_plain) for prompt in (prompts or queries)]
-        each = [settings or Settings()] * len(queries) if not isinstance(settings, Sequence) else list(settings)
+        each = settings if isinstance(settings, Sequence) else [settings or Settings()] * len(queries)
+        check_counts(queries, prompts=prompts, adapters=adapters, settings=each)
+        given = queries if prompts is None else prompts
+        rows = [generator.prompt_ids(prompt, is_plain=is_plain) for prompt in given]
         choices = self._choices.choose(queries, adapters, self.fallback)
         found: dict[int, Answer] = {}
         # Rows of one adapter lie side by side, short prompts among short ones: few adapters and little padding a batch.
@@ -248,9 +249,9 @@ class LoRADispatcher:
         generator = self._need_generator()
         ids = generator.prompt_ids(query if prompt is None else prompt, is_plain=is_plain)
         (choice,) = self._choices.choose([query], [adapter], self.fallback)
-        with self._held([choice.adapter]):  # so that what is wrong with it is told now
-            pass
-        return self._pieces(generator, ids, choice, settings or Settings())
+        with self._held([choice.adapter]) as (loaded,):  # so that what is wrong with it is told now
+            row = Row(ids, loaded.updates if loaded else None, settings or Settings())
+        return self._pieces(generator, row, choice, loaded)
 
     def prompt_tokens(self, prompt: Prompt, *, is_plain: bool = False) -> int:
         """Return how many tokens a prompt has; ``is_plain`` as in ``generate``.
@@ -268,11 +269,19 @@ class LoRADispatcher:
         """
         return self._source.file(digest)
 
+    def digest(self, reference: str) -> str:
+        """Return the digest of the adapter that a reference means now.
+
+        Raises:
+            UALError: The registry does not hold it, or it is for another base model.
+        """
+        return self._chooser.moment().fitting(reference)
+
     def preload(self, *references: str) -> list[Future[None]]:
         """Load adapters in the background, before a query needs them.
 
         Raises:
-            UALError: The registry does not hold one, or it is for another base model.
+            UALError: As ``digest``.
         """
         moment = self._chooser.moment()
         digests = [moment.fitting(reference) for reference in references]
@@ -282,9 +291,9 @@ class LoRADispatcher:
         """Keep the adapter that a reference means now in memory, and return its digest; ``unpin`` takes that.
 
         Raises:
-            UALError: As ``preload``.
+            UALError: As ``digest``.
         """
-        digest = self._chooser.moment().fitting(reference)
+        digest = self.digest(reference)
         self._cache.pin(digest)
         return digest
 
@@ -357,23 +366,21 @@ class LoRADispatcher:
         self.close()
 
     @contextlib.contextmanager
-    def _held(self, digests: Sequence[str | None], *, is_counted: bool = True) -> Iterator[list[LoadedAdapter | None]]:
+    def _held(self, digests: Sequence[str | None]) -> Iterator[list[LoadedAdapter | None]]:
         """Give the adapters of a batch, and keep them for as long as it runs."""
         with contextlib.ExitStack() as stack:
             found = {
-                digest: stack.enter_context(
-                    self._cache.hold(digest, partial(self._load, digest), is_counted=is_counted)
-                )
+                digest: stack.enter_context(self._cache.hold(digest, partial(self._load, digest)))
                 for digest in dict.fromkeys(digests)
                 if digest is not None
             }
             yield [None if digest is None else found[digest] for digest in digests]
 
     def _pieces(
-        self, generator: Generator, prompt: tuple[int, ...], choice: Choice, settings: Settings
+        self, generator: Generator, row: Row, choice: Choice, loaded: LoadedAdapter | None
     ) -> Iterator[AnswerPiece]:
-        with self._held([choice.adapter], is_counted=False) as (loaded,):
-            for piece in generator.stream([Row(prompt, loaded.updates if loaded else None, settings)]):
+        with self._cache.keep(loaded.digest, loaded) if loaded else contextlib.nullcontext():
+            for piece in generator.stream([row]):
                 yield AnswerPiece(text=piece.text, finish=piece.finish, tokens=piece.tokens, **_parts(choice))
 
     def _load(self, digest: str) -> LoadedAdapter:

@@ -62,6 +62,13 @@ class Domains:
             if examples:
                 self.examples = {**self.examples, name: tuple(dict.fromkeys(examples))}
 
+    def extend(self, examples: Mapping[str, Sequence[str]]) -> None:
+        """Add queries to those that are registered, by domain."""
+        with self._changing:
+            joined = {name: (*self.examples.get(name, ()), *texts) for name, texts in examples.items()}
+            new = {name: tuple(dict.fromkeys(texts)) for name, texts in joined.items() if texts}
+            self.examples = {**self.examples, **new}
+
     def train(
         self,
         resolve: Callable[[str], str],

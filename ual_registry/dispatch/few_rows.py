@@ -51,7 +51,9 @@ def few_rows(modules: Sequence[nn.Linear], rows: int) -> Iterator[None]:
 
 def _is_fit(module: nn.Linear) -> bool:
     weight = module.weight
-    return weight.dtype is torch.float32 and weight.device.type == "cpu" and "forward" not in module.__dict__
+    # A weight of another kind, such as a quantised one, says itself how it is multiplied.
+    is_plain = type(weight) is nn.Parameter and weight.layout is torch.strided and weight.dtype is torch.float32
+    return is_plain and weight.device.type == "cpu" and "forward" not in module.__dict__
 
 
 class _Turned:
@@ -62,12 +64,12 @@ class _Turned:
     def __init__(self, module: nn.Linear) -> None:
         self._module = module
 
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:  # named as nn.Linear names it
         weight, bias = self._module.weight, self._module.bias
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        if len(rows) not in _FEW or inputs.dtype is not weight.dtype:
-            return functional.linear(inputs, weight, bias)
-        found = torch.mm(weight, rows.T).T.contiguous().view(*inputs.shape[:-1], -1)
+        rows = input.reshape(-1, input.shape[-1])
+        if len(rows) not in _FEW or input.dtype is not weight.dtype:
+            return functional.linear(input, weight, bias)
+        found = torch.mm(weight, rows.T).T.contiguous().view(*input.shape[:-1], -1)
         return found if bias is None else found + bias
 
 

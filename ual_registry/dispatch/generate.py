@@ -1,7 +1,7 @@
 """Generation in batches of which every row may have another adapter, and settings of its own; texts come as they grow.
 
-What a row gets depends on its prompt, its adapter and its settings, not on the rows beside it: it draws from random
-numbers of its own seed.
+What a row gets depends on its prompt, its adapter and its settings, not on the rows beside it but for rounding: it
+draws from random numbers of its own seed.
 """
 
 from __future__ import annotations
@@ -154,13 +154,12 @@ class Generator:
         Raises:
             RouteError: The prompt is empty or too long, or the messages do not suit the template.
         """
-        is_text = isinstance(prompt, str)
         # A tokenizer is no object for two threads: it changes itself on the way.
         with self._turn:
-            if is_text and (is_plain or self._tokenizer.chat_template is None):
-                ids = self._tokenizer(prompt)["input_ids"]
+            if isinstance(prompt, str) and (is_plain or self._tokenizer.chat_template is None):
+                ids = self._tokenizer(_characters(prompt))["input_ids"]
             else:
-                ids = self._chat([{"role": "user", "content": prompt}] if is_text else prompt)
+                ids = self._chat([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
         if not ids:
             raise RouteError("the prompt is empty", code="generation")
         if self._limit is not None and len(ids) >= self._limit:
@@ -223,7 +222,7 @@ class Generator:
             if not isinstance(error, _REFUSALS) and "jinja" not in type(error).__module__:
                 raise
             raise RouteError(f"messages do not suit the chat template: {error}", code="generation") from error
-        found: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        found: list[int] = self._tokenizer(_characters(text), add_special_tokens=False)["input_ids"]
         return found
 
 
@@ -287,6 +286,11 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     named = getattr(model.generation_config, "eos_token_id", None)
     several = named if isinstance(named, list) else [named]
     return frozenset(int(token) for token in (*several, tokenizer.eos_token_id) if token is not None)
+
+
+def _characters(text: str) -> str:
+    """Return a text with a question mark for every half of a surrogate pair, at which a tokenizer would stop."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _check(name: str, value: object, is_fit: bool, expected: str) -> None:

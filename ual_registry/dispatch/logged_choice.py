@@ -12,7 +12,22 @@ from ual_registry.dispatch.domains import Domains
 from ual_registry.dispatch.log import DecisionLog
 from ual_registry.errors import RouteError
 
-__all__ = ["LoggedChooser"]
+__all__ = ["LoggedChooser", "check_counts"]
+
+
+def check_counts(queries: Sequence[str], **given: Sequence[object] | None) -> None:
+    """Refuse what is given for more or fewer queries than there are; ``None`` is for all of them.
+
+    Raises:
+        RouteError: So it is.
+    """
+    for name, each in given.items():
+        if each is not None and len(each) != len(queries):
+            raise RouteError(
+                f"{name}: expected one for each of {len(queries)} queries, got {len(each)}",
+                code="queries",
+                context={"argument": name},
+            )
 
 
 class LoggedChooser:

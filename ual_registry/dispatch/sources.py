@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import BaseModel
 from ual_registry.air.read import read
 from ual_registry.digest import Digest
-from ual_registry.errors import DigestMismatchError, StorageError
+from ual_registry.errors import DigestMismatchError, RegistryError, StorageError
 from ual_registry.registry.registry import Registry
 
 __all__ = ["AdapterSource", "is_path", "other_base"]
@@ -63,22 +64,28 @@ class AdapterSource:
             StorageError: The file cannot be read.
         """
         path = self.file(digest)
-        found = Digest.of_file(path)
-        if str(found) != digest:
-            raise DigestMismatchError(
-                f"{path}: has the digest {found}, expected {digest}",
-                context={"path": str(path), "expected": digest, "got": str(found)},
-                hint="the file was changed; if it is one of the registry, 'ual fsck --deep' tells more",
-            )
+        if path != self._places.get(digest):  # the file that was named is compared already
+            _compare(path, digest)
         return read(path)
 
     def file(self, digest: str) -> Path:
-        """Return the file of an adapter, as it was named or as the registry holds it.
+        """Return the file of an adapter: the one that was named while it has these bytes, or the registry's.
 
         Raises:
-            RegistryError: The registry does not hold it.
+            RegistryError: The registry does not hold it, and no file was named.
+            DigestMismatchError: The file that was named has other bytes, and the registry does not hold it.
+            StorageError: The file that was named cannot be read, and the registry does not hold it.
         """
-        return self._places.get(digest) or self._opened().find(digest)
+        path = self._places.get(digest)
+        if path is None:
+            return self._opened().find(digest)
+        try:
+            _compare(path, digest)
+        except (DigestMismatchError, StorageError):
+            with contextlib.suppress(RegistryError, StorageError):
+                return self._opened().find(digest)
+            raise
+        return path
 
     def _of_file(self, path: Path) -> str:
         try:
@@ -97,6 +104,16 @@ class AdapterSource:
             if self._registry is None:
                 self._registry = Registry.open()
             return self._registry
+
+
+def _compare(path: Path, digest: str) -> None:
+    found = Digest.of_file(path)
+    if str(found) != digest:
+        raise DigestMismatchError(
+            f"{path}: has the digest {found}, expected {digest}",
+            context={"path": str(path), "expected": digest, "got": str(found)},
+            hint="the file was changed; if it is one of the registry, 'ual fsck --deep' tells more",
+        )
 
 
 def is_path(reference: str) -> bool:

@@ -14,7 +14,7 @@ from ual_registry.dispatch.decision import Decision
 from ual_registry.web.engine import ServedModel
 from ual_registry.web.questions import Order
 
-__all__ = ["DONE", "Form", "decision_headers", "event", "model_document", "models_document"]
+__all__ = ["DONE", "Form", "adapter_headers", "decision_headers", "event", "model_document", "models_document"]
 
 DONE = b"data: [DONE]\n\n"
 _BASE = "base"
@@ -83,14 +83,18 @@ def event(document: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
 
 
-def decision_headers(decision: Decision, adapter: str | None) -> dict[str, str]:
-    """Return the headers that say who answers and why; a domain's name is percent-encoded where HTTP needs it.
+def adapter_headers(adapter: str | None) -> dict[str, str]:
+    """Return the headers that say who answers.
 
     Args:
-        decision: The decision.
         adapter: Digest or name of what answers; ``None`` for the base model.
     """
-    found = {"x-ual-reason": str(decision.reason), "x-ual-adapter": quote(adapter or _BASE, safe=":@._- ")}
+    return {"x-ual-adapter": quote(adapter or _BASE, safe=":@._- ")}
+
+
+def decision_headers(decision: Decision) -> dict[str, str]:
+    """Return the headers that say why; a domain's name is percent-encoded where HTTP needs it."""
+    found = {"x-ual-reason": str(decision.reason)}
     if decision.domain is not None:
         found["x-ual-domain"] = quote(decision.domain, safe=" !$&'()*+,-./:;=?@_~")
     if decision.probability is not None:

@@ -101,24 +101,23 @@ class _Desk:
         run = Run(self._threads, begin, lambda: self._left(run, since), is_whole=not order.is_streamed)
         self._runs.add(run)
         try:
-            reply = await until_gone(request, run.reply())
-            headers = visit.decided(reply.decision, reply.adapter, is_fallback=reply.is_fallback)
+            await until_gone(request, run.reply())
             form = Form(order=order, prompt_tokens=visit.read)
             if order.is_streamed:
-                return _streamed(run, form, visit, headers)
+                return _streamed(run, form, visit)
             whole = await _whole(run, form, visit)  # its parts came with the reply
         except BaseException:
             run.stop()
             raise
         visit.ended(200)
-        return JSONResponse(whole, headers=headers)
+        return JSONResponse(whole, headers=visit.headers)
 
     async def _entered(self, request: Request) -> float:
         since = self.gate.enter_at_once()
         return await until_gone(request, self.gate.enter()) if since is None else since
 
     def _begin(self, question: Question, visit: Visit) -> Reply:
-        """Begin a reply; this runs in a thread."""
+        """Begin a reply, and note who gives it, also where nobody gets to hear it; this runs in a thread."""
         visit.read = self._engine.count(question)
         most = self._limits.max_prompt_tokens
         if most is not None and visit.read > most:
@@ -128,7 +127,10 @@ class _Desk:
                 f"the prompt has {visit.read} tokens, expected at most {most}",
                 param="prompt" if question.is_plain else "messages",
             )
-        return self._engine.stream(question)
+        reply = self._engine.stream(question)
+        visit.decided(reply.decision, is_fallback=reply.is_fallback)
+        visit.began(reply.adapter, is_fallback=reply.is_fallback)
+        return reply
 
     def _left(self, run: Run, since: float) -> None:
         self._runs.discard(run)
@@ -146,7 +148,7 @@ async def _whole(run: Run, form: Form, visit: Visit) -> dict[str, Any]:
     return form.whole("".join(texts), visit.written, finish)
 
 
-def _streamed(run: Run, form: Form, visit: Visit, headers: Mapping[str, str]) -> Response:
+def _streamed(run: Run, form: Form, visit: Visit) -> Response:
     """Return the answer part by part; where it ends early, so does the generation."""
     state = {"status": CLIENT_GONE}
 
@@ -172,6 +174,7 @@ def _streamed(run: Run, form: Form, visit: Visit, headers: Mapping[str, str]) ->
         run.stop()
         visit.ended(state["status"])
 
-    found = EndingStream(events(), media_type="text/event-stream", headers={**headers, "cache-control": "no-cache"})
+    headers = {**visit.headers, "cache-control": "no-cache"}
+    found = EndingStream(events(), media_type="text/event-stream", headers=headers)
     found.over = over
     return found

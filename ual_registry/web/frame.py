@@ -16,8 +16,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from ual_registry.dispatch.answer import refused_decision
 from ual_registry.dispatch.decision import Decision
-from ual_registry.web.answers import decision_headers
+from ual_registry.web.answers import adapter_headers, decision_headers
 from ual_registry.web.failure import ClientGoneError, HttpError, explain
 from ual_registry.web.gate import Gate
 from ual_registry.web.metrics import Metrics
@@ -80,6 +81,7 @@ class Visit:
         id: Names the request.
         since: When it arrived.
         facts: What the log line says of it.
+        said: Headers that say who answers and why, as far as that is known.
         read: Tokens of its prompt.
         written: Tokens generated.
     """
@@ -89,25 +91,37 @@ class Visit:
     id: str
     since: float = field(default_factory=time.monotonic)
     facts: dict[str, Any] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
     read: int = 0
     written: int = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of its answer."""
+        return {**self.said, "x-request-id": self.id}
 
     @property
     def seconds(self) -> float:
         """How long it takes by now."""
         return time.monotonic() - self.since
 
-    def decided(self, decision: Decision, adapter: str | None, *, is_fallback: bool) -> dict[str, str]:
-        """Note who answers, and return the headers that say so."""
-        self.metrics.began(self.endpoint, decision, is_fallback=is_fallback, seconds=self.seconds)
+    def decided(self, decision: Decision, *, is_fallback: bool) -> None:
+        """Note what was decided; any thread may call this."""
+        self.metrics.decided(decision)
         self.facts |= {
             "domain": decision.domain,
-            "adapter": adapter,
+            "adapter": decision.adapter,
             "reason": str(decision.reason),
             "probability": decision.probability,
             "is_fallback": is_fallback,
         }
-        return {**decision_headers(decision, adapter), "x-request-id": self.id}
+        self.said |= decision_headers(decision)
+
+    def began(self, adapter: str | None, *, is_fallback: bool) -> None:
+        """Note who answers, once the first part is there; any thread may call this."""
+        self.metrics.began(self.endpoint, is_fallback=is_fallback, seconds=self.seconds)
+        self.facts["adapter"] = adapter
+        self.said |= adapter_headers(adapter)
 
     def ended(self, status: int) -> None:
         """Count the request and write its line; what was asked and answered is no part of it."""
@@ -121,9 +135,11 @@ class Visit:
         if isinstance(error, ClientGoneError):
             self.ended(CLIENT_GONE)
             return Response(status_code=CLIENT_GONE)
-        found = self.told(error)
+        found, refused = self.told(error), refused_decision(error)
+        if refused is not None:
+            self.decided(refused, is_fallback=False)
         self.ended(found.status)
-        found.headers["x-request-id"] = self.id
+        found.headers |= self.headers
         return _error(found)
 
     def told(self, error: BaseException) -> HttpError:

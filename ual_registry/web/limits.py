@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,18 +58,29 @@ async def read_document(request: Request, limits: Limits) -> dict[str, Any]:
     """Return the JSON object of a request.
 
     Raises:
-        HttpError: It is too large, or no JSON object.
+        HttpError: It is too large, or no JSON object; NaN and infinite numbers are no JSON.
     """
     # A page in a browser can send any other type to a server on this machine without asking first.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HttpError(400, "invalid_content_type", "content-type: expected application/json")
     try:
-        found = json.loads(await _read(request, limits.max_body_bytes))
+        read = json.loads(await _read(request, limits.max_body_bytes), parse_constant=_no_number, parse_float=_finite)
+        # Half of a surrogate pair is no character: no tokenizer takes it, and no answer can quote it.
+        found = json.loads(json.dumps(read, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise HttpError(400, "invalid_json", "the body is not JSON") from error
     if not isinstance(found, dict):
         raise HttpError(400, "invalid_json", f"the body is not a JSON object but {type(found).__name__}")
     return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    return found if math.isfinite(found) else _no_number(text)
 
 
 async def _read(request: Request, limit: int) -> bytes:

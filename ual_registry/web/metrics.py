@@ -46,9 +46,12 @@ class Metrics:
         )
         own.register(_Present(gate, cache))
 
-    def began(self, endpoint: str, decision: Decision, *, is_fallback: bool, seconds: float) -> None:
-        """Count a query whose first part is there."""
+    def decided(self, decision: Decision) -> None:
+        """Count a query that was decided about, whatever comes of it."""
         self._queries.labels(decision.domain or _NONE, str(decision.reason)).inc()
+
+    def began(self, endpoint: str, *, is_fallback: bool, seconds: float) -> None:
+        """Count an answer whose first part is there."""
         if is_fallback:
             self._fallbacks.inc()
         self._first.labels(endpoint).observe(seconds)

@@ -13,6 +13,7 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from ual_registry.dispatch.answer import BASE, REFUSE, refusal
 from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.web.answers import model_document
 from ual_registry.web.engine import AUTO, ServedModel
@@ -27,8 +28,6 @@ from ual_registry.web.upstream import Supply, Upstream
 
 __all__ = ["Chooser", "make_proxy"]
 
-BASE = "base"
-REFUSE = "refuse"
 _PASSED_ON = ("authorization", "accept", "user-agent")
 _PASSED_BACK = ("content-type", "retry-after", "cache-control")
 
@@ -110,31 +109,31 @@ class _Desk:
         except Exception as error:  # noqa: BLE001  # told as OpenAI tells it
             return visit.failed(error)
         try:
-            answer, headers = await until_gone(request, self._asked(request, body, path, visit))
+            answer = await until_gone(request, self._asked(request, body, path, visit))
         except Exception as error:  # noqa: BLE001  # likewise
             leave()
             return visit.failed(error)
         except BaseException:
             leave()
             raise
-        return _through(answer, headers, visit, leave)
+        return _through(answer, visit, leave)
 
-    async def _asked(
-        self, request: Request, body: dict[str, Any], path: str, visit: Visit
-    ) -> tuple[httpx.Response, dict[str, str]]:
-        """Ask the server behind, and return its answer as it begins, and the headers of the decision."""
+    async def _asked(self, request: Request, body: dict[str, Any], path: str, visit: Visit) -> httpx.Response:
+        """Ask the server behind, and return its answer as it begins."""
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise HttpError(400, "missing_required_parameter", "model: expected a name, or auto", param="model")
         visit.facts["model"] = model
         decision, is_fallback = await self._decided(body, model, path)
-        for _ in range(2):
+        visit.decided(decision, is_fallback=is_fallback)
+        for is_last in (False, True):
             name = await self._name(model, decision, is_fallback=is_fallback)
             answer = await self._sent(request, path, {**body, "model": name})
-            if answer.status_code != 404 or not self._upstream.forget(name):
+            if answer.status_code != 404 or not self._upstream.forget(name) or is_last:
                 break
             await answer.aclose()  # it was started again since: the adapter is brought once more
-        return answer, visit.decided(decision, decision.adapter or name, is_fallback=is_fallback)
+        visit.began(decision.adapter or name, is_fallback=is_fallback)
+        return answer
 
     async def _decided(self, body: Mapping[str, Any], model: str, path: str) -> tuple[Decision, bool]:
         """Return the decision about a request, and whether the fallback answers."""
@@ -148,7 +147,7 @@ class _Desk:
         is_known = decision.reason is Reason.NO_ADAPTER and self._upstream.supply is Supply.NONE
         is_fallback = not decision.is_routed and not is_known
         if is_fallback and self._fallback == REFUSE:
-            raise HttpError(400, "refused", f"no adapter answers: {decision.reason}")
+            raise refusal(query, decision)
         return decision, is_fallback
 
     async def _name(self, model: str, decision: Decision, *, is_fallback: bool) -> str:
@@ -171,7 +170,7 @@ class _Desk:
         return Visit(endpoint=endpoint, metrics=self.metrics, id=f"req_{secrets.token_hex(12)}")
 
 
-def _through(answer: httpx.Response, headers: Mapping[str, str], visit: Visit, leave: Callable[[], None]) -> Response:
+def _through(answer: httpx.Response, visit: Visit, leave: Callable[[], None]) -> Response:
     """Return the answer of the server behind as it comes; whoever goes away ends it there too."""
     state = {"status": CLIENT_GONE}
 
@@ -194,7 +193,7 @@ def _through(answer: httpx.Response, headers: Mapping[str, str], visit: Visit, l
         visit.ended(state["status"])
 
     passed = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
-    found = EndingStream(parts(), status_code=answer.status_code, headers={**passed, **headers})
+    found = EndingStream(parts(), status_code=answer.status_code, headers={**passed, **visit.headers})
     found.over = over
     return found
 

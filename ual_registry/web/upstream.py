@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ class Upstream:
     ) -> None:
         self.supply = supply
         self._folder, self._export, self._names, self._base = folder, export, dict(names or {}), base
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._bringing: dict[str, asyncio.Task[None]] = {}
+        self._made: set[str] = set()
         self._there: set[str] = set()
         self.client = httpx.AsyncClient(
             base_url=url.rstrip("/"), timeout=_TIMEOUT, trust_env=False, transport=transport
@@ -110,21 +111,40 @@ class Upstream:
         if self.supply is Supply.NONE or digest is None:
             return self._names.get(domain or "", domain or "")
         name = f"ual-{digest.removeprefix('sha256:')[:_DIGITS]}"
-        async with self._turns[name]:
-            if name not in self._there:
-                await self._bring(digest, name)
-                self._there.add(name)
+        self._made.add(name)
+        if name not in self._there:
+            # All who ask at once wait for one task, which goes on where any of them leaves.
+            await asyncio.shield(self._brought(digest, name))
         return name
 
     def forget(self, name: str) -> bool:
-        """Take note that the server has not got an adapter any more; tell whether it can be brought once more."""
-        was_there = name in self._there
+        """Take note that the server has not got an adapter any more; tell whether it can be brought once more.
+
+        It can where this proxy made the name, also where another request has noted the same already.
+        """
         self._there.discard(name)
-        return was_there and self.supply is Supply.API
+        return self.supply is Supply.API and name in self._made
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Bring nothing any more, and close the connections."""
+        tasks = list(self._bringing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.client.aclose()
+
+    def _brought(self, digest: str, name: str) -> asyncio.Task[None]:
+        """Return the task that brings an adapter, begun unless it runs already."""
+        task = self._bringing.get(name)
+        if task is None:
+            task = self._bringing[name] = asyncio.create_task(self._bring(digest, name))
+            task.add_done_callback(partial(self._ended, name))
+        return task
+
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._bringing[name]
+        if not task.cancelled():
+            task.exception()  # those who wait are told; where all have left, nobody asks for it
 
     async def _bring(self, digest: str, name: str) -> None:
         assert self._folder is not None  # a supply comes with a folder and an export
@@ -134,6 +154,7 @@ class Upstream:
             await asyncio.to_thread(self._export, digest, folder)
         if self.supply is Supply.API:
             await self._load(name, folder)
+        self._there.add(name)
 
     async def _load(self, name: str, folder: Path) -> None:
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ def open_served(order: ServeOrder) -> Served:
     Raises:
         MissingExtraError: What servers, dispatchers or models need is not installed.
         TransferError: The weights of the base model are not at hand.
-        UALError: A file cannot be read, or an adapter is not in the registry.
+        UALError: A file cannot be read, or the adapter of the fallback is not in the registry or does not fit.
     """
     need_web("a server")
     need_dispatch("a server")
@@ -92,26 +93,31 @@ def open_routing(order: ServeOrder) -> Served:
 def vllm_export(find: Callable[[str], Path], served_name: str | None = None) -> Callable[[str, Path], None]:
     """Return what writes the adapter of a digest to a folder that vLLM loads; it is there as a whole or not at all.
 
+    Threads and processes may write one digest at once: whoever is second takes the folder of the first.
+
     Args:
         find: Returns the file of a digest.
         served_name: The name under which vLLM serves the base model.
     """
 
     def export(digest: str, folder: Path) -> None:
-        draft = folder.with_name(f".{folder.name}.part")
+        draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.part")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            convert_to_vllm(find(digest), draft, served_name=served_name, force=True)
-            with contextlib.suppress(FileExistsError):
-                draft.replace(folder)
+            convert_to_vllm(find(digest), draft, served_name=served_name)
+            draft.replace(folder)
         except OSError as error:
-            raise StorageError.of("write", folder, error) from error
+            if not folder.is_dir():  # otherwise somebody else wrote the same bytes
+                raise StorageError.of("write", folder, error) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
     return export
 
 
 def _opened(order: ServeOrder, base: LoadedBase | None) -> Served:
-    from ual_registry.dispatch.dispatcher import LoRADispatcher  # noqa: PLC0415  # loads torch
+    from ual_registry.dispatch.answer import BASE, REFUSE  # noqa: PLC0415  # loads torch
+    from ual_registry.dispatch.dispatcher import LoRADispatcher  # noqa: PLC0415  # likewise
 
     registry = Registry.open()
     router = open_router(order.router) if order.router is not None else None
@@ -126,6 +132,9 @@ def _opened(order: ServeOrder, base: LoadedBase | None) -> Served:
         log=order.log,
         is_any_base=order.is_any_base,
     )
+    # A proxy's fallback is a model of the server behind.
+    if base is not None and order.fallback not in (BASE, REFUSE):
+        dispatcher.digest(order.fallback)
     return Served(dispatcher=dispatcher, base=base, registry=registry)
 
 

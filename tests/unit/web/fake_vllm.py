@@ -26,6 +26,7 @@ class FakeVLLM:
         keys: Authorization of each question.
         loads: Bodies of the load API.
         load_error: What the load API answers, if it refuses.
+        keeps_adapters: Whether an adapter is there after it was loaded.
         ended: Streams that ended, early or not.
         sent: Parts of streams that were sent.
     """
@@ -35,6 +36,7 @@ class FakeVLLM:
     keys: list[str | None] = field(default_factory=list)
     loads: list[dict[str, Any]] = field(default_factory=list)
     load_error: str | None = None
+    keeps_adapters: bool = True
     ended: int = 0
     sent: int = 0
 
@@ -57,7 +59,8 @@ class FakeVLLM:
         self.loads.append(body)
         if self.load_error is not None:
             return JSONResponse({"error": {"message": self.load_error}}, status_code=400)
-        self.loaded[body["lora_name"]] = body["lora_path"]
+        if self.keeps_adapters:
+            self.loaded[body["lora_name"]] = body["lora_path"]
         return Response(f"Success: LoRA adapter '{body['lora_name']}' added successfully.")
 
     async def _answer(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
+from ual_registry.dispatch.answer import refusal
 from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.errors import DigestMismatchError, RouteError
 from ual_registry.web.engine import AUTO, CacheFacts, Part, Question, Reply, ServedModel
@@ -28,6 +29,7 @@ class MemoryEngine:
         begun: Questions that began.
         ended: Answers that ended, early or not.
         written: Tokens generated in all.
+        queries: Queries that were asked.
     """
 
     aliases: dict[str, str] = field(default_factory=lambda: {"bank@live": "B", "trip@live": "T", "trip": "T"})
@@ -38,6 +40,7 @@ class MemoryEngine:
     begun: int = 0
     ended: int = 0
     written: int = 0
+    queries: list[str] = field(default_factory=list)
     is_closed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,6 +59,7 @@ class MemoryEngine:
         return found
 
     def stream(self, question: Question) -> Reply:
+        self.queries.append(question.query)
         decision = self._decision(question)
         if question.query.endswith("corrupt"):
             raise DigestMismatchError("/secret/place.air: has another digest")
@@ -83,9 +87,10 @@ class MemoryEngine:
             return Decision(reason=Reason.FORCED, domain=None, adapter=f"sha256:{self.aliases[question.model]}")
         domain = question.query.split(maxsplit=1)[0]
         if domain not in self.domains:
+            odd = Decision(reason=Reason.OUT_OF_SCOPE, domain="banking", adapter=None, probability=0.5)
             if self.fallback_is_refused:
-                raise RouteError("no adapter answers", code="refused")
-            return Decision(reason=Reason.OUT_OF_SCOPE, domain="banking", adapter=None, probability=0.5)
+                raise refusal(question.query, odd)
+            return odd
         letter = self.aliases[self.domains[domain]]
         return Decision(reason=Reason.OK, domain=domain, adapter=f"sha256:{letter}", probability=0.98765)
 

@@ -190,7 +190,17 @@ def test_a_wrong_field_is_refused(url: str, change: dict[str, Any], code: str, m
     assert error["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 10_000, b'"x"'])
+@pytest.mark.parametrize("query", [b'"banking \\ud800"', b'"banking \xed\xa0\x80"'])
+def test_half_a_character_in_a_query_is_read_as_a_question_mark(engine: MemoryEngine, url: str, query: bytes) -> None:
+    body = b'{"model": "auto", "max_tokens": 2, "prompt": ' + query + b"}"
+    answer = httpx.post(f"{url}/v1/completions", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["choices"][0]["text"]) == (200, "BB")
+    assert engine.queries == ["banking ?"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[1]", b"\xff", b"[" * 10_000, b'"x"', b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": 1e999}']
+)
 def test_a_body_that_is_no_json_object_is_refused(url: str, body: bytes) -> None:
     answer = httpx.post(url + CHAT, content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
@@ -238,11 +248,40 @@ def test_a_fault_of_the_server_is_told_without_detail_and_logged_whole(
     wait_for(lambda: "secret" in caplog.text)
 
 
-def test_a_refused_query_is_an_error_of_the_request(engine: MemoryEngine, client: openai.OpenAI) -> None:
+def test_a_refused_query_is_an_error_of_the_request_that_says_why_and_is_counted(
+    engine: MemoryEngine, client: openai.OpenAI, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ual_registry.web")
     engine.fallback_is_refused = True
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model="auto", prompt="who knows")
-    assert caught.value.code == "refused"
+    assert (caught.value.code, caught.value.body["message"]) == (  # type: ignore[index]  # it is a document
+        "refused",
+        "no adapter answers 'who knows': out_of_scope",
+    )
+    headers = caught.value.response.headers
+    assert {name: value for name, value in headers.items() if name.startswith("x-ual-")} == {
+        "x-ual-domain": "banking",
+        "x-ual-reason": "out_of_scope",
+        "x-ual-probability": "0.5000",
+    }
+    line = json.loads(caplog.records[0].getMessage())
+    assert (line["status"], line["reason"], line["error"]) == (400, "out_of_scope", "refused")
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    assert 'ual_queries_total{domain="banking",reason="out_of_scope"} 1.0' in lines
+    assert "ual_fallbacks_total 0.0" in lines
+    assert not any(own.startswith("ual_first_part_seconds_count") for own in lines)
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_an_answer_that_breaks_was_decided_about_all_the_same(
+    engine: MemoryEngine, url: str, is_streamed: bool
+) -> None:
+    engine.breaks_at = 2
+    answer = httpx.post(f"{url}/v1/completions", json={"model": "trip", "prompt": "go", "stream": is_streamed})
+    assert (answer.headers["x-ual-reason"], answer.headers["x-ual-adapter"]) == ("forced", "sha256:T")
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    assert 'ual_queries_total{domain="none",reason="forced"} 1.0' in lines
 
 
 def test_a_generation_that_breaks_in_mid_stream_is_told_in_the_stream(
@@ -278,6 +317,9 @@ def test_a_client_that_goes_away_before_a_whole_answer_stops_the_generation(engi
         httpx.post(f"{url}/v1/completions", json={"model": "trip", "prompt": "go", "max_tokens": 100}, timeout=0.3)
     wait_for(lambda: engine.ended == 1)
     assert engine.written < 100
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    assert 'ual_queries_total{domain="none",reason="forced"} 1.0' in lines
+    assert 'ual_first_part_seconds_count{endpoint="completions"} 1.0' in lines
 
 
 def test_a_request_beyond_the_queue_is_told_when_to_come_again(engine: MemoryEngine) -> None:

@@ -24,6 +24,7 @@ from tests.unit.web.running import running
 from ual_registry.air.write import write
 from ual_registry.dispatch.dispatcher import LoRADispatcher
 from ual_registry.dispatch.log import DecisionLog, read_log
+from ual_registry.errors import RegistryNotFoundError
 from ual_registry.registry.registry import Registry
 from ual_registry.web.app import make_app
 from ual_registry.web.choosing import DispatchChooser
@@ -31,7 +32,7 @@ from ual_registry.web.dispatching import DispatchEngine
 from ual_registry.web.limits import Limits
 from ual_registry.web.proxy import make_proxy
 from ual_registry.web.upstream import Supply, Upstream
-from ual_registry.workflows.serve import vllm_export
+from ual_registry.workflows.serve import ServeOrder, open_served, vllm_export
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -128,6 +129,30 @@ def test_many_clients_get_the_answer_of_the_adapter_that_the_headers_name(url: s
     finally:
         is_over.set()
         mover.join()
+
+
+def test_a_fallback_that_is_no_adapter_is_told_before_anybody_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UAL_HOME", str(desk.home))
+    with pytest.raises(RegistryNotFoundError):
+        open_served(ServeOrder(base=str(desk.stage.folder), fallback="nobody"))
+    for fallback in ("letter@1", "base", "refuse"):
+        open_served(ServeOrder(base=str(desk.stage.folder), fallback=fallback)).dispatcher.close()
+
+
+def test_threads_that_export_one_adapter_leave_one_whole_folder(desk: Desk, tmp_path: Path) -> None:
+    source = tmp_path / "plain.air"
+    digest = str(write(random_adapter(desk.stage.base, 0), source))
+    both = threading.Barrier(2)
+
+    def find(_: str) -> Path:
+        both.wait(20)
+        return source
+
+    export = vllm_export(find)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(export, [digest] * 2, [tmp_path / "out" / "own"] * 2)) == [None, None]
+    places = sorted(str(place.relative_to(tmp_path / "out")) for place in (tmp_path / "out").rglob("*"))
+    assert places == ["own", "own/adapter_config.json", "own/adapter_model.safetensors"]
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,25 +60,31 @@ class Scene:
     chooser: MemoryChooser
     exported: list[str]
     folder: Path
+    may_export: threading.Event
 
-    def ask(self, query: str = "banking please", model: str = "auto", **more: Any) -> httpx.Response:
+    def ask(
+        self, query: str = "banking please", model: str = "auto", *, timeout_s: float = 20, **more: Any
+    ) -> httpx.Response:
         body = {"model": model, "prompt": query, "max_tokens": 3, **more}
-        return httpx.post(f"{self.url}/v1/completions", json=body, headers={"authorization": "Bearer key"})
+        headers = {"authorization": "Bearer key"}
+        return httpx.post(f"{self.url}/v1/completions", json=body, headers=headers, timeout=timeout_s)
 
 
 @contextlib.contextmanager
 def scene(folder: Path, supply: Supply, **options: Any) -> Iterator[Scene]:
-    vllm, chooser, exported = FakeVLLM(), MemoryChooser(), []
+    vllm, chooser, exported, may_export = FakeVLLM(), MemoryChooser(), [], threading.Event()
+    may_export.set()
 
     def export(digest: str, place: Path) -> None:
         exported.append(digest)
+        assert may_export.wait(20)
         place.mkdir()
 
     with running(vllm.app()) as (behind, _):
         names = options.pop("names", None)
         upstream = Upstream(behind, supply=supply, folder=folder, export=export, names=names)
         with running(make_proxy(chooser, upstream, Limits(max_body_bytes=10_000), **options)) as (url, _):
-            yield Scene(url, vllm, chooser, exported, folder)
+            yield Scene(url, vllm, chooser, exported, folder, may_export)
     assert chooser.is_closed
 
 
@@ -118,6 +126,44 @@ def test_a_server_that_was_started_again_gets_the_adapter_once_more(loading: Sce
     assert (len(loading.vllm.loads), loading.exported) == (2, [BANKING])
 
 
+def test_many_who_meet_a_server_that_was_started_again_are_all_answered(loading: Scene) -> None:
+    loading.ask()
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(3):
+            loading.vllm.loaded.clear()
+            answers = threads.map(lambda _: loading.ask(), range(8))
+            assert [answer.status_code for answer in answers] == [200] * 8
+    assert loading.exported == [BANKING]
+
+
+def test_a_server_that_never_keeps_an_adapter_is_asked_twice_and_its_error_handed_on(loading: Scene) -> None:
+    loading.vllm.keeps_adapters = False
+    answer = loading.ask()
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "NotFoundError")
+    assert (len(loading.vllm.asked), len(loading.vllm.loads)) == (2, 2)
+
+
+def test_a_client_that_leaves_during_an_export_does_not_begin_a_second_one(loading: Scene) -> None:
+    loading.may_export.clear()
+    with pytest.raises(httpx.ReadTimeout):
+        loading.ask(timeout_s=0.2)
+    wait_for(lambda: httpx.get(f"{loading.url}/health").json()["running"] == 0)
+    with ThreadPoolExecutor(1) as threads:
+        second = threads.submit(loading.ask)
+        wait_for(lambda: httpx.get(f"{loading.url}/health").json()["running"] == 1)
+        loading.may_export.set()
+        assert second.result().status_code == 200
+    assert (loading.exported, len(loading.vllm.loads)) == ([BANKING], 1)
+
+
+def test_an_export_that_fails_is_told_and_tried_again(loading: Scene) -> None:
+    (loading.folder / NAME).write_text("in the way")
+    answer = loading.ask()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    (loading.folder / NAME).unlink()
+    assert (loading.ask().status_code, loading.exported) == (200, [BANKING, BANKING])
+
+
 def test_a_name_that_somebody_else_loaded_is_taken(loading: Scene) -> None:
     loading.vllm.load_error = f"The lora adapter '{NAME}' has already been loaded."
     loading.vllm.loaded[NAME] = "elsewhere"
@@ -129,6 +175,7 @@ def test_an_adapter_that_the_server_does_not_load_is_told(loading: Scene) -> Non
     answer = loading.ask()
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_load")
     assert "rank is too high" in answer.json()["error"]["message"]
+    assert (answer.headers["x-ual-domain"], answer.headers["x-ual-reason"]) == ("banking", "ok")
 
 
 def test_a_name_forces_an_adapter_and_what_the_registry_has_not_is_handed_through(loading: Scene) -> None:
@@ -180,6 +227,20 @@ def test_a_wrong_request_goes_no_further(loading: Scene, body: dict[str, Any], s
     assert loading.vllm.asked == []
 
 
+def test_half_a_character_goes_behind_as_a_question_mark(loading: Scene) -> None:
+    body = b'{"model": "auto", "prompt": "banking \\ud800", "odd": ["\\udfff", "\\ud83d\\ude00"]}'
+    answer = httpx.post(f"{loading.url}/v1/completions", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200
+    assert loading.vllm.asked == [{"model": NAME, "prompt": "banking ?", "odd": ["?", "\N{GRINNING FACE}"]}]
+
+
+def test_a_number_that_is_none_goes_no_further(loading: Scene) -> None:
+    body = b'{"model": "auto", "prompt": "banking", "temperature": 1e999}'
+    answer = httpx.post(f"{loading.url}/v1/completions", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+    assert loading.vllm.asked == []
+
+
 def test_a_resolver_finds_adapters_in_its_folder(tmp_path: Path) -> None:
     with scene(tmp_path, Supply.RESOLVER) as found:
         found.vllm.loaded[NAME] = "by its resolver"
@@ -201,6 +262,9 @@ def test_the_fallback_is_what_was_asked_for(tmp_path: Path, fallback: str, statu
         found.vllm.loaded["other"] = ""
         answer = found.ask("odd")
         assert (answer.status_code, answer.json().get("model")) == (status, model)
+        assert (answer.headers["x-ual-reason"], answer.headers.get("x-ual-adapter")) == ("out_of_scope", model)
+        counted = httpx.get(f"{found.url}/metrics").text
+        assert 'ual_queries_total{domain="banking",reason="out_of_scope"} 1.0' in counted
 
 
 def test_a_server_that_cannot_be_reached_is_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,16 @@ from ual_registry.air.write import write
 from ual_registry.dispatch.answer import Answer, Fallback
 from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.dispatch.dispatcher import LoRADispatcher
+from ual_registry.dispatch.domains import Domains
 from ual_registry.dispatch.generate import Finish, Settings
 from ual_registry.dispatch.log import read_log
-from ual_registry.errors import BaseMismatchError, RegistryNotFoundError, RouteError, StorageError
+from ual_registry.errors import (
+    BaseMismatchError,
+    DigestMismatchError,
+    RegistryNotFoundError,
+    RouteError,
+    StorageError,
+)
 from ual_registry.registry.registry import Registry
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -259,6 +267,24 @@ def test_adapters_in_files_are_followed_when_the_file_changes(
             dispatcher.generate(MONEY, adapter="unknown")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_bytes_that_left_a_named_file_are_found_in_the_registry(
+    stage: Stage, make: Callable[..., LoRADispatcher], registry: Registry, tmp_path: Path, is_there: bool
+) -> None:
+    named, alone = tmp_path / "named.air", tmp_path / "alone.air"
+    digest, other = str(registry.get("letter@1", named)), str(write(letter_adapter(stage.base, "X"), alone))
+    with make(adapters={"banking": str(named), "travel": str(alone)}, cache_bytes=0) as dispatcher:
+        assert [dispatcher.generate(query, settings=SHORT).text for query in (MONEY, FLIGHT)] == ["AAAA", "XXXX"]
+        for path in (named, alone):
+            path.unlink()
+            if is_there:
+                write(letter_adapter(stage.base, "Y"), path)
+        assert dispatcher.generate(MONEY, adapter=digest, settings=SHORT).text == "AAAA"
+        assert dispatcher.adapter_file(digest) == registry.find(digest)
+        with pytest.raises(DigestMismatchError if is_there else StorageError):
+            dispatcher.generate(FLIGHT, adapter=other, settings=SHORT)
+
+
 def test_adapters_are_loaded_before_they_are_needed_and_pinned(
     make: Callable[..., LoRADispatcher], registry: Registry
 ) -> None:
@@ -281,6 +307,13 @@ def test_a_stream_that_nobody_reads_holds_nothing(make: Callable[..., LoRADispat
         assert dispatcher.cache_statistics().adapters == 1
         begun.close()  # type: ignore[attr-defined]  # a generator has it
         assert dispatcher.cache_statistics().adapters == 0
+
+
+def test_a_stream_loads_its_adapter_once_even_where_the_cache_keeps_none(make: Callable[..., LoRADispatcher]) -> None:
+    with make(cache_bytes=0) as dispatcher:
+        assert "".join(piece.text for piece in dispatcher.stream(MONEY, settings=SHORT)) == "AAAA"
+        found = dispatcher.cache_statistics()
+        assert (found.loads, found.hits, found.misses, found.adapters) == (1, 0, 1, 0)
 
 
 def test_domains_are_registered_trained_saved_and_loaded(stage: Stage, registry: Registry, tmp_path: Path) -> None:
@@ -310,6 +343,20 @@ def test_domains_are_registered_trained_saved_and_loaded(stage: Stage, registry:
     with pytest.raises(RouteError) as caught:
         LoRADispatcher.load(tmp_path / "saved")
     assert caught.value.problem_code == "dispatcher"
+
+
+def test_examples_that_threads_add_at_once_are_all_kept() -> None:
+    domains = Domains(None, None, {})
+
+    def add_some(thread: int) -> None:
+        for number in range(100):
+            domains.extend({"banking": [f"{thread} {number}"], "empty": []})
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(add_some, range(8))) == [None] * 8
+    found = domains.examples
+    assert list(found) == ["banking"]
+    assert sorted(found["banking"]) == sorted(f"{thread} {number}" for thread in range(8) for number in range(100))
 
 
 def test_a_prompt_is_counted_and_the_file_of_an_adapter_is_found(
@@ -347,6 +394,21 @@ def test_a_batch_larger_than_one_pass_keeps_its_order(make: Callable[..., LoRADi
         ({}, lambda own: own.analyze_domain_overlap(), "overlap: no example is given"),
         ({}, lambda own: own.analyze_domain_overlap({"law": ["x"]}), "overlap: the router has no domain 'law'"),
         ({}, lambda own: own.train_router(), "no domain is given"),
+        (
+            {},
+            lambda own: own.generate_batch([MONEY, FLIGHT], prompts=["x"]),
+            "prompts: expected one for each of 2 queries, got 1",
+        ),
+        (
+            {},
+            lambda own: own.generate_batch([MONEY], adapters=[None, None]),
+            "adapters: expected one for each of 1 queries, got 2",
+        ),
+        (
+            {},
+            lambda own: own.generate_batch([MONEY], settings=[]),
+            "settings: expected one for each of 1 queries, got 0",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_told(

@@ -20,7 +20,7 @@ def test_a_turned_product_is_the_product(shape: tuple[int, ...], has_bias: bool)
     module, inputs = nn.Linear(6, 7, bias=has_bias), torch.randn(shape)
     expected = module(inputs)
     with few_rows(linear_modules(module), inputs.numel() // 6):
-        found = module(inputs)
+        found = module(input=inputs)
         assert found.is_contiguous()
         torch.testing.assert_close(found, expected)
     assert "forward" not in module.__dict__
@@ -44,6 +44,19 @@ def test_a_forward_of_somebody_else_stays() -> None:
     with few_rows((module,), 2):
         assert module(torch.ones(2, 4)).sum() == 0
     assert module.forward is torch.zeros_like
+
+
+def test_a_weight_of_another_kind_is_multiplied_as_it_says() -> None:
+    class Own(torch.Tensor):
+        pass
+
+    module = nn.Linear(4, 4, bias=False)
+    module.weight = nn.Parameter(module.weight.detach().as_subclass(Own))
+    sparse = nn.Linear(4, 4, bias=False)
+    sparse.weight = nn.Parameter(sparse.weight.detach().to_sparse())
+    with few_rows((module, sparse), 2):
+        assert ["forward" in own.__dict__ for own in (module, sparse)] == [False, False]
+        assert isinstance(module(torch.ones(2, 4)), Own)
 
 
 def test_a_cache_with_room_holds_what_a_plain_one_holds(stage: Stage) -> None:

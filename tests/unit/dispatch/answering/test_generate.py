@@ -162,6 +162,10 @@ def test_a_prompt_leaves_room_or_is_refused(generator: Generator) -> None:
     assert caught.value.problem_code == "too-long"
 
 
+def test_half_a_character_is_read_as_a_question_mark(generator: Generator) -> None:
+    assert generator.prompt_ids("money\ud800") == generator.prompt_ids("money?")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -190,6 +194,8 @@ def test_messages_need_a_chat_template_and_a_text_takes_it(stage: Stage) -> None
     spelled = tuple(other.tokenizer("[hi]")["input_ids"])
     assert generator.prompt_ids(messages) == generator.prompt_ids("hi") == spelled
     assert generator.prompt_ids("hi", is_plain=True) == spelled[1:-1]
+    half = [{"role": "user", "content": "hi\ud800"}]
+    assert generator.prompt_ids(half) == tuple(other.tokenizer("[hi?]")["input_ids"])
     other.tokenizer.chat_template = "{{ raise_exception('no') }}"
     with pytest.raises(RouteError) as caught:
         generator.prompt_ids("hi")
