@@ -63,8 +63,8 @@ class AdapterSource:
             FormatError: It is no adapter.
             StorageError: The file cannot be read.
         """
-        path = self.file(digest)
-        if path != self._places.get(digest):  # the file that was named is compared already
+        path, is_compared = self._found(digest)
+        if not is_compared:
             _compare(path, digest)
         return read(path)
 
@@ -76,16 +76,20 @@ class AdapterSource:
             DigestMismatchError: The file that was named has other bytes, and the registry does not hold it.
             StorageError: The file that was named cannot be read, and the registry does not hold it.
         """
+        return self._found(digest)[0]
+
+    def _found(self, digest: str) -> tuple[Path, bool]:
+        """Return the file of an adapter, and whether its bytes are compared with the digest already."""
         path = self._places.get(digest)
         if path is None:
-            return self._opened().find(digest)
+            return self._opened().find(digest), False
         try:
             _compare(path, digest)
         except (DigestMismatchError, StorageError):
             with contextlib.suppress(RegistryError, StorageError):
-                return self._opened().find(digest)
+                return self._opened().find(digest), False
             raise
-        return path
+        return path, True
 
     def _of_file(self, path: Path) -> str:
         try:

@@ -285,6 +285,18 @@ def test_bytes_that_left_a_named_file_are_found_in_the_registry(
             dispatcher.generate(FLIGHT, adapter=other, settings=SHORT)
 
 
+def test_a_named_file_of_the_registry_itself_is_compared_too(
+    stage: Stage, make: Callable[..., LoRADispatcher], registry: Registry
+) -> None:
+    digest = str(registry.resolve("letter@1"))
+    named = registry.find(digest)
+    with make(adapters={"banking": str(named)}, cache_bytes=0) as dispatcher:
+        assert dispatcher.generate(MONEY, settings=SHORT).text == "AAAA"
+        write(letter_adapter(stage.base, "Y"), named)
+        with pytest.raises(DigestMismatchError):
+            dispatcher.generate(MONEY, adapter=digest, settings=SHORT)
+
+
 def test_adapters_are_loaded_before_they_are_needed_and_pinned(
     make: Callable[..., LoRADispatcher], registry: Registry
 ) -> None:
