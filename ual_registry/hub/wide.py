@@ -1,7 +1,7 @@
 """Larger reads from the network for the Hub's client.
 
 It takes 64 KiB at a time, and each time costs it more than copying the bytes does: with 1 MiB, files come over plain
-HTTP with a quarter less work. Over TLS nothing changes, since a record holds 16 KiB at most.
+HTTP with less work. Over TLS nothing changes, since a record holds 16 KiB at most.
 """
 
 from __future__ import annotations
