@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Times", "child_peak_bytes", "in_turns", "machine"]
+__all__ = ["Times", "child_peak_bytes", "in_turns", "machine", "resident"]
+
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,17 @@ def child_peak_bytes(arguments: Sequence[str]) -> int:
     command = [sys.executable, "-c", code, sys.executable, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+
+
+def resident(name: str) -> int:
+    """Return a line of this process's status, in bytes: ``VmRSS`` is resident memory, ``VmHWM`` its peak.
+
+    Elsewhere than on Linux the peak alone is known. What Linux tells of resources begins with that of the parent.
+    """
+    if _STATUS.exists():
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def machine() -> str:

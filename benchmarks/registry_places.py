@@ -15,16 +15,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psycopg
-from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from tests.engines.databases import parameters
+from tests.engines.databases import create_database, drop_database, execute
 from tests.engines.server import start
 
 __all__ = ["PLACES", "Keeping", "Place", "PostgresPlace", "SqlitePlace"]
+
+_EXISTS = "SELECT 1 FROM pg_database WHERE datname = %s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,46 +93,33 @@ class PostgresPlace:
 
     def make(self, name: str) -> str:
         """Return the URL of a fresh database."""
-        return self._url(self._create(name, template="template0"))
+        return self._create(name, template=None)
 
     def found(self, name: str) -> str | None:
         """Return the URL of a copy of a filled database; ``None`` where none was kept."""
         kept = _kept(name)
-        if not self._keeps or not self._execute("SELECT 1 FROM pg_database WHERE datname = %s", kept):
+        if not self._keeps or not execute(self._server, _EXISTS, kept):
             return None
-        return self._url(self._create(name, template=kept))
+        return self._create(name, template=kept)
 
     def keep(self, name: str) -> None:
         """Keep a database that was made under this name, as it is now; nobody may be connected to it."""
         if self._keeps:
-            self._execute(_copy(_kept(name), self._made[name]))
+            create_database(self._server, _kept(name), self._made[name])
 
     def close(self) -> None:
         """Drop what the run made."""
         for made in self._made.values():
-            self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(made)))
+            drop_database(self._server, made)
 
-    def _create(self, name: str, *, template: str) -> str:
+    def _create(self, name: str, *, template: str | None) -> str:
         self._made[name] = made = f"ual_bench_{name}_{uuid.uuid4().hex[:8]}"
-        self._execute(_copy(made, template))
-        return made
-
-    def _url(self, database: str) -> str:
-        return make_url(self._server).set(database=database).render_as_string(hide_password=False)
-
-    def _execute(self, statement: Any, *values: str) -> list[Any]:
-        with psycopg.connect(**parameters(self._server), autocommit=True) as connection:
-            done = connection.execute(statement, values or None)
-            return done.fetchall() if done.description else []
+        create_database(self._server, made, template)
+        return make_url(self._server).set(database=made).render_as_string(hide_password=False)
 
 
 def _kept(name: str) -> str:
     return f"ual_kept_{name}"
-
-
-def _copy(new: str, template: str) -> sql.Composed:
-    words = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-    return words.format(sql.Identifier(new), sql.Identifier(template))
 
 
 Place = SqlitePlace | PostgresPlace

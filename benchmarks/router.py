@@ -98,7 +98,6 @@ class Views:
     """The encoder's embeddings as our router takes them, and the plain ones of its sentences, from one pass."""
 
     encoder: CachedEncoder
-    width: int
 
     def whole(self, texts: tuple[str, ...]) -> Floats:
         """Return the embeddings that our router takes, (texts, dimension)."""
@@ -114,6 +113,11 @@ class Views:
     def identity(self) -> Encoder:
         """The encoder."""
         return self.encoder.identity
+
+    @property
+    def width(self) -> int:
+        """Numbers of a sentence embedding."""
+        return self.encoder.sentence_width
 
 
 Encode = Callable[[tuple[str, ...]], Floats]
@@ -258,7 +262,7 @@ _PARTS = ("encode", "clinc-10", "clinc-150", "banking", "few-shot", "leave-out",
 def main(folder: Path, encoder: Path | None, parts: tuple[str, ...]) -> None:
     """Measure routers beside their peers."""
     raw = load_encoder(encoder or encoder_folder(), id="all-MiniLM-L6-v2")
-    views = Views(CachedEncoder(raw, materials_home() / "embeddings.sqlite"), raw.model.get_embedding_dimension())
+    views = Views(CachedEncoder(raw, materials_home() / "embeddings.sqlite"))
     print(f"machine: {machine()}")
     for part in parts or _PARTS:
         if part == "encode":

@@ -7,7 +7,6 @@ peak of its process, less what the process held before it loaded the base model.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,8 @@ calm_threads()
 
 import torch  # noqa: E402, F401  # loaded before memory is looked at
 
-from benchmarks.training_material import examples_of  # noqa: E402  # after the threads are calmed
+from benchmarks.measure import resident  # noqa: E402  # after the threads are calmed
+from benchmarks.training_material import examples_of  # noqa: E402  # as above
 from ual_registry.training import estimate as _estimate  # noqa: E402, F401  # as torch
 from ual_registry.training import run as _run  # noqa: E402, F401  # as torch
 from ual_registry.training.config import TrainingConfig  # noqa: E402  # as above
@@ -30,23 +30,21 @@ from ual_registry.workflows.train_order import TrainOrder  # noqa: E402  # as ab
 
 __all__ = ["compare", "dry", "real"]
 
-_STATUS = Path("/proc/self/status")
 _EXAMPLES = 320
 
 
-def compare(data: Path, model: Path, *, count: int = _EXAMPLES) -> None:
+def compare(data: Path, model: Path) -> None:
     """Print what a dry run says, and what the run took.
 
     Args:
         data: Folder that holds ``clinc150``.
         model: Folder of the base model.
-        count: How many examples to train on.
     """
-    print(f"\ndry run beside the run, {count} requests of CLINC150 with their intents, one pass, default settings")
+    print(f"\ndry run beside the run, {_EXAMPLES} requests of CLINC150 with their intents, one pass, default settings")
     print(f"{'':10}{'steps':>8}{'seconds':>10}{'memory, MB':>12}", flush=True)
     with tempfile.TemporaryDirectory(prefix="ual-bench-") as place:
         file = Path(place) / "requests.jsonl"
-        write_examples(file, examples_of(data, "completion", count))
+        write_examples(file, examples_of(data, "completion", _EXAMPLES))
         for way in _WAYS:
             words = [sys.executable, "-m", "benchmarks.training_estimate", way, str(file), str(model)]
             done = subprocess.run(words, check=True, capture_output=True, text=True)
@@ -67,22 +65,14 @@ def dry(file: Path, model: Path) -> dict[str, float]:
 
 def real(file: Path, model: Path) -> dict[str, float]:
     """Return what the run took: steps, seconds, and bytes of memory."""
-    before = _held("VmRSS:")
+    before = resident("VmRSS")
     result = run_training(_order(file, model))
     with result.adapter:
         steps, seconds = result.record.steps, result.record.wall_time_s
-    return {"steps": steps, "seconds": seconds, "memory": _held("VmHWM:") - before}
+    return {"steps": steps, "seconds": seconds, "memory": resident("VmHWM") - before}
 
 
 _WAYS: Mapping[str, Callable[[Path, Path], dict[str, float]]] = {"dry run": dry, "run": real}
-
-
-def _held(field: str) -> int:
-    """Return what this process holds, or held at most; elsewhere than on Linux the latter alone is known."""
-    if _STATUS.exists():
-        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

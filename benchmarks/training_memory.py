@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -12,15 +11,14 @@ from examples.materials import calm_threads
 
 calm_threads()
 
-from benchmarks.training_arms import Arm, ours, plain, run_in_turns  # noqa: E402  # after the threads are calmed
+from benchmarks.measure import resident  # noqa: E402  # after the threads are calmed
+from benchmarks.training_arms import Arm, ours, plain, run_in_turns  # noqa: E402  # as above
 from benchmarks.training_material import Material, config_of, examples_of, material_of  # noqa: E402  # as above
 
 __all__ = ["WAYS", "peak_of"]
 
 WAYS = ("padded to the longest", "grouped", "packed", "all weights", "LoRA, rank 16")
 """The second and the third are ours; all but the fourth train factors."""
-
-_STATUS = Path("/proc/self/status")
 
 
 def peak_of(way: str, *, data: Path, model: Path, size: tuple[int, int], steps: int) -> int:
@@ -50,15 +48,7 @@ def _main(way: str, data: Path, model: Path, size: tuple[int, int], steps: int) 
     with tempfile.TemporaryDirectory(prefix="ual-bench-") as place:
         examples = examples_of(data, "text", steps * size[0] * size[1])
         run_in_turns([_arm(way, material_of(examples, config_of(steps, size), model, Path(place)))])
-    print(_own_peak())
-
-
-def _own_peak() -> int:
-    """Return the peak of this process alone; what Linux tells of resources begins with that of the parent."""
-    if _STATUS.exists():
-        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(resident("VmHWM"))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarks.measure import resident
 from benchmarks.transfer_speed import transfer
-
-_STATUS = Path("/proc/self/status")
-
-
-def resident(name: str) -> int:
-    """Return a line of this process's status, in bytes: ``VmRSS`` is resident memory, ``VmHWM`` its peak."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * 1024
 
 
 def main(file: Path, target: Path, method: str, out: Path) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from ual_registry.registry.session import Database
 
-__all__ = ["PostgresDatabases", "SqliteFiles", "parameters"]
+__all__ = ["PostgresDatabases", "SqliteFiles", "create_database", "drop_database", "execute", "parameters"]
 
 
 def parameters(url: str) -> dict[str, Any]:
@@ -24,6 +24,24 @@ def parameters(url: str) -> dict[str, Any]:
     parsed = make_url(url)
     found = {"host": parsed.host, "port": parsed.port, "user": parsed.username, "password": parsed.password}
     return {name: value for name, value in found.items() if value} | dict(parsed.query) | {"dbname": parsed.database}
+
+
+def create_database(server: str, name: str, template: str | None = None) -> None:
+    """Make a database: an empty one, or a copy of one that nobody is connected to."""
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+    execute(server, statement.format(sql.Identifier(name), sql.Identifier(template or "template0")))
+
+
+def drop_database(server: str, name: str) -> None:
+    """Drop a database, whoever is connected to it."""
+    execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def execute(server: str, statement: Any, *values: str) -> list[Any]:
+    """Run a statement outside a transaction, as those that make databases must be, and return its rows."""
+    with psycopg.connect(**parameters(server), autocommit=True) as connection:
+        done = connection.execute(statement, values or None)
+        return done.fetchall() if done.description else []
 
 
 class PostgresDatabases:
@@ -79,16 +97,10 @@ class PostgresDatabases:
         return self.server.set(database=name).render_as_string(hide_password=False)
 
     def _create(self, name: str, template: str | None) -> None:
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-        self._execute(statement.format(sql.Identifier(name), sql.Identifier(template or "template0")))
+        create_database(self.server.render_as_string(hide_password=False), name, template)
 
     def _drop(self, name: str) -> None:
-        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-    def _execute(self, statement: sql.Composed) -> None:
-        url = self.server.render_as_string(hide_password=False)
-        with psycopg.connect(**parameters(url), autocommit=True) as connection:
-            connection.execute(statement)
+        drop_database(self.server.render_as_string(hide_password=False), name)
 
 
 class SqliteFiles:

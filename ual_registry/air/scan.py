@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.finite import is_finite
-from ual_registry.air.tensor import Tensor
+from ual_registry.air.tensor import Shaped, Tensor
 from ual_registry.digest import Digest
 
-__all__ = ["THREADS", "FileSink", "TensorScan", "copy_tensors", "scan_tensors"]
+__all__ = ["THREADS", "FileSink", "TensorScan", "copy_tensors", "listing", "scan_tensors"]
 
 T = TypeVar("T")
 
@@ -125,15 +125,24 @@ def scan_tensors(
     """
     checked, sinks = frozenset(check_finite), sinks or {}
     names = sorted(tensors)
-    results = _for_each(lambda name: _scan(tensors[name], name in checked, sinks.get(name)), tensors, threads)
-    table = [
-        (name, tensors[name].dtype, tensors[name].shape, hexadecimal)
-        for name, (hexadecimal, _) in zip(names, results, strict=True)
-    ]
+    found = _for_each(lambda name: _scan(tensors[name], name in checked, sinks.get(name)), tensors, threads)
+    results = dict(zip(names, found, strict=True))
+    digests = {name: hexadecimal for name, (hexadecimal, _) in results.items()}
     return TensorScan(
-        tensor_digest=Digest.of_bytes(canonical_bytes(table, is_plain=True)),
-        non_finite=tuple(name for name, (_, finite) in zip(names, results, strict=True) if not finite),
+        tensor_digest=Digest.of_bytes(listing(tensors, digests)),
+        non_finite=tuple(name for name, (_, finite) in results.items() if not finite),
     )
+
+
+def listing(shapes: Mapping[str, Shaped], digests: Mapping[str, str]) -> bytes:
+    """Return what the tensor digest is taken of: the canonical list of all tensors in the order of their names.
+
+    Args:
+        shapes: dtype and shape of every tensor.
+        digests: The hexadecimal digest of the bytes of each.
+    """
+    table = [(name, shapes[name].dtype, shapes[name].shape, digests[name]) for name in sorted(shapes)]
+    return canonical_bytes(table, is_plain=True)
 
 
 def _scan(tensor: Tensor, check_finite: bool, sink: FileSink | None) -> tuple[str, bool]:

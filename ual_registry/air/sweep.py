@@ -13,9 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.finite import is_finite
-from ual_registry.air.scan import TensorScan
+from ual_registry.air.scan import TensorScan, listing
 from ual_registry.air.tensor import DTYPE_BYTES, FileSource, TensorInfo
 from ual_registry.digest import Digest
 
@@ -24,7 +23,7 @@ __all__ = ["WINDOW_BYTES", "Route", "plan_route", "sweep"]
 WINDOW_BYTES = 1 << 20
 """What is read at once: it stays in the cache of a core while it is hashed and looked through.
 
-A smaller one costs more calls than a better cache saves: 256 KiB take 3 % more time, 4 MiB as well.
+A smaller one costs more calls than a better cache saves.
 """
 
 _BUFFERS: list[bytearray] = []  # those that nobody uses; a new one costs as much as reading a small file
@@ -138,8 +137,7 @@ def _numbers(checked: Sequence[_Checked], window_bytes: int) -> Mapping[int, Seq
 
 
 def _listing(infos: Mapping[str, TensorInfo]) -> str:
-    table = [(name, infos[name].dtype, infos[name].shape, "\0") for name in sorted(infos)]
-    text = canonical_bytes(table, is_plain=True).decode()
+    text = listing(infos, dict.fromkeys(infos, "\0")).decode()
     return text.replace("%", "%%").replace('"\\u0000"]', '"%s"]')
 
 

@@ -180,15 +180,11 @@ def _route(manifest: Manifest | RouterManifest, infos: Mapping[str, TensorInfo])
 
 
 def scan_problems(
-    manifest: Manifest | RouterManifest,
-    tensors: dict[str, Tensor],
-    *,
-    check_finite: bool = True,
-    threads: int = THREADS,
+    manifest: Manifest | RouterManifest, tensors: dict[str, Tensor], *, check_finite: bool = True
 ) -> list[Problem]:
     """Read all tensors once and report what does not agree with the manifest."""
     checked = factor_names(manifest, tensors) if check_finite else ()
-    return scanned_problems(manifest, scan_tensors(tensors, check_finite=checked, threads=threads))
+    return scanned_problems(manifest, scan_tensors(tensors, check_finite=checked))
 
 
 def scanned_problems(manifest: Manifest | RouterManifest, scan: TensorScan) -> list[Problem]:

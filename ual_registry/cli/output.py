@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -92,9 +92,14 @@ def print_result(text: str) -> None:
     try:
         click.echo(text)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _send_nowhere(sys.stdout)
     except OSError as error:
         raise StorageError.of("write", "standard output", error) from error
+
+
+def _send_nowhere(stream: TextIO) -> None:
+    """Throw away what a stream still holds and will be given, so that its end is no error either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -142,7 +147,7 @@ def print_error(error: UALError, *, as_json: bool) -> None:
     try:
         click.echo(visible(f"error [{error.problem_code}]: {error.message}") + hint, err=True)
     except BrokenPipeError:  # its reader went away; the exit code still tells
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _send_nowhere(sys.stderr)
     if as_json:
         print_error_document(error.problem_code, error.message, hint=error.hint, context=error.context)
 

@@ -34,9 +34,9 @@ from ual_registry.workflows.train_order import TrainOrder
 
 __all__ = ["train_command"]
 
-_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+_EXIT_INTERRUPTED = 130
 _EXIT_TERMINATED = 143
-"""What a process ends with that another one, which heard the signal, told to end."""
+"""On SIGTERM, and where another process heard the signal and told this one to end."""
 
 _SETTINGS = (
     "head", "roles", "layers", "exclude", "rank", "alpha", "learning_rate", "schedule", "epochs", "steps",
@@ -152,7 +152,7 @@ def _train(order: TrainOrder, output: Output) -> int | None:
         if error.problem_code != "interrupted":
             raise
         print_error(error, as_json=output.as_json)
-        return _EXIT_CODES.get(str(error.context.get("signal")), _EXIT_TERMINATED)
+        return _EXIT_INTERRUPTED if error.context.get("signal") == "SIGINT" else _EXIT_TERMINATED
     with result.adapter:
         if is_first():
             output.result(training_document(result), lambda: training_text(result))

@@ -106,7 +106,7 @@ class LoRADispatcher:
             UALError: The registry does not hold it, or it cannot be read.
         """
         if adapter is not None:
-            self._chooser.moment().fitting(adapter)
+            self.digest(adapter)
         self._domains.register(name, adapter, examples)
 
     def train_router(
@@ -262,10 +262,10 @@ class LoRADispatcher:
         return len(self._need_generator().prompt_ids(prompt, is_plain=is_plain))
 
     def adapter_file(self, digest: str) -> Path:
-        """Return the file of an adapter: the registry's, or the one that a reference named.
+        """Return the file of an adapter: the one that a reference named while it has these bytes, or the registry's.
 
         Raises:
-            RegistryError: The registry does not hold it.
+            UALError: As ``AdapterSource.file``.
         """
         return self._source.file(digest)
 

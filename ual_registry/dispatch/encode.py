@@ -22,6 +22,7 @@ from ual_registry.air.router import Encoder
 from ual_registry.digest import Digest
 from ual_registry.dispatch.classifier import Floats
 from ual_registry.errors import RouteError, StorageError
+from ual_registry.models.characters import characters
 from ual_registry.models.loaded import weights_digest, without_progress_bars
 from ual_registry.storage import read_file
 
@@ -112,8 +113,7 @@ class SentenceEncoder:
             RouteError: An embedding is not finite.
         """
         found = np.empty((len(texts), self.identity.dimension))
-        # Half of a surrogate pair is no character, and a tokenizer would stop at it.
-        shortened = [text[:_MOST_CHARACTERS].encode("utf-8", "replace").decode() for text in texts]
+        shortened = [characters(text[:_MOST_CHARACTERS]) for text in texts]
         order = sorted(range(len(texts)), key=lambda place: len(shortened[place]))
         for start in range(0, len(order), _BATCH):
             places = order[start : start + _BATCH]

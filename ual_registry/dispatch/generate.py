@@ -18,6 +18,7 @@ from ual_registry.dispatch.mixing import MixingModel, Updates
 from ual_registry.dispatch.reading import Reading
 from ual_registry.dispatch.row_text import RowText
 from ual_registry.errors import NumericalError, RouteError
+from ual_registry.models.characters import characters
 from ual_registry.models.loaded import LoadedBase
 
 __all__ = ["Finish", "Generated", "Generator", "Piece", "Prompt", "Row", "Settings"]
@@ -157,7 +158,7 @@ class Generator:
         # A tokenizer is no object for two threads: it changes itself on the way.
         with self._turn:
             if isinstance(prompt, str) and (is_plain or self._tokenizer.chat_template is None):
-                ids = self._tokenizer(_characters(prompt))["input_ids"]
+                ids = self._tokenizer(characters(prompt))["input_ids"]
             else:
                 ids = self._chat([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
         if not ids:
@@ -222,7 +223,7 @@ class Generator:
             if not isinstance(error, _REFUSALS) and "jinja" not in type(error).__module__:
                 raise
             raise RouteError(f"messages do not suit the chat template: {error}", code="generation") from error
-        found: list[int] = self._tokenizer(_characters(text), add_special_tokens=False)["input_ids"]
+        found: list[int] = self._tokenizer(characters(text), add_special_tokens=False)["input_ids"]
         return found
 
 
@@ -286,11 +287,6 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     named = getattr(model.generation_config, "eos_token_id", None)
     several = named if isinstance(named, list) else [named]
     return frozenset(int(token) for token in (*several, tokenizer.eos_token_id) if token is not None)
-
-
-def _characters(text: str) -> str:
-    """Return a text with a question mark for every half of a surrogate pair, at which a tokenizer would stop."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _check(name: str, value: object, is_fit: bool, expected: str) -> None:

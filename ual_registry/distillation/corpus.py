@@ -189,7 +189,7 @@ class _Asking:
         separator = FewShot(seeds).separator
         return Repeated(
             asked_for(
-                groups,
+                headings,
                 seeds,
                 shown,
                 wanted=wanted,

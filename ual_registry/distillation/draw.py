@@ -51,34 +51,23 @@ def draw(
     Raises:
         NumericalError: A logit is not a number, or infinite.
     """
-    with _dense_head(model):
-        return _drawn(model, prompts, most, temperature, top_p, is_over)
-
-
-def _drawn(  # noqa: PLR0917  # what draw is given
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    most: int,
-    temperature: float,
-    top_p: float,
-    is_over: Callable[[Sequence[int]], bool],
-) -> list[list[int]]:
     made: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
-    reading = _Reading.begin(model, prompts)
-    for count in range(1, most + 1):
-        chosen = choose(reading.logits, temperature=temperature, top_p=top_p)
-        for row, token in zip(rows, chosen.tolist(), strict=True):
-            if not (made[row] and is_over(made[row])):
-                made[row].append(token)
-        left = [place for place, row in enumerate(rows) if not is_over(made[row])]
-        if not left or count == most:
-            break
-        if len(left) <= (1 - _ENDED_SHARE) * len(rows):
-            rows = [rows[place] for place in left]
-            chosen = chosen[left]
-            reading = reading.of_rows(left)
-        reading = reading.after(chosen)
+    with _dense_head(model):
+        reading = _Reading.begin(model, prompts)
+        for count in range(1, most + 1):
+            chosen = choose(reading.logits, temperature=temperature, top_p=top_p)
+            for row, token in zip(rows, chosen.tolist(), strict=True):
+                if not (made[row] and is_over(made[row])):
+                    made[row].append(token)
+            left = [place for place, row in enumerate(rows) if not is_over(made[row])]
+            if not left or count == most:
+                break
+            if len(left) <= (1 - _ENDED_SHARE) * len(rows):
+                rows = [rows[place] for place in left]
+                chosen = chosen[left]
+                reading = reading.of_rows(left)
+            reading = reading.after(chosen)
     return made
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ual_registry.distillation.seeds import SeedPrompts
@@ -50,7 +50,7 @@ def heading(texts: Sequence[Text]) -> str:
 
 
 def asked_for(
-    groups: Mapping[str, Sequence[Text]],
+    groups: Sequence[tuple[str, Sequence[Text]]],
     seeds: SeedPrompts,
     shown: Sequence[Asked],
     *,
@@ -62,7 +62,7 @@ def asked_for(
     """Return prompts that ask for inputs, more of them for an answer the fewer inputs got it.
 
     Args:
-        groups: Texts by answer; see ``balance.answer_groups``.
+        groups: The heading of each group of texts that were answered alike, and its texts; see ``heading``.
         seeds: Their template says what stands before an input and before an answer.
         shown: The seeds, with the answers that they got.
         wanted: How many inputs are wanted in all, as many for each answer.
@@ -72,8 +72,7 @@ def asked_for(
     """
     chosen, share = random.Random(f"{seed}-headings"), wanted / len(groups)  # noqa: S311  # nothing is secret here
     found = []
-    for texts in groups.values():
-        answer = heading(texts)
+    for answer, texts in groups:
         inputs = [Asked(answer, seeds.input_of(text.prompt)) for text in texts]
         for turn in range(math.ceil(max(0.0, share - len(inputs)) / (_YIELD * size))):
             own = chosen.sample(inputs, min(_OWN_SHOWN, len(inputs)))

@@ -57,8 +57,7 @@ class Given:
 
     def document(self) -> Mapping[str, Any]:
         """Return a digest of the prompts, of which there may be many."""
-        digest = Digest.of_bytes(canonical_bytes(list(self.texts)))
-        return {"kind": "given", "count": len(self.texts), "digest": str(digest)}
+        return _digested("given", self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +97,11 @@ class Repeated:
 
     def document(self) -> Mapping[str, Any]:
         """Return a digest of the prompts, of which there may be many."""
-        digest = Digest.of_bytes(canonical_bytes(list(self.texts)))
-        return {"kind": "repeated", "count": len(self.texts), "digest": str(digest)}
+        return _digested("repeated", self.texts)
+
+
+def _digested(kind: str, texts: Sequence[str]) -> dict[str, Any]:
+    return {"kind": kind, "count": len(texts), "digest": str(Digest.of_bytes(canonical_bytes(list(texts))))}
 
 
 def _list(inputs: Sequence[str], separator: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ual_registry.digest import Digest
 from ual_registry.errors import TransferError
+from ual_registry.models.characters import characters
 
 __all__ = ["SKIPPED_TOKENS", "AlignedText", "aligned_positions", "passages", "text_digest"]
 
@@ -88,7 +89,7 @@ def passages(texts: Iterable[str], *, limit_chars: int = 2000) -> list[str]:
     Raises:
         TransferError: No text has anything but white space.
     """
-    legal = (text.encode("utf-8", "replace").decode() for text in texts)  # no tokenizer takes half a surrogate pair
+    legal = map(characters, texts)
     found = list(dict.fromkeys(piece for text in legal for piece in _pieces(text.strip(), limit_chars) if piece))
     if not found:
         raise TransferError(

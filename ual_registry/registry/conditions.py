@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = [
     "Condition",
     "Values",
     "among",
+    "bound_list",
     "escaped",
     "joined",
     "lies",
@@ -148,13 +150,18 @@ def among(column: Column[Any], name: str, *, is_sqlite: bool) -> Condition:
 
     Args:
         column: The column.
-        name: Of the bound value: a JSON list for SQLite, a list for PostgreSQL.
+        name: Of the bound value; see ``bound_list``.
         is_sqlite: For which of them.
     """
     if is_sqlite:
         listed = func.json_each(bindparam(name, type_=String)).table_valued("value")
         return column.in_(select(listed.c.value))
     return column == any_(bindparam(name, type_=postgresql.ARRAY(column.type)))
+
+
+def bound_list(values: Sequence[str], *, is_sqlite: bool) -> Any:
+    """Return many values as the one that ``among`` compares with: a JSON list for SQLite, a list for PostgreSQL."""
+    return json.dumps(values) if is_sqlite else list(values)
 
 
 def lies(found: Any, span: Span) -> Condition:

@@ -115,17 +115,15 @@ def records(session: Session, revision_ids: Sequence[int]) -> list[RevisionRecor
     """
     if not revision_ids:
         return []
-    connection = session.connection()
-    statement = _STATEMENTS[connection.dialect.name == "sqlite"]
-    rows = {row[0]: row for row in _read(connection, statement, revision_ids)}
+    rows = {row[0]: row for row in _read(session.connection(), revision_ids)}
     return [_record(rows[key]) for key in revision_ids if key in rows]
 
 
-def _read(connection: Connection, statement: str, keys: Sequence[int]) -> Sequence[Any]:
+def _read(connection: Connection, keys: Sequence[int]) -> Sequence[Any]:
     """Ask the driver itself: rows as plain tuples cost half."""
     is_sqlite = connection.dialect.name == "sqlite"
     bound: Any = (json.dumps(keys),) if is_sqlite else {_KEYS: _array(keys)}
-    result = connection.exec_driver_sql(statement, bound)
+    result = connection.exec_driver_sql(_STATEMENTS[is_sqlite], bound)
     rows: Sequence[Any] = result.cursor.fetchall() if result.cursor is not None else ()
     result.close()
     return rows

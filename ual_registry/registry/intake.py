@@ -12,13 +12,13 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
-from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.finite import is_finite
 from ual_registry.air.header import Header
-from ual_registry.air.scan import TensorScan
-from ual_registry.air.tensor import FileSource, SizedSource
+from ual_registry.air.scan import TensorScan, listing
+from ual_registry.air.tensor import FileSource
 from ual_registry.air.validate import Inspection, factor_names
 from ual_registry.digest import CHUNK_BYTES, Digest
 from ual_registry.errors import StorageError
@@ -78,13 +78,14 @@ def take_in(found: Inspection, out: BinaryIO | None, *, digest: Digest | None = 
     header, manifest, source = found.header, found.manifest, found.source
     assert header is not None  # a legal file has both
     assert manifest is not None
+    assert isinstance(source, FileSource)  # and is near
     has_thread = is_alone and digest is None and source.size_bytes >= _THREAD_FROM_BYTES
     state = _FileState(digest, has_thread=has_thread)
     tensors = _TensorStates(header, factor_names(manifest, found.tensors()))
     try:
         start = source.read(0, header.data_start)
         if start[-len(header.raw) :] != header.raw:
-            raise _changed(found)
+            raise _changed(source.path)
         write: Callable[[memoryview], object] = out.write if out is not None else len
         for data, pieces in _filled(source, header, memoryview(start), has_thread=has_thread):
             state.update(data)
@@ -95,8 +96,7 @@ def take_in(found: Inspection, out: BinaryIO | None, *, digest: Digest | None = 
         state.close()
 
 
-def _changed(found: Inspection) -> StorageError:
-    path = getattr(found.source, "path", "the file")
+def _changed(path: Path) -> StorageError:
     return StorageError(
         f"cannot read {path}: it was changed meanwhile",
         code="changed",
@@ -106,21 +106,18 @@ def _changed(found: Inspection) -> StorageError:
 
 
 def _filled(
-    source: SizedSource, header: Header, start: memoryview, *, has_thread: bool
+    source: FileSource, header: Header, start: memoryview, *, has_thread: bool
 ) -> Iterator[tuple[memoryview, tuple[_Piece, ...]]]:
-    """Yield the bytes of the file in order; a block is overwritten by the one after the next.
+    """Yield the bytes of the file in order; a block is overwritten by the next, with a thread by the one after it.
 
-    The same memory is used again and again: to get fresh memory for each block costs a third of digesting it.
+    The same memory is used again and again: to get fresh memory for each block is dear beside digesting it.
     """
     yield start, ()
     size = min(CHUNK_BYTES, source.size_bytes)
     places = [memoryview(bytearray(size)) for _ in range(1 + has_thread)]
     for number, block in enumerate(_blocks(header)):
         data = places[number % len(places)][: block.length]
-        if isinstance(source, FileSource):
-            source.read_into(block.offset, data)
-        else:
-            data[:] = source.read(block.offset, block.length)
+        source.read_into(block.offset, data)
         yield data, block.pieces
 
 
@@ -205,9 +202,6 @@ class _TensorStates:
 
     def scan(self) -> TensorScan:
         """Return what was found, as ``scan_tensors`` does."""
-        table = [
-            [name, self._infos[name].dtype, list(self._infos[name].shape), self._states[name].hexdigest()]
-            for name in sorted(self._states)
-        ]
-        digest = Digest.of_bytes(canonical_bytes(table))
+        digests = {name: state.hexdigest() for name, state in self._states.items()}
+        digest = Digest.of_bytes(listing(self._infos, digests))
         return TensorScan(tensor_digest=digest, non_finite=tuple(sorted(self._non_finite)))

@@ -7,7 +7,6 @@ circle; with a depth, the depth ends it.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from sqlalchemy import Select, literal, select
 from sqlalchemy.orm import Session
 
 from ual_registry.errors import RegistryNotFoundError
-from ual_registry.registry.conditions import among
+from ual_registry.registry.conditions import among, bound_list
 from ual_registry.registry.describe import DISPATCHES_TO
 from ual_registry.registry.tables import ArtifactRow, LineageRow, Table
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
@@ -136,7 +135,7 @@ def _followed(statement: Select[Any], order: LineageOrder) -> Select[Any]:
 def _nodes(session: Session, wanted: Sequence[str]) -> dict[str, LineageNode]:
     """Return a node for every digest that is wanted; one that has no row is not known here."""
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    keys: Any = json.dumps(wanted) if is_sqlite else list(wanted)
+    keys = bound_list(wanted, is_sqlite=is_sqlite)
     rows: dict[str, list[Any]] = defaultdict(list)
     for row in session.connection().execute(_NODES[is_sqlite], {"keys": keys}).all():
         rows[row[0]].append(row)

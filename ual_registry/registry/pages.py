@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, any_, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from ual_registry.errors import RegistryError, RegistryNotFoundError
-from ual_registry.registry.conditions import among
+from ual_registry.registry.conditions import among, bound_list
 from ual_registry.registry.details import MAX_PAGE, records
 from ual_registry.registry.order import read_cursor, sorting, write_cursor
 from ual_registry.registry.plan import make_plan
@@ -234,7 +233,7 @@ def _digests(session: Session, where: Node, text: str) -> dict[str, str]:
 
 def _revision_counts(session: Session, names: Sequence[str]) -> dict[str, int]:
     is_sqlite = _is_sqlite(session)
-    keys: Any = json.dumps(names) if is_sqlite else list(names)
+    keys = bound_list(names, is_sqlite=is_sqlite)
     rows = session.connection().execute(_COUNTS[is_sqlite], {"keys": keys}).all()
     return {row[0]: row[1] for row in rows}
 

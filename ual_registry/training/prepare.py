@@ -11,6 +11,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import TrainingError
 from ual_registry.training.config import TrainingConfig
 from ual_registry.training.data_report import DataReport, LeftOut, SideReport
+from ual_registry.training.elsewhere import HINT
 from ual_registry.training.encoding import Encoder
 from ual_registry.training.forms import Example, Form
 from ual_registry.training.rows import TokenRow
@@ -69,28 +70,28 @@ def prepare(
             has no offsets, or no chat template where one is needed.
         FormatError: As ``drafts.Chat.drafts``, and whatever reading the examples raises.
     """
-    read, given = list(examples), None if held_out is None else list(held_out)
-    form = _checked_form([*read, *(given or ())], config)
-    kept = _kept(read, config)
-    apart = None if given is None else _kept(given, config)
-    if apart is not None:
-        said = {own.digest for own in apart}
-        kept = [own for own in kept if own.digest not in said]
-    count, left = len(read) + len(given or ()), len(kept) + len(apart or ())
-    labels = _checked_labels([*kept, *(apart or ())], form)
+    read, given = list(examples), list(held_out or ())
+    form = _checked_form([*read, *given], config)
+    apart = _kept(given, config)
+    said = {own.digest for own in apart}
+    kept = [own for own in _kept(read, config) if own.digest not in said]
+    count = len(read) + len(given)
+    duplicates = count - len(kept) - len(apart)
+    labels = _checked_labels([*kept, *apart], form)
     writer = Writer(Encoder(tokenizer), config, form, labels)
     written = list(writer.write(kept))
     if not written:
         raise _nothing(len(read), writer.tally.left_out)
-    train, held = (
-        _split(written, config, duplicates=count - left) if apart is None else (written, list(writer.write(apart)))
-    )
-    if apart is not None and not held:
-        raise _refusal("nothing of what is to be held out can be trained on", code="nothing-to-train")
+    if held_out is None:
+        train, held = _split(written, config, duplicates=duplicates)
+    else:
+        train, held = written, list(writer.write(apart))
+        if not held:
+            raise _refusal("nothing of what is to be held out can be trained on", code="nothing-to-train")
     report = DataReport(
         form=form.value,
         examples=count,
-        duplicates=count - left,
+        duplicates=duplicates,
         labels=_counted([*train, *held], labels),
         train=_side(train),
         held_out=_side(held),
@@ -212,4 +213,4 @@ def sorted_labels(examples: Iterable[Example]) -> tuple[str, ...]:
 
 
 def _refusal(message: str, *, code: str) -> TrainingError:
-    return TrainingError(message, code=code, hint="docs/train.md shows the forms of training data")
+    return TrainingError(message, code=code, hint=HINT)

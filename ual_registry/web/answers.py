@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from ual_registry.dispatch.answer import BASE
 from ual_registry.dispatch.decision import Decision
 from ual_registry.web.engine import ServedModel
 from ual_registry.web.questions import Order
@@ -17,7 +18,6 @@ from ual_registry.web.questions import Order
 __all__ = ["DONE", "Form", "adapter_headers", "decision_headers", "event", "model_document", "models_document"]
 
 DONE = b"data: [DONE]\n\n"
-_BASE = "base"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def adapter_headers(adapter: str | None) -> dict[str, str]:
     Args:
         adapter: Digest or name of what answers; ``None`` for the base model.
     """
-    return {"x-ual-adapter": quote(adapter or _BASE, safe=":@._- ")}
+    return {"x-ual-adapter": quote(adapter or BASE, safe=":@._- ")}
 
 
 def decision_headers(decision: Decision) -> dict[str, str]:

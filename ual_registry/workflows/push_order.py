@@ -50,7 +50,7 @@ class PushOptions:
         return f"{self.subfolder}/" if self.subfolder else ""
 
 
-def checked_repository(repository: str, options: PushOptions, *, reference: str = "") -> str:
+def checked_repository(repository: str, options: PushOptions, *, reference: str) -> str:
     """Return the id of the repository that is meant, if every word is one that can be meant.
 
     Args:

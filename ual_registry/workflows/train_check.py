@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ual_registry.errors import RegistryError, StorageError
+from ual_registry.registry.reference import check_name
 from ual_registry.storage import check_target
 from ual_registry.training.folder import check_run
 from ual_registry.training.launch import is_first
@@ -54,8 +55,7 @@ def check_base(base: str | Path) -> None:
 
 def _check_recordable(order: TrainOrder) -> None:
     """Make sure, before the training, that its result can be added to the registry."""
-    from ual_registry.registry.reference import check_name  # noqa: PLC0415  # a database library comes along
-    from ual_registry.registry.registry import Registry  # noqa: PLC0415  # as above
+    from ual_registry.registry.registry import Registry  # noqa: PLC0415  # a database library comes along
 
     name = order.labels.get("name")
     if name is None:

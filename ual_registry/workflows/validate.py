@@ -211,11 +211,10 @@ def _unreadable(path: str | Path, error: StorageError) -> Problem:
 
 def _missing_hint(word: str) -> str:
     """Say what a word may be meant for that names no file."""
-    if word.endswith(".air"):
-        return "check the path"
-    if is_repository(word):
+    is_file = word.endswith(".air")
+    if not is_file and is_repository(word):
         return f"check the path; what is on the Hub is written hf:{word}"
-    if "/" in word:
+    if is_file or "/" in word:
         return "check the path"
     return f"check the path; what is registered is checked by 'ual fsck', or as a file: 'ual get {word} -o FILE.air'"
 

@@ -23,7 +23,7 @@ def test_a_heading_is_what_most_answers_of_a_group_begin_with() -> None:
 
 
 def test_rare_answers_are_asked_for_more_often_in_turn() -> None:
-    groups = {"home": [text("clean up", " home")], "travel": [text(f"trip {n}", " travel") for n in range(9)]}
+    groups = [("home", [text("clean up", " home")]), ("travel", [text(f"trip {n}", " travel") for n in range(9)])]
     prompts = asked_for(groups, SEEDS, SHOWN, wanted=20, size=10, separator="\n", seed=0)
     # 10 are wanted of each, and of the 10 of a prompt 8 are thought to be used
     assert [prompt.rsplit("Topic: ", 1)[1] for prompt in prompts] == [
@@ -44,6 +44,6 @@ def test_rare_answers_are_asked_for_more_often_in_turn() -> None:
 
 def test_a_template_that_says_nothing_gets_names() -> None:
     seeds = SeedPrompts(inputs=("one", "two"))
-    groups = {"a": [Text(batch=0, prompt="three", completion=" a", ended=Ended.END, tokens=1)]}
+    groups = [("a", [Text(batch=0, prompt="three", completion=" a", ended=Ended.END, tokens=1)])]
     (prompt,) = asked_for(groups, seeds, (), wanted=2, size=10, separator="\n", seed=0)
     assert prompt == "Answer: a\n- three\n\nAnswer: a\n-"
