@@ -158,7 +158,7 @@ def _ingest(registry: Registry, clock: Clock, peer: MlflowPeer | None, effort: E
 
 
 def _large(effort: Effort) -> None:
-    size, rates = ingest_large(count=effort.large, rounds=effort.rounds, width=effort.width)
+    size, rates = ingest_large(count=effort.large, rounds=2 * effort.rounds - 1, width=effort.width)
     plain = rates["copy + sha256"].median
     print(f"\n{effort.large} files of {size / 1e6:.1f} MB into a fresh registry on SQLite, MB/s:")
     for title, rate in rates.items():
@@ -199,6 +199,7 @@ def _interpreter(wants_mlflow: bool, *, is_quick: bool) -> Path | None:
 @click.option("--mlflow/--no-mlflow", "wants_mlflow", default=True, show_default=True)
 @click.option("--samples", default=300, show_default=True, help="Calls of each question; 0 only fills.")
 @click.option("--large/--no-large", "with_large", default=True, help="Whether files of 10 MB are added, too.")
+@click.option("--only-large", is_flag=True, help="Files of 10 MB alone, and no question.")
 @click.option("--write", "page", type=click.Path(path_type=Path), help="A page with a block for each result.")
 @click.option("--keep", type=click.Path(path_type=Path), help="A folder in which filled databases are kept and found.")
 @click.option("--server", help="URL of a PostgreSQL that is running; with --keep it keeps filled databases, too.")
@@ -210,22 +211,23 @@ def main(
     wants_mlflow: bool,
     samples: int,
     with_large: bool,
+    only_large: bool,
     page: Path | None,
     keep: Path | None,
     server: str | None,
     quick: bool,
 ) -> None:
-    python = _interpreter(wants_mlflow, is_quick=quick)
+    python = _interpreter(wants_mlflow and not only_large, is_quick=quick)
     small = {"peer_s": 0, "peer_least": 3, "singles": 3, "bulk": 20, "large": 2, "width": 64, "rounds": 1}
     keeping = Keeping(folder=keep, server=server)
     refused: list[str] = []
     for count in counts or (100_000,):
         effort = Effort(count=count, samples=5, **small) if quick else Effort(count=count, samples=samples)
-        for engine in engines or tuple(PLACES):
+        for engine in () if only_large else engines or tuple(PLACES):
             with kept(page, f"{engine} {count}"):
                 _say_where()
                 refused += _try_to_ask(engine, effort, python, keeping)
-    if with_large:
+    if with_large or only_large:
         with kept(page, "large files"):
             _say_where()
             _large(effort)

@@ -81,7 +81,7 @@ def read_log(session: Session, reference: Reference | None, *, limit: int, after
 def _about(session: Session, reference: Reference) -> list[ColumnElement[bool]]:
     """Return what holds for the entries about an adapter, one of its revisions, or an artifact."""
     if reference.digest is not None:
-        return [AuditRow.digest == find_digest(session, reference)]
+        return [AuditRow.digest == find_digest(session.connection(), reference)]
     own = AuditRow.adapter_name == reference.name
     known = select(AdapterRow.id).where(AdapterRow.name == reference.name)
     if reference.alias is not None or reference.number is not None or session.scalar(known) is None:

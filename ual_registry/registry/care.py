@@ -108,8 +108,8 @@ class RegistryCare:
         found: list[tuple[str, int]] = []
         after: str | None = None
         while True:
-            with self.database.session() as session:
-                page = search_page(session, parsed, limit=_PAGE, after=after, text=query)
+            with self.database.reading() as connection:
+                page = search_page(connection, parsed, limit=_PAGE, after=after, text=query)
             found += [(record.name, record.number) for record in page.items]
             after = page.next
             if after is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,15 +12,14 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.visitors import ExternallyTraversible, InternalTraversal, replacement_traverse
 
+from ual_registry.registry.blanks import Blank
 from ual_registry.registry.values import Span
 
 __all__ = [
-    "FOLDED",
     "Condition",
     "Values",
     "among",
     "bound_list",
-    "escaped",
     "joined",
     "lies",
     "lies_in",
@@ -29,8 +27,6 @@ __all__ = [
     "plain",
     "unindexed",
 ]
-
-_LAST_CHARACTER = 0x10FFFF
 
 _GROUP = 25
 """So many conditions are joined on one level."""
@@ -110,42 +106,27 @@ def matches(found: Any, values: Values, *, fold: bool, is_folded: bool = False) 
 
     Args:
         found: The text.
-        values: What it is compared with.
+        values: What it is compared with, with blanks for their texts.
         fold: Whether the case of A to Z makes no difference.
         is_folded: Whether the text stands there in lower case already.
     """
-    texts = [value.text.translate(FOLDED) if fold else value.text for value in values]
+    texts = [value.text.read("folded") if fold else value.text for value in values]
     compared = func.lower(found) if fold and not is_folded else found
-    exact = [text for text, value in zip(texts, values, strict=True) if not value.is_prefix]
+    exact = [text.bound() for text, value in zip(texts, values, strict=True) if not value.is_prefix]
     prefixes = [text for text, value in zip(texts, values, strict=True) if value.is_prefix]
     parts = [compared.in_(exact)] if len(exact) > 1 else [compared == text for text in exact]
     return or_(*parts, *(_begins(compared, text) for text in prefixes))
 
 
-FOLDED = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-"""What both engines do by ``lower``: SQLite knows no other letters, nor PostgreSQL in the collation C."""
-
-
-def _begins(found: Any, prefix: str) -> Condition:
+def _begins(found: Any, prefix: Blank) -> Condition:
     """Compare by order, which an index knows; the order is that of code points on both engines."""
-    after = _after(prefix)
-    return found >= prefix if after is None else and_(found >= prefix, found < after)
+    if prefix.is_endless:
+        return found >= prefix  # type: ignore[no-any-return]  # a column compares so
+    behind = prefix.read("folded_after" if prefix.reading == "folded" else "after")
+    return and_(found >= prefix, found < behind)
 
 
-def _after(prefix: str) -> str | None:
-    """Return the first text behind all that begin so; none where there is no such text.
-
-    >>> _after("med"), _after("")
-    ('mee', None)
-    """
-    stem = prefix.rstrip(chr(_LAST_CHARACTER))
-    if not stem:
-        return None
-    following = ord(stem[-1]) + 1
-    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)  # between them there are no characters
-
-
-def among(column: Column[Any], name: str, *, is_sqlite: bool) -> Condition:
+def among(column: ColumnElement[Any], name: str, *, is_sqlite: bool) -> Condition:
     """Compare with many values by one bound value, so that the statement is the same for any number of them.
 
     Args:
@@ -177,8 +158,3 @@ def lies(found: Any, span: Span) -> Condition:
 def lies_in(found: Any, values: Values) -> Condition:
     """Compare a number with several spans, of which one must hold it."""
     return or_(*(lies(found, span) for span in values))
-
-
-def escaped(text: str) -> str:
-    """Take their meaning from the signs of LIKE."""
-    return re.sub(r"([\\%_])", r"\\\1", text)

@@ -7,29 +7,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    ScalarSelect,
-    func,
-    select,
-)
-from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.dialects.sqlite import pysqlite
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, Subquery, Text, cast, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from ual_registry.registry.conditions import among
 from ual_registry.registry.moments import utc
-from ual_registry.registry.summaries import NO_TARGETS, read_measurements, read_targets
-from ual_registry.registry.tables import (
-    AdapterRow,
-    AliasRow,
-    ArtifactRow,
-    BaseModelRow,
-    RevisionRow,
-    Table,
-    TagRow,
-)
+from ual_registry.registry.statements import is_sqlite, prepared
+from ual_registry.registry.summaries import NO_TARGETS, measurements_of, read_targets
+from ual_registry.registry.tables import Table
 from ual_registry.registry.views import RevisionRecord
 
 __all__ = ["MAX_PAGE", "records"]
@@ -41,92 +26,75 @@ _KEYS = "keys"
 """The one value of the statement: all row numbers together, as their engine takes them."""
 
 
-def _column(attribute: InstrumentedAttribute[Any]) -> Column[Any]:
-    """Return the column behind an attribute: rows of plain columns cost half of what rows of attributes do."""
-    found: Column[Any] = attribute.property.columns[0]
-    return found
-
-
-def _plain(*attributes: InstrumentedAttribute[Any]) -> tuple[Column[Any], ...]:
-    return tuple(map(_column, attributes))
-
-
-_REVISIONS, _ADAPTERS, _ARTIFACTS, _BASES = (
-    Table.metadata.tables[name] for name in ("revisions", "adapters", "artifacts", "base_models")
+_REVISIONS, _ADAPTERS, _ALIASES, _TAGS = (
+    Table.metadata.tables[name] for name in ("revisions", "adapters", "aliases", "tags")
 )
-_SHOWN = _plain(
-    RevisionRow.id,
-    RevisionRow.adapter_name,
-    RevisionRow.number,
-    RevisionRow.created_at,
-    RevisionRow.yanked_at,
-    RevisionRow.yank_reason,
-    AdapterRow.owner,
-    ArtifactRow.digest,
-    ArtifactRow.kind,
-    ArtifactRow.title,
-    ArtifactRow.method,
-    ArtifactRow.domain,
-    ArtifactRow.license,
-    ArtifactRow.parameter_count,
-    ArtifactRow.size_bytes,
-    ArtifactRow.recovered_gain,
-    ArtifactRow.targets,
-    ArtifactRow.measurements,
-    BaseModelRow.label,
-    BaseModelRow.architecture,
+_COLUMNS = (
+    _REVISIONS.c.id,
+    _REVISIONS.c.adapter_name,
+    _REVISIONS.c.number,
+    _REVISIONS.c.created_at,
+    _REVISIONS.c.yanked_at,
+    _REVISIONS.c.yank_reason,
+    select(_ADAPTERS.c.owner).where(_ADAPTERS.c.id == _REVISIONS.c.adapter_id).scalar_subquery(),
+    _REVISIONS.c.recovered_gain,
+    _REVISIONS.c.targets,
+    _REVISIONS.c.shown,
 )
 
 
-def _labels(*attributes: InstrumentedAttribute[Any], function: str) -> ScalarSelect[Any]:
-    """Return the aliases or tags of a revision as one JSON text, in order of the first column."""
-    key, *rest = _plain(*attributes)
-    owner = key.table.c.revision_id
-    found = select(key, *rest).where(owner == _REVISIONS.c.id).order_by(key).correlate(_REVISIONS).subquery()
-    return select(getattr(func, function)(*found.c)).scalar_subquery()
+_TAG = (_TAGS.c.key, _TAGS.c.value)
 
 
-def _statement(*, is_sqlite: bool) -> str:
-    """Return the statement of a page as the driver takes it; to make it anew costs more than to answer it."""
-    array, pairs = ("json_group_array", "json_group_object") if is_sqlite else ("json_agg", "json_object_agg")
-    aliases = _labels(AliasRow.name, function=array)
-    tags = _labels(TagRow.key, TagRow.value, function=pairs)
-    statement = (
-        select(*_SHOWN, aliases, tags)
-        .select_from(_REVISIONS)
-        .join(_ADAPTERS, _ADAPTERS.c.id == _REVISIONS.c.adapter_id)
-        .join(_ARTIFACTS, _ARTIFACTS.c.id == _REVISIONS.c.artifact_id)
-        .join(_BASES, _BASES.c.id == _ARTIFACTS.c.base_model_id, isouter=True)
-        .where(among(_REVISIONS.c.id, _KEYS, is_sqlite=is_sqlite))
-    )
-    dialect = pysqlite.dialect() if is_sqlite else psycopg.dialect()  # type: ignore[no-untyped-call]
-    return str(statement.compile(dialect=dialect))
+def _sqlite_statement() -> Select[Any]:
+    """Ask for the aliases and tags of one revision after the other, which SQLite does without any cost of its own."""
+    labels = []
+    for function, columns in ((func.json_group_array, (_ALIASES.c.name,)), (func.json_group_object, _TAG)):
+        owner = columns[0].table.c.revision_id == _REVISIONS.c.id
+        found = select(*columns).where(owner).order_by(columns[0]).correlate(_REVISIONS).subquery()
+        labels.append(select(function(*found.c)).scalar_subquery())
+    return select(*_COLUMNS, *labels).where(among(_REVISIONS.c.id, _KEYS, is_sqlite=True))
 
 
-_STATEMENTS = {is_sqlite: _statement(is_sqlite=is_sqlite) for is_sqlite in (True, False)}
+def _postgresql_statement() -> Select[Any]:
+    """Ask for the aliases and tags of all revisions at once: PostgreSQL takes longer to begin than to go on."""
+    names = func.json_agg(aggregate_order_by(_ALIASES.c.name, _ALIASES.c.name))
+    pairs = func.json_object_agg(_TAGS.c.key, aggregate_order_by(_TAGS.c.value, _TAGS.c.key))
+    aliases, tags = (_labels(found, table) for found, table in ((names, _ALIASES), (pairs, _TAGS)))
+    whole = _REVISIONS.outerjoin(aliases, aliases.c.revision_id == _REVISIONS.c.id)
+    whole = whole.outerjoin(tags, tags.c.revision_id == _REVISIONS.c.id)
+    wanted = among(_REVISIONS.c.id, _KEYS, is_sqlite=False)
+    return select(*_COLUMNS, aliases.c.found, tags.c.found).select_from(whole).where(wanted)
 
 
-def records(session: Session, revision_ids: Sequence[int]) -> list[RevisionRecord]:
+def _labels(found: ColumnElement[Any], table: FromClause) -> Subquery:
+    """Return the labels of each revision as one JSON text, which is read with all else of a page."""
+    owner = table.c.revision_id
+    statement = select(owner, cast(found, Text).label("found")).where(among(owner, _KEYS, is_sqlite=False))
+    return statement.group_by(owner).subquery()
+
+
+_STATEMENTS = {
+    True: prepared(_sqlite_statement(), is_sqlite=True),
+    False: prepared(_postgresql_statement(), is_sqlite=False),
+}
+
+
+def records(connection: Connection, revision_ids: Sequence[int]) -> list[RevisionRecord]:
     """Return the records of revisions, in the order of their row numbers as given.
 
     Args:
-        session: An open session.
+        connection: An open connection.
         revision_ids: At most ``MAX_PAGE`` row numbers.
     """
     if not revision_ids:
         return []
-    rows = {row[0]: row for row in _read(session.connection(), revision_ids)}
-    return [_record(rows[key]) for key in revision_ids if key in rows]
-
-
-def _read(connection: Connection, keys: Sequence[int]) -> Sequence[Any]:
-    """Ask the driver itself: rows as plain tuples cost half."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    bound: Any = (json.dumps(keys),) if is_sqlite else {_KEYS: _array(keys)}
-    result = connection.exec_driver_sql(_STATEMENTS[is_sqlite], bound)
-    rows: Sequence[Any] = result.cursor.fetchall() if result.cursor is not None else ()
-    result.close()
-    return rows
+    on_sqlite = is_sqlite(connection)
+    keys = json.dumps(revision_ids) if on_sqlite else _array(revision_ids)
+    rows = _STATEMENTS[on_sqlite].rows(connection, **{_KEYS: keys})
+    texts = [f"[{row[9]},{row[10] or '[]'},{row[11] or '{}'}]" for row in rows]
+    found = {row[0]: _record(row, *parts) for row, parts in zip(rows, json.loads(f"[{','.join(texts)}]"), strict=True)}
+    return [found[key] for key in revision_ids if key in found]
 
 
 def _array(numbers: Sequence[int]) -> str:
@@ -134,18 +102,18 @@ def _array(numbers: Sequence[int]) -> str:
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
-def _record(row: Any) -> RevisionRecord:
-    _, name, number, created_at, yanked_at, reason, owner, *known, base, architecture, aliases, tags = row
-    digest, kind, title, method, domain, license_, parameter_count, size_bytes, recovered_gain, *texts = known
-    targets = NO_TARGETS if texts[0] is None else read_targets(texts[0])
+def _record(row: Any, shown: list[Any], aliases: list[str], tags: dict[str, str]) -> RevisionRecord:
+    _, name, number, created_at, yanked_at, reason, owner, recovered_gain, texts, *_ = row
+    digest, kind, title, method, domain, license_, parameter_count, size_bytes, measured, base, architecture = shown
+    targets = NO_TARGETS if texts is None else read_targets(texts)
     return RevisionRecord(
         name=name,
         number=number,
         digest=digest,
         created_at=_utc(created_at),
         owner=owner,
-        aliases=tuple(_parsed(aliases) or ()),
-        tags=_parsed(tags) or {},
+        aliases=tuple(aliases),
+        tags=tags,
         kind=kind,
         title=title,
         base=base,
@@ -159,14 +127,9 @@ def _record(row: Any) -> RevisionRecord:
         parameter_count=parameter_count,
         size_bytes=size_bytes,
         recovered_gain=recovered_gain,
-        evaluations=() if texts[1] is None else read_measurements(texts[1]),
+        evaluations=() if measured is None else measurements_of(measured),
         yank_reason=None if yanked_at is None else reason or "",
     )
-
-
-def _parsed(found: Any) -> Any:
-    """SQLite gives the text of a JSON value; the driver of PostgreSQL reads it itself."""
-    return json.loads(found) if isinstance(found, str) else found
 
 
 def _utc(moment: datetime.datetime | str) -> datetime.datetime:

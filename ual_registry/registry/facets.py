@@ -1,15 +1,69 @@
-"""What most searches ask of an artifact, kept in its revisions: read from the artifact, and written again."""
+"""What most searches ask of an artifact and what a hit shows of it, kept in its revisions: read, and written again."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Text, bindparam, func, or_, select, update
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.sql.functions import FunctionElement
 
-from ual_registry.registry.tables import ArtifactRow, RevisionRow
+from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow
 
-__all__ = ["differing", "facets_of", "renew_facets"]
+__all__ = ["SHOWN", "differing", "facets_of", "renew_facets"]
+
+
+class _JsonList(FunctionElement[str]):
+    """A list as one JSON text."""
+
+    type = Text()
+    name = "json_list"
+    inherit_cache = True
+
+
+class _JsonText(FunctionElement[str]):
+    """A text that is JSON already."""
+
+    type = Text()
+    name = "json_text"
+    inherit_cache = True
+
+
+@compiles(_JsonList)
+def _list_of_postgresql(element: _JsonList, compiler: Any, **options: Any) -> str:
+    return f"json_build_array({compiler.process(element.clauses, **options)})::text"
+
+
+@compiles(_JsonList, "sqlite")
+def _list_of_sqlite(element: _JsonList, compiler: Any, **options: Any) -> str:
+    return f"json_array({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_JsonText)
+def _text_of_postgresql(element: _JsonText, compiler: Any, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS json)"
+
+
+@compiles(_JsonText, "sqlite")
+def _text_of_sqlite(element: _JsonText, compiler: Any, **options: Any) -> str:
+    return f"json({compiler.process(element.clauses, **options)})"
+
+
+def _of_base(column: InstrumentedAttribute[Any]) -> ScalarSelect[Any]:
+    own = BaseModelRow.id == ArtifactRow.base_model_id
+    return select(column).where(own).correlate(ArtifactRow).scalar_subquery()
+
+
+SHOWN = ("digest", "kind", "title", "method", "domain", "license", "parameter_count", "size_bytes")
+"""The first members of ``RevisionRow.shown``, as columns of the artifact; three more follow, as below."""
+
+_SHOWN = _JsonList(
+    *(getattr(ArtifactRow, name) for name in SHOWN),
+    _JsonText(ArtifactRow.measurements),
+    _of_base(BaseModelRow.label),
+    _of_base(BaseModelRow.architecture),
+)
 
 _FACETS: dict[InstrumentedAttribute[Any], ColumnElement[Any]] = {
     RevisionRow.base_model_id: ArtifactRow.base_model_id.expression,
@@ -19,6 +73,8 @@ _FACETS: dict[InstrumentedAttribute[Any], ColumnElement[Any]] = {
     RevisionRow.rank_min: ArtifactRow.rank_min.expression,
     RevisionRow.rank_max: ArtifactRow.rank_max.expression,
     RevisionRow.recovered_gain: ArtifactRow.recovered_gain.expression,
+    RevisionRow.targets: ArtifactRow.targets.expression,
+    RevisionRow.shown: _SHOWN,
 }
 """Each with what it is of the artifact."""
 

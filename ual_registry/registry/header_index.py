@@ -200,9 +200,9 @@ class HeaderIndex:
         parsed = parse_query(query)
         found: list[RevisionRecord] = []
         after: str | None = None
-        with self._database.session() as session:
+        with self._database.reading() as connection:
             while True:
-                page = search_page(session, parsed, limit=_PAGE, after=after, text=query)
+                page = search_page(connection, parsed, limit=_PAGE, after=after, text=query)
                 found += [record for record in page if (record.name, record.digest) in wanted]
                 after = page.next
                 if after is None or len(found) > limit:

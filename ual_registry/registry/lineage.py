@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Select, literal, select
 
 from ual_registry.errors import RegistryNotFoundError
+from ual_registry.registry.blanks import Blank
 from ual_registry.registry.conditions import among, bound_list
 from ual_registry.registry.describe import DISPATCHES_TO
+from ual_registry.registry.statements import Statement, is_sqlite, prepared
 from ual_registry.registry.tables import ArtifactRow, LineageRow, Table
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
 
@@ -54,27 +55,27 @@ class LineageOrder:
     limit: int | None = None
 
 
-def lineage(session: Session, digest: str, order: LineageOrder) -> LineageGraph:
+def lineage(connection: Connection, digest: str, order: LineageOrder) -> LineageGraph:
     """Return the graph around an artifact.
 
     Args:
-        session: An open session.
+        connection: An open connection.
         digest: The artifact.
         order: How far.
     """
     ways = [_UP] * order.up + [_DOWN] * order.down
-    walks = [_edges(session, way, digest, order) for way in ways]
+    walks = [_edges(connection, way, digest, order) for way in ways]
     edges = {edge for found, _ in walks for edge in found}
     digests = {digest} | {edge.child for edge in edges} | {edge.parent for edge in edges}
     return LineageGraph(
         root=digest,
-        nodes=_nodes(session, sorted(digests)),
+        nodes=_nodes(connection, sorted(digests)),
         edges=tuple(sorted(edges, key=lambda edge: (edge.child, edge.parent, edge.relation))),
         is_complete=all(is_complete for _, is_complete in walks),
     )
 
 
-def check_known(session: Session, digest: str) -> None:
+def check_known(connection: Connection, digest: str) -> None:
     """Check that a digest is that of an artifact, of a tombstone, or of somebody's parent.
 
     Raises:
@@ -82,11 +83,11 @@ def check_known(session: Session, digest: str) -> None:
     """
     artifact = select(ArtifactRow.digest).where(ArtifactRow.digest == digest)
     parent = select(LineageRow.parent_digest).where(LineageRow.parent_digest == digest)
-    if session.execute(artifact.union(parent)).first() is None:
+    if connection.execute(artifact.union(parent)).first() is None:
         raise RegistryNotFoundError(f"{digest}: no such artifact in this registry", context={"digest": digest})
 
 
-def descendants(digest: str) -> Select[str]:
+def descendants(digest: str | Blank) -> Select[str]:
     """Return a select of the digests of everything that was made from an artifact, directly or over others."""
     reached = select(LineageRow.child_digest.label("digest")).where(LineageRow.parent_digest == digest)
     found = reached.cte(recursive=True)
@@ -99,14 +100,16 @@ _UP, _DOWN = ("child_digest", "parent_digest"), ("parent_digest", "child_digest"
 """The ends of an edge where a walk comes from, and where it goes."""
 
 
-def _edges(session: Session, way: tuple[str, str], digest: str, order: LineageOrder) -> tuple[list[LineageEdge], bool]:
+def _edges(
+    connection: Connection, way: tuple[str, str], digest: str, order: LineageOrder
+) -> tuple[list[LineageEdge], bool]:
     """Return the edges of one way, and whether those are all."""
     if order.depth == 0:
         return [], True
     statement = _walk(way, digest, order)
     if order.limit is not None:
         statement = statement.limit(order.limit + 1)
-    found = session.connection().execute(statement).all()
+    found = connection.execute(statement).all()
     kept = found[: order.limit]
     return [LineageEdge(child=row[0], parent=row[1], relation=row[2]) for row in kept], len(kept) == len(found)
 
@@ -132,26 +135,27 @@ def _followed(statement: Select[Any], order: LineageOrder) -> Select[Any]:
     return statement.where(_EDGES.c.relation.in_(order.relations)) if order.relations else statement
 
 
-def _nodes(session: Session, wanted: Sequence[str]) -> dict[str, LineageNode]:
+def _nodes(connection: Connection, wanted: Sequence[str]) -> dict[str, LineageNode]:
     """Return a node for every digest that is wanted; one that has no row is not known here."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    keys = bound_list(wanted, is_sqlite=is_sqlite)
+    on_sqlite = is_sqlite(connection)
+    keys = bound_list(wanted, is_sqlite=on_sqlite)
     rows: dict[str, list[Any]] = defaultdict(list)
-    for row in session.connection().execute(_NODES[is_sqlite], {"keys": keys}).all():
+    for row in _NODES[on_sqlite].rows(connection, keys=keys):
         rows[row[0]].append(row)
     return {digest: _node(digest, rows[digest]) for digest in wanted}
 
 
-def _nodes_statement(*, is_sqlite: bool) -> Select[Any]:
+def _nodes_statement(*, is_sqlite: bool) -> Statement:
     tables = Table.metadata.tables
     artifacts, bases, revisions = tables["artifacts"], tables["base_models"], tables["revisions"]
-    return (
+    statement = (
         select(artifacts.c.digest, artifacts.c.deleted_at, bases.c.label, revisions.c.adapter_name, revisions.c.number)
         .select_from(artifacts)
         .join(bases, bases.c.id == artifacts.c.base_model_id, isouter=True)
         .join(revisions, revisions.c.artifact_id == artifacts.c.id, isouter=True)
         .where(among(artifacts.c.digest, "keys", is_sqlite=is_sqlite))
     )
+    return prepared(statement, is_sqlite=is_sqlite)
 
 
 _NODES = {is_sqlite: _nodes_statement(is_sqlite=is_sqlite) for is_sqlite in (True, False)}

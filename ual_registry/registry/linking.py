@@ -51,7 +51,7 @@ class RegistryLinks:
         """
         parsed = Reference.parse(reference)
         with self.database.session() as session:
-            return links.hub_links(session, find_digest(session, parsed))
+            return links.hub_links(session, find_digest(session.connection(), parsed))
 
     def held_as(self, digest: Digest | str) -> tuple[tuple[str, int], ...]:
         """Return name and number of every revision that holds an artifact, sorted; none where it is not here."""

@@ -9,4 +9,6 @@ __all__ = ["utc"]
 
 def utc(moment: datetime.datetime) -> datetime.datetime:
     """Return a moment that came from a database, in UTC."""
+    if moment.tzinfo is datetime.UTC:
+        return moment
     return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)

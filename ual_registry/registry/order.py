@@ -18,6 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from ual_registry.digest import Digest
 from ual_registry.errors import RegistryError
 from ual_registry.registry.cursor import pack, unpack
+from ual_registry.registry.moments import utc
 from ual_registry.registry.reference import quoted
 from ual_registry.registry.tables import ArtifactRow, RevisionRow
 from ual_registry.registry.tree import Order
@@ -67,8 +68,8 @@ class Sorting:
             parts.append(part)
         return parts
 
-    def after(self, key: Key) -> ColumnElement[bool]:
-        """Return what holds for the rows behind one with this sort key."""
+    def after(self, key: Sequence[Any]) -> ColumnElement[bool]:
+        """Return what holds for the rows behind one with this sort key, of values or parameters."""
         (first, first_down), (second, second_down) = self.columns
         behind = second < key[1] if second_down else second > key[1]
         if key[0] is None:
@@ -106,7 +107,8 @@ def write_cursor(order: Order, question: object, key: Sequence[Any]) -> str:
         question: What was asked; its ``repr`` must tell questions apart.
         key: The sort key of the row.
     """
-    values = [value.isoformat() if isinstance(value, datetime.datetime) else value for value in key]
+    columns = [column for column, _ in sorting(order).columns]
+    values = [_written(value, column) for value, column in zip(key, columns, strict=True)]
     document = {"order": _name(order), "of": _mark(question), "key": values}
     return pack(document)
 
@@ -130,6 +132,13 @@ def read_cursor(cursor: str, order: Order, question: object) -> Key:
             hint="take the one at the end of a page of the same question, or leave it out to begin",
         )
     return key
+
+
+def _written(value: Any, column: InstrumentedAttribute[Any]) -> Any:
+    """Return a value as JSON has it; SQLite keeps moments as texts."""
+    if column.type.python_type is not datetime.datetime:
+        return value
+    return utc(datetime.datetime.fromisoformat(value) if isinstance(value, str) else value).isoformat()
 
 
 def _name(order: Order) -> str:

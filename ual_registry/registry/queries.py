@@ -2,29 +2,63 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, Connection, String, bindparam, func, select
 from sqlalchemy.orm import Session, contains_eager
 
 from ual_registry.errors import RegistryNotFoundError
 from ual_registry.registry.reference import Reference
+from ual_registry.registry.statements import Statement, is_sqlite, prepared
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow
 
 __all__ = ["find_digest", "find_revision", "unknown_adapter"]
 
 
-def find_digest(session: Session, reference: Reference) -> str:
+def find_digest(connection: Connection, reference: Reference) -> str:
     """Return the digest of what a reference names.
 
     Raises:
         RegistryNotFoundError: There is no such artifact, adapter, revision or alias.
     """
-    if reference.digest is None:
-        return find_revision(session, reference).artifact.digest
-    digest = str(reference.digest)
-    known = select(ArtifactRow.id).where(ArtifactRow.digest == digest, ArtifactRow.deleted_at.is_(None))
-    if session.scalar(known) is None:
+    named = {"alias": reference.alias, "number": reference.number, "digest": str(reference.digest or "") or None}
+    by = next((part for part, value in named.items() if value is not None), "newest")
+    asked = {"name": reference.name} | {part: value for part, value in named.items() if value is not None}
+    rows = _DIGESTS[is_sqlite(connection), by].rows(connection, **asked)
+    if rows:
+        return str(rows[0][0])
+    if reference.digest is not None:
+        digest = str(reference.digest)
         raise RegistryNotFoundError(f"{digest}: no such artifact in this registry", context={"digest": digest})
-    return digest
+    with Session(connection) as session:
+        return find_revision(session, reference).artifact.digest  # which says what there is instead
+
+
+def _digest_statement(by: str, *, is_sqlite: bool) -> Statement:
+    """Return the statement that finds a digest by a digest, or by a name and what else is given.
+
+    Subqueries leave the database no choice: a join may look every artifact of a name up before it takes the newest.
+    """
+    if by == "digest":
+        known = ArtifactRow.digest == bindparam("digest", type_=String)
+        return prepared(select(ArtifactRow.digest).where(known, ArtifactRow.deleted_at.is_(None)), is_sqlite=is_sqlite)
+    adapter = select(AdapterRow.id).where(AdapterRow.name == bindparam("name", type_=String)).scalar_subquery()
+    chosen = select(RevisionRow.artifact_id).where(RevisionRow.adapter_id == adapter)
+    if by == "alias":
+        named = AliasRow.name == bindparam("alias", type_=String)
+        pointed = select(AliasRow.revision_id).where(AliasRow.adapter_id == adapter, named).scalar_subquery()
+        chosen = chosen.where(RevisionRow.id == pointed)
+    elif by == "number":
+        chosen = chosen.where(RevisionRow.number == bindparam("number", type_=BigInteger))
+    else:
+        chosen = chosen.where(RevisionRow.yanked_at.is_(None)).order_by(RevisionRow.number.desc()).limit(1)
+    statement = select(ArtifactRow.digest).where(ArtifactRow.id == chosen.scalar_subquery())
+    return prepared(statement, is_sqlite=is_sqlite)
+
+
+_DIGESTS = {
+    (is_sqlite, by): _digest_statement(by, is_sqlite=is_sqlite)
+    for is_sqlite in (True, False)
+    for by in ("digest", "alias", "number", "newest")
+}
 
 
 def find_revision(session: Session, reference: Reference) -> RevisionRow:

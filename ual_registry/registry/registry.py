@@ -136,8 +136,8 @@ class Registry(RegistryCare, RegistryLinks):
             RegistryError: It is not well formed, or names nothing here.
         """
         parsed = Reference.parse(reference)
-        with self.database.session() as session:
-            return Digest.parse(queries.find_digest(session, parsed))
+        with self.database.reading() as connection:
+            return Digest.parse(queries.find_digest(connection, parsed))
 
     def find(self, reference: str) -> Path:
         """Return the stored file of what a reference names; it must not be written to.
@@ -189,8 +189,10 @@ class Registry(RegistryCare, RegistryLinks):
         """
         check_limit(limit)
         parsed = parse_order(order)
-        with self.database.session() as session:
-            return list_page(session, owner=owner, config_digest=config_digest, order=parsed, limit=limit, after=after)
+        with self.database.reading() as connection:
+            return list_page(
+                connection, owner=owner, config_digest=config_digest, order=parsed, limit=limit, after=after
+            )
 
     def revisions(self, name: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[RevisionRecord]:
         """Return the revisions of an adapter, hidden ones too, newest first.
@@ -205,8 +207,8 @@ class Registry(RegistryCare, RegistryLinks):
             RegistryError: The cursor is none of this list, or the limit is too large.
         """
         check_limit(limit)
-        with self.database.session() as session:
-            return revisions_page(session, check_name(name), limit=limit, after=after)
+        with self.database.reading() as connection:
+            return revisions_page(connection, check_name(name), limit=limit, after=after)
 
     def search(self, query: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[RevisionRecord]:
         """Return the revisions that a query holds for; by name and newest first, unless it names an order.
@@ -222,8 +224,8 @@ class Registry(RegistryCare, RegistryLinks):
         """
         check_limit(limit)
         parsed = parse_query(query)
-        with self.database.session() as session:
-            return search_page(session, parsed, limit=limit, after=after, text=query)
+        with self.database.reading() as connection:
+            return search_page(connection, parsed, limit=limit, after=after, text=query)
 
     def lineage(
         self,
@@ -255,11 +257,11 @@ class Registry(RegistryCare, RegistryLinks):
         if limit is not None and limit < 1:
             raise RegistryError(f"limit {limit}: expected at least 1", code="limit", context={"limit": limit})
         order = LineageOrder(up=up, down=down, depth=depth, relations=tuple(relations), limit=limit)
-        with self.database.session() as session:
+        with self.database.reading() as connection:
             if parsed.digest is not None:
-                check_known(session, str(parsed.digest))
-            digest = str(parsed.digest or queries.find_digest(session, parsed))
-            return lineage(session, digest, order)
+                check_known(connection, str(parsed.digest))
+            digest = str(parsed.digest or queries.find_digest(connection, parsed))
+            return lineage(connection, digest, order)
 
     def alias(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 from sqlalchemy import ColumnElement, and_, column, exists, false, func, literal, literal_column, or_, table, true
@@ -19,21 +19,19 @@ __all__ = ["Searcher", "terms"]
 _INDEX = table("revision_texts_fts", column("rowid"), column("revision_texts_fts"))
 """The full-text index of SQLite; its column of the same name is how it is asked."""
 
-_WORDS: ColumnElement[Any] = literal_column("revision_texts.words")
-"""The column that PostgreSQL keeps for its index; it makes it from ``body``."""
+_WORDS = func.to_tsvector(literal_column("'simple'"), RevisionTextRow.body)
+"""What the index of PostgreSQL is made of."""
 
 
 class Searcher:
-    """Turns trees into conditions for one database.
+    """Turns trees with blanks (``forms``) into conditions for one database.
 
     Args:
         is_sqlite: Whether the database is SQLite's.
-        digests: The digest of every reference that the query names.
     """
 
-    def __init__(self, *, is_sqlite: bool, digests: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, is_sqlite: bool) -> None:
         self._is_sqlite = is_sqlite
-        self._digests = digests or {}
 
     def condition(self, node: Node) -> Condition:
         """Return the condition of a tree; what is unknown does not hold, and its opposite does."""
@@ -84,26 +82,32 @@ class Searcher:
         return dataclasses.replace(source, where=joined(and_, [source.where, *map(self.check, others)]))
 
     def _derived(self, value: Any) -> Condition:
-        return ArtifactRow.digest.in_(descendants(self._digests[value.text]))
+        return ArtifactRow.digest.in_(descendants(value.text))
 
     def _words(self, node: Words) -> Source:
-        """Ask the full-text index of the engine; words hold letters and digits alone, so that they cannot be syntax."""
+        """Ask the full-text index of the engine."""
         if self._is_sqlite:
-            phrase = f'"{" ".join(node.words)}"' + "*" * node.is_prefix
-            found = _INDEX.c.revision_texts_fts.op("MATCH")(phrase)
-            return Source(_INDEX.c.rowid, RevisionRow.id, found, check=_holds_words(node))
-        phrase = " <-> ".join(f"'{word}'" for word in node.words) + ":*" * node.is_prefix
-        found = _WORDS.bool_op("@@")(func.to_tsquery("simple", phrase))
-        return Source(RevisionTextRow.revision_id, RevisionRow.id, found)
+            found = _INDEX.c.revision_texts_fts.op("MATCH")(_phrase(node, "phrase"))
+            return Source(_INDEX.c.rowid, RevisionRow.id, found, check=_holds_words(node, func.instr))
+        found = _WORDS.bool_op("@@")(func.to_tsquery(literal_column("'simple'"), _phrase(node, "lexemes")))
+        return Source(RevisionTextRow.revision_id, RevisionRow.id, found, check=_holds_words(node, func.strpos))
 
 
-def _holds_words(node: Words) -> Condition:
-    """Look for words in a text itself: FTS5 takes as long to check one row as to find a hundred in it.
+def _phrase(node: Words, reading: str) -> ColumnElement[Any]:
+    """Return the words as one bound text."""
+    words: Any = node.words
+    found: ColumnElement[Any] = words.read(f"{reading}_prefix" if node.is_prefix else reading).bound()
+    return found
+
+
+def _holds_words(node: Words, find: Callable[..., ColumnElement[int]]) -> Condition:
+    """Look for words in a text itself: to check one row by the index takes as long as to find a hundred in it.
 
     Words and texts went through the same function, so that between words there is one space or line break.
     """
     body = literal(" ") + func.replace(RevisionTextRow.body, "\n", " ") + " "
-    found = func.instr(body, f" {' '.join(node.words)}" + " " * (not node.is_prefix)) > 0
+    may_hold = find(RevisionTextRow.body, _phrase(node, "first")) > 0  # most texts do not, and are not copied for it
+    found = and_(may_hold, find(body, _phrase(node, "held")) > 0)
     return exists().where(RevisionTextRow.revision_id == RevisionRow.id, found).correlate(RevisionRow)
 
 

@@ -51,6 +51,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url: URL = parse_database_url(url)
         self.engine = _engine(self.url)
+        self._writers = self.engine.execution_options(ual_writes=True)
+        self._readers = self.engine.execution_options(**({} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}))
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -119,8 +121,7 @@ class Database:
             raise StorageError.of("write", file, error) from error
 
     def _migrate(self) -> None:
-        engine = self.engine.execution_options(ual_writes=True)
-        with self._translated(), engine.begin() as connection:
+        with self._translated(), self._writers.begin() as connection:
             if not self.is_sqlite:
                 schema.take_upgrade_lock(connection, timeout_s=_UPGRADE_TIMEOUT_S)
             found = schema.found_revision(connection)
@@ -170,9 +171,22 @@ class Database:
         Raises:
             RegistryUnavailableError: The database refuses, or cannot be reached; nothing of the block is kept.
         """
-        engine = self.engine.execution_options(ual_writes=writes)
+        engine = self._writers if writes else self.engine
         with self._translated(), Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a connection for questions, which costs less than a session.
+
+        SQLite answers all of them from one state. PostgreSQL does not in a session either, so that a transaction would
+        be two more messages for nothing.
+
+        Raises:
+            RegistryUnavailableError: The database refuses, or cannot be reached.
+        """
+        with self._translated(), self._readers.connect() as connection:
+            yield connection
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -196,8 +210,9 @@ def _engine(url: URL) -> Engine:
     return engine
 
 
-_PLANNING = "-c random_page_cost=1.1 -c jit=off"
-"""For short questions: its defaults expect a turning disk, and read whole tables where a few rows would do."""
+_PLANNING = "-c random_page_cost=1.1 -c jit=off -c max_parallel_workers_per_gather=0"
+"""For short questions: its defaults expect a turning disk, read whole tables where a few rows would do, and start
+further processes, which takes longer than the answer."""
 
 
 def _server_engine(url: URL) -> Engine:

@@ -15,10 +15,8 @@ from sqlalchemy import Select, and_, exists, func, literal_column, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from ual_registry.registry.conditions import (
-    FOLDED,
     Condition,
     Values,
-    escaped,
     lies,
     lies_in,
     matches,
@@ -59,6 +57,7 @@ class Source:
         check: What holds for a revision that is found already, where that is cheaper to say otherwise.
         counted: What is counted instead of ``where``: something wider that an index alone can answer.
         is_kept: Whether to check a revision reads its row alone.
+        is_ordered: Whether an index holds what is found in the order of names, with all that is kept.
     """
 
     key: Any
@@ -67,6 +66,7 @@ class Source:
     check: Condition | None = None
     counted: Condition | None = None
     is_kept: bool = False
+    is_ordered: bool = False
 
     @property
     def is_of_revision(self) -> bool:
@@ -113,14 +113,15 @@ def _facet(where: Condition, check: Condition) -> Source:
     return Source(ArtifactRow.id, RevisionRow.artifact_id, where, check=check, is_kept=True)
 
 
-def _revision_source(where: Condition, check: Condition | None = None) -> Source:
+def _revision_source(where: Condition, check: Condition | None = None, *, is_ordered: bool = False) -> Source:
     """Return where a term about the revision itself looks."""
-    return Source(RevisionRow.id, RevisionRow.id, where, check=check, is_kept=True)
+    return Source(RevisionRow.id, RevisionRow.id, where, check=check, is_kept=True, is_ordered=is_ordered)
 
 
 def _domain(values: Values) -> Source:
     columns = (RevisionRow.domain_folded, plain(RevisionRow.domain_folded))
-    return _revision_source(*(matches(found, values, fold=True, is_folded=True) for found in columns))
+    where, check = (matches(found, values, fold=True, is_folded=True) for found in columns)
+    return _revision_source(where, check, is_ordered=len(values) == 1 and not values[0].is_prefix)
 
 
 def _recovered(values: Values) -> Source:
@@ -193,8 +194,9 @@ def _of_base(where: Condition) -> Source:
 
 def _is_behind_slash(value: Text) -> Condition:
     """Compare what stands behind a ``/`` of a label, as Hub ids have it: ``org/model``."""
-    text = escaped(value.text.translate(FOLDED))
-    return func.lower(BaseModelRow.label).like(f"%/{text}" + "%" * value.is_prefix, escape="\\")
+    text: Any = value.text
+    pattern = text.read("behind_slash_prefix" if value.is_prefix else "behind_slash")
+    return func.lower(BaseModelRow.label).like(pattern.bound(), escape="\\")
 
 
 def _architecture(values: Values) -> Source:

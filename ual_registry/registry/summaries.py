@@ -10,7 +10,7 @@ from typing import Any
 
 from ual_registry.registry.views import Measurement, RoleSummary
 
-__all__ = ["NO_TARGETS", "Targets", "measurements_text", "read_measurements", "read_targets", "targets_text"]
+__all__ = ["NO_TARGETS", "Targets", "measurements_of", "measurements_text", "read_targets", "targets_text"]
 
 _TARGET = ("stack", "role", "rank", "entry_count", "layer_min", "layer_max")
 _MEASUREMENT = ("metric", "value", "low", "high", "sample_count", "arm")
@@ -59,11 +59,11 @@ def read_targets(text: str) -> Targets:
     )
 
 
-def read_measurements(text: str) -> tuple[Measurement, ...]:
-    """Read what ``measurements_text`` wrote."""
+def measurements_of(rows: Iterable[Iterable[Any]]) -> tuple[Measurement, ...]:
+    """Return what ``measurements_text`` wrote, once that is read."""
     return tuple(
         [
             Measurement(metric=metric, value=value, low=low, high=high, sample_count=count, arm=arm)
-            for metric, value, low, high, count, arm in json.loads(text)
+            for metric, value, low, high, count, arm in rows
         ]
     )

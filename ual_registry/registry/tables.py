@@ -254,11 +254,9 @@ class RevisionRow(Table):
         UniqueConstraint("adapter_id", "number"),
         UniqueConstraint("adapter_id", "artifact_id"),
         Index("ix_revisions_artifact_id", "artifact_id", "yanked_at", "adapter_name", "number", *_FACETS, **_WITH_ID),
-        *(
-            Index(f"ix_revisions_{name}", name, *_without(name), **_WITH_ID)
-            for name in ("base_model_id", "domain_folded")
-        ),
+        Index("ix_revisions_base_model_id", "base_model_id", *_without("base_model_id"), **_WITH_ID),
         Index("ix_revisions_created_at", "created_at", "id"),
+        Index("ix_revisions_id", "id", postgresql_include=["adapter_name", "number", "yanked_at"]),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
@@ -276,18 +274,23 @@ class RevisionRow(Table):
     rank_min: Mapped[int | None] = mapped_column(comment="Its artifact's smallest rank.")
     rank_max: Mapped[int | None] = mapped_column(comment="Its artifact's largest rank.")
     recovered_gain: Mapped[float | None] = mapped_column(comment="Its artifact's share of the source's gain.")
+    targets: Mapped[str | None] = mapped_column(Text, comment="Its artifact's rows of artifact_roles.")
+    shown: Mapped[str | None] = mapped_column(Text, comment="What else a hit shows of its artifact, as one JSON text.")
 
     adapter: Mapped[AdapterRow] = relationship(lazy="raise")
     artifact: Mapped[ArtifactRow] = relationship(lazy="raise")
 
 
-Index(  # in the order of a page: some names have thousands of revisions, which would have to be sorted first
-    "ix_revisions_name",
-    RevisionRow.adapter_name,
-    RevisionRow.number.desc(),
-    *(getattr(RevisionRow, name) for name in ("artifact_id", "yanked_at", *_FACETS)),
-    **_WITH_ID,
-)
+def _index_in_order(name: str, *first: str) -> None:
+    """Index in the order of a page: some names have thousands of revisions, which would have to be sorted first."""
+    rest = ("artifact_id", "yanked_at", *(facet for facet in _FACETS if facet not in first))
+    columns = [getattr(RevisionRow, column) for column in (*first, "adapter_name", *rest)]
+    columns.insert(len(first) + 1, RevisionRow.number.desc())
+    Index(f"ix_revisions_{name}", *columns, **_WITH_ID)
+
+
+_index_in_order("name")
+_index_in_order("domain_folded", "domain_folded")
 
 
 class RevisionTextRow(Table):

@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData, create_engine, insert, inspect, select, text
 
 from tests.engines.databases import parameters
+from ual_registry.registry.facets import SHOWN
 from ual_registry.registry.schema import SCHEMA_REVISION, alembic_config
 from ual_registry.registry.session import Database
 from ual_registry.registry.summaries import targets_text
@@ -28,8 +29,6 @@ from ual_registry.resources import resource_folder
 pytestmark = pytest.mark.filterwarnings("ignore:.*expression-based index")  # SQLite's, of expressions
 
 REVISIONS = 10_000
-COMPUTED = ("revision_texts", "words")
-"""What PostgreSQL computes for its full-text index, which is no part of the models."""
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -61,7 +60,7 @@ def rows_of(database: Database) -> Rows:
     with database.engine.connect() as connection:
         return {
             name: in_order(
-                {key: plain(value) for key, value in row.items() if (name, key) != COMPUTED}
+                {key: json.loads(value) if key == "shown" else plain(value) for key, value in row.items()}
                 for row in connection.execute(select(table)).mappings()
             )
             for name, table in sorted(tables.items())
@@ -151,7 +150,7 @@ def fill(database: Database, rows: Rows) -> None:
 
 
 def newest_form(old: Rows) -> Rows:
-    """Say in Python what the rows of 0001 are after 0004, as another reading of what the migrations do in SQL."""
+    """Say in Python what the rows of 0001 are after 0005, as another reading of what the migrations do in SQL."""
     new = second_form(old)
     roles = defaultdict(list)
     for row in new["artifact_roles"]:
@@ -159,12 +158,15 @@ def newest_form(old: Rows) -> Rows:
     texts = {key: targets_text(rows) for key, rows in roles.items()}
     artifacts = {row["id"]: row for row in new["artifacts"]}
     same = ("base_model_id", "rank_min", "rank_max", "recovered_gain")
+    bases = {row["id"]: (row["label"], row["architecture"]) for row in new["base_models"]}
     for row in new["revisions"]:
         own = artifacts[row["artifact_id"]]
+        row["targets"] = texts.get(own["id"])
+        row["shown"] = [*(own[name] for name in SHOWN), None, *bases[own["base_model_id"]]]
         row |= {name: own[name] for name in same}
         row |= {f"{name}_folded": own[name] and own[name].lower() for name in ("domain", "license", "method")}
     new["artifacts"] = [row | {"targets": texts.get(row["id"]), "measurements": None} for row in artifacts.values()]
-    return new | {"alembic_version": [{"version_num": "0004"}]}
+    return new | {"alembic_version": [{"version_num": "0005"}]}
 
 
 def second_form(old: Rows) -> Rows:
@@ -327,7 +329,7 @@ def structure(engine: Engine) -> dict[str, Any]:
     found: dict[str, Any] = {}
     inspector = inspect(engine)
     for name in Table.metadata.tables:
-        columns = [column for column in inspector.get_columns(name) if (name, column["name"]) != COMPUTED]
+        columns = inspector.get_columns(name)
         found[name] = {
             "columns": [(item["name"], str(item["type"]), item["nullable"], item["default"]) for item in columns],
             "primary key": inspector.get_pk_constraint(name),
@@ -380,7 +382,7 @@ def test_a_server_keeps_the_explanations_and_the_names(postgresql: Any) -> None:
         ).fetchall()
     tables = Table.metadata.tables
     expected = {(name, column.name, column.comment) for name in tables for column in tables[name].columns}
-    assert {row for row in columns if row[0] != "alembic_version" and row[:2] != COMPUTED} == expected
+    assert {row for row in columns if row[0] != "alembic_version"} == expected
     ours = {str(item.name) for name in tables for item in tables[name].constraints}
     assert {name for (name,) in named} == ours | {"alembic_version_pkc"}
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.registry.conftest import Files
+from ual_registry.air.read import open_legal
 from ual_registry.digest import Digest
 from ual_registry.errors import FormatError, StorageError
 from ual_registry.registry.adding import AddOrder
 from ual_registry.registry.files import own_file
+from ual_registry.registry.intake import take_in
 from ual_registry.registry.registry import Registry
 
 
@@ -39,12 +42,15 @@ def test_the_file_itself_becomes_the_blob(registry: Registry, files: Files) -> N
     assert registry.resolve("med@1") == digest
 
 
-def test_a_digest_that_was_computed_as_the_bytes_came_is_not_computed_again(registry: Registry, files: Files) -> None:
-    known = Digest("ab" * 32)  # not theirs, which nobody looks at
+def test_what_was_looked_at_before_is_not_read_again(registry: Registry, files: Files) -> None:
+    known = Digest("ab" * 32)  # not that of its bytes, which nobody looks at
     with registry.blobs.private_folder() as folder:
-        shutil.copy(files.make(), folder / "adapter.air")
-        order = AddOrder(name="med", is_moved=True, digest=known)
-        (outcome,) = registry.add_many([(folder / "adapter.air", order)])
+        path = folder / "adapter.air"
+        shutil.copy(files.make(), path)
+        found = open_legal(path)
+        intake = replace(take_in(found, None), digest=known)
+        found.source.close()
+        (outcome,) = registry.add_many([(path, AddOrder(name="med", is_moved=True, intake=intake))])
     assert outcome.result is not None
     assert (outcome.result.digest, list(registry.blobs.walk())) == (str(known), [known])
 

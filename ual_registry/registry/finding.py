@@ -1,0 +1,137 @@
+"""The statement that finds the rows of a page: their numbers and sort keys, in order."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, Select, any_, bindparam, exists, func, select
+from sqlalchemy.orm import aliased
+
+from ual_registry.registry.blanks import Blank
+from ual_registry.registry.conditions import Condition
+from ual_registry.registry.order import sorting
+from ual_registry.registry.plan import plan_of
+from ual_registry.registry.search import Searcher, terms
+from ual_registry.registry.sources import Source
+from ual_registry.registry.statements import Statement, prepared
+from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow
+from ual_registry.registry.tree import All, Any_, Node, Not, Order, Term
+from ual_registry.registry.values import Text
+
+__all__ = ["KEY_NAMES", "Asked", "What", "key_types", "page_statement"]
+
+KEY_NAMES = ("key_first", "key_second")
+"""The parameters of the sort key that a page goes on behind."""
+
+_VISIBLE = Term("yanked", (Text("false"),))
+
+
+class What(StrEnum):
+    """What a page holds."""
+
+    REVISIONS = "revisions"
+    ADAPTERS = "adapters"
+    OF_ADAPTER = "revisions of one adapter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a page is asked for, but for the values.
+
+    Attributes:
+        what: What it holds.
+        where: What must hold, with blanks.
+        order: In which order.
+        driver: Which term is looked up first; ``None`` to walk along the order.
+        exact: A config digest for adapters, where one is asked for; the name for the revisions of one.
+    """
+
+    what: What
+    where: Node
+    order: Order
+    driver: int | None = None
+    exact: Blank | None = None
+
+
+def key_types(key: Sequence[Any] | None) -> tuple[type, ...]:
+    """Return the types of a sort key, on which the statement depends; empty on a first page."""
+    return () if key is None else tuple(map(type, key))
+
+
+@functools.lru_cache(maxsize=512)
+def page_statement(asked: Asked, *, is_sqlite: bool, key_types: tuple[type, ...] = ()) -> Statement:
+    """Return the statement of a page; its other parameters are ``page_size`` and those of ``KEY_NAMES``.
+
+    Args:
+        asked: What is asked.
+        is_sqlite: For which engine.
+        key_types: Those of the sort key that it goes on behind.
+    """
+    sorted_by, plan = sorting(asked.order), plan_of(Searcher(is_sqlite=is_sqlite), asked.where, asked.driver)
+    first, _ = sorted_by.columns[0]
+    is_ordered = plan.driver is not None and plan.driver.is_ordered and asked.order == Order()
+    is_in_order = plan.driver is None or plan.driver.link is first or is_ordered
+    statement = select(RevisionRow.id, *(column for column, _ in sorted_by.columns))
+    statement = statement.where(*_conditions(asked, plan.rest, is_sqlite=is_sqlite))
+    if sorted_by.is_about_artifacts:
+        statement = statement.join(ArtifactRow, ArtifactRow.id == RevisionRow.artifact_id)
+    if plan.driver is not None:
+        driver = plan.driver
+        is_direct = is_sqlite or not is_in_order
+        statement = statement.where(driver.where if driver.is_of_revision else _linked(driver, is_direct=is_direct))
+    if key_types:
+        known = zip(KEY_NAMES, key_types, strict=True)
+        key: list[Any] = [None if kind is type(None) else bindparam(name) for name, kind in known]
+        statement = statement.where(sorted_by.after(key))
+    statement = statement.order_by(*sorted_by.by(is_indexed=is_in_order))
+    statement = statement.limit(bindparam("page_size", type_=Integer))
+    return prepared(statement, is_sqlite=is_sqlite, is_planned_once=not terms(asked.where))
+
+
+def _conditions(asked: Asked, rest: tuple[Node, ...], *, is_sqlite: bool) -> Iterator[ColumnElement[bool]]:
+    searcher = Searcher(is_sqlite=is_sqlite)
+    if asked.what is What.REVISIONS:
+        hidden = () if _asks_for_yanked(asked.where) else (_VISIBLE,)
+        yield searcher.condition(All((*rest, *hidden)))
+    elif asked.what is What.OF_ADAPTER:
+        yield RevisionRow.adapter_name == asked.exact
+    else:
+        yield from _newest(searcher.condition(All(rest)), asked.exact)
+
+
+def _newest(owned: Condition, config_digest: Blank | None) -> Iterator[ColumnElement[bool]]:
+    """Yield what holds for the newest revisions that are not hidden."""
+    newer = aliased(RevisionRow)
+    yield RevisionRow.yanked_at.is_(None)
+    yield ~exists().where(
+        newer.adapter_id == RevisionRow.adapter_id, newer.number > RevisionRow.number, newer.yanked_at.is_(None)
+    )
+    yield owned
+    if config_digest is not None:
+        bases: Select[int] = select(BaseModelRow.id).where(BaseModelRow.config_digest == config_digest)
+        yield RevisionRow.base_model_id.in_(bases)
+
+
+def _linked(driver: Source, *, is_direct: bool) -> ColumnElement[bool]:
+    """Return what holds of the revisions of what is looked up.
+
+    An index answers a list of keys in its own order; PostgreSQL sorts the revisions of a subquery first.
+    """
+    if is_direct:
+        found: ColumnElement[bool] = driver.link.in_(driver.keys())
+    else:
+        found = driver.link == any_(func.array(driver.keys().scalar_subquery()))
+    return found
+
+
+def _asks_for_yanked(node: Node) -> bool:
+    """Tell whether a query says itself what becomes of hidden revisions."""
+    if isinstance(node, Term):
+        return node.field == "yanked"
+    if isinstance(node, Not):
+        return _asks_for_yanked(node.part)
+    return isinstance(node, (All, Any_)) and any(map(_asks_for_yanked, node.parts))
