@@ -1,7 +1,7 @@
-"""Build the optional C extension, where there is a compiler (ADR-0010).
+"""Build the optional C extensions, where there is a compiler (ADR-0010, ADR-0020).
 
-Without one, or where the extension does not compile, the wheel is pure Python, and the slower path of
-``ual_registry/air/scan.py`` is used. ``UAL_PURE_PYTHON=1`` asks for that.
+Without one, or where an extension does not compile, the slower paths of ``ual_registry/air/finite.py`` and
+``lanes.py`` are used; with neither extension the wheel is pure Python. ``UAL_PURE_PYTHON=1`` asks for that.
 """
 
 from __future__ import annotations
@@ -11,31 +11,33 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_SOURCE = "ual_registry/air/_nonfinite.c"
-_MODULE = "ual_registry.air._nonfinite"
+_FOLDER = "ual_registry/air"
+_NAMES = ("_nonfinite", "_sha256")
 
 
 class ExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Compile the extension into the checkout for an editable install, into the wheel for any other."""
+    """Compile the extensions into the checkout for an editable install, into the wheel for any other."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build, and say in the wheel's tag what it runs on."""
         self._folder = tempfile.TemporaryDirectory(prefix="ual-build-")
         root, folder = Path(self.root), Path(self._folder.name)
-        built = None if os.environ.get("UAL_PURE_PYTHON") else _compiled(root, folder)
+        built = {} if os.environ.get("UAL_PURE_PYTHON") else _compiled(root, folder)
         if version == "editable":
-            _place(built, root)
-        elif built is not None:
-            build_data["force_include"][str(built)] = built.relative_to(folder).as_posix()
+            _place(built.values(), root)
+        elif built:
+            build_data["force_include"] |= {str(path): path.relative_to(folder).as_posix() for path in built.values()}
             build_data["pure_python"] = False
             build_data["tag"] = f"cp311-abi3-{_platform()}"
-        if built is None:
-            self.app.display_warning(f"{_MODULE} was not built; the pure Python path is used")
+        for name in _NAMES:
+            if name not in built:
+                self.app.display_warning(f"{name} was not built; the pure Python path is used")
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what was built for the wheel."""
@@ -47,29 +49,38 @@ def _platform() -> str:
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
-def _compiled(root: Path, folder: Path) -> Path | None:
-    """Compile below ``folder``; ``None`` where that does not succeed."""
+def _compiled(root: Path, folder: Path) -> dict[str, Path]:
+    """Compile below ``folder``; return what came of it, by name: what does not compile is left out."""
     if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return None  # no stable ABI there
+        return {}  # no stable ABI there
     from setuptools import Distribution, Extension  # type: ignore[import-untyped]  # noqa: PLC0415  # for this alone
 
     flags = [] if sys.platform == "win32" else ["-O3", "-funroll-loops"]
-    source = str(root / _SOURCE)
-    extension = Extension(_MODULE, [source], py_limited_api=True, extra_compile_args=flags, optional=True)
-    command: Any = Distribution({"ext_modules": [extension]}).get_command_obj("build_ext")
+    modules = {name: f"{_FOLDER}/{name}".replace("/", ".") for name in _NAMES}
+    extensions = [
+        Extension(
+            module,
+            [str(root / _FOLDER / f"{name}.c")],
+            py_limited_api=True,
+            extra_compile_args=flags,
+            optional=True,
+        )
+        for name, module in modules.items()
+    ]
+    command: Any = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(folder), str(folder / "objects")
     command.ensure_finalized()
     command.run()
-    built = folder / command.get_ext_filename(_MODULE)
-    return built if built.exists() else None
+    built = {name: folder / command.get_ext_filename(module) for name, module in modules.items()}
+    return {name: path for name, path in built.items() if path.exists()}
 
 
-def _place(built: Path | None, root: Path) -> None:
-    """Put the extension beside its source; an older one that may be in use is replaced, never written over."""
-    folder = (root / _SOURCE).parent
-    for name in ("_nonfinite.*.so", "_nonfinite.*.pyd"):
-        for old in folder.glob(name):
+def _place(built: Iterable[Path], root: Path) -> None:
+    """Put the extensions beside their sources; an older one that may be in use is replaced, never written over."""
+    folder = root / _FOLDER
+    for name in _NAMES:
+        for old in (*folder.glob(f"{name}.*.so"), *folder.glob(f"{name}.*.pyd")):
             old.unlink()
-    if built is not None:
-        shutil.copyfile(built, folder / f"{built.name}.new")
-        (folder / f"{built.name}.new").replace(folder / built.name)
+    for path in built:
+        shutil.copyfile(path, folder / f"{path.name}.new")
+        (folder / f"{path.name}.new").replace(folder / path.name)

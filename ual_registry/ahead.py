@@ -18,6 +18,8 @@ def done_ahead(
 ) -> Iterator[tuple[Job, Result]]:
     """Do jobs side by side and yield each with its result; whoever stops taking them lets the others be.
 
+    A result that is there is yielded before another job is taken, since to take one may mean to wait for it.
+
     Args:
         work: Does one job, in any thread.
         jobs: The jobs; taken no further than ``ahead`` before the one whose result is next.
@@ -35,7 +37,7 @@ def done_ahead(
         try:
             for job in jobs:
                 waiting.append((job, pool.submit(work, job)))
-                if len(waiting) > ahead:
+                while waiting and (len(waiting) > ahead or waiting[0][1].done()):
                     first, result = waiting.popleft()
                     yield first, result.result()
             while waiting:

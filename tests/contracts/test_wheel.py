@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from ual_registry.air import lanes
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,17 +70,24 @@ def test_an_installed_wheel_makes_a_registry_by_its_own_migrations(installed: Pa
         "registry = Registry.open(); print(resource_folder('migrations')); "
         "print(registry.database.current_revision(), registry.database.differences(), len(registry.list().items))"
     )
-    assert _run(installed, tmp_path, code) == f"{installed / 'ual_registry' / 'migrations'}\n0004 () 0\n"
+    assert _run(installed, tmp_path, code) == f"{installed / 'ual_registry' / 'migrations'}\n0005 () 0\n"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the extension needs a compiler")
-def test_an_installed_wheel_looks_at_numbers_with_its_extension(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "function", "extension"), [("finite", "is_finite", "_nonfinite"), ("lanes", "advance", "_sha256")]
+)
+def test_an_installed_wheel_uses_its_extensions(
+    installed: Path, tmp_path: Path, module: str, function: str, extension: str
+) -> None:
+    if extension == "_sha256" and lanes.advance is lanes.advance_in_python:
+        pytest.skip("this processor has no instructions for it")
     code = (
-        "import ual_registry.air.finite as finite; from ual_registry.air import _nonfinite; "
-        "print(finite.is_finite is _nonfinite.is_finite); print(_nonfinite.__file__)"
+        f"from ual_registry.air import {module}, {extension}; "
+        f"print({module}.{function} is {extension}.{function}); print({extension}.__file__)"
     )
-    module = "_nonfinite.pyd" if sys.platform == "win32" else "_nonfinite.abi3.so"
-    assert _run(installed, tmp_path, code) == f"True\n{installed / 'ual_registry' / 'air' / module}\n"
+    file = f"{extension}.pyd" if sys.platform == "win32" else f"{extension}.abi3.so"
+    assert _run(installed, tmp_path, code) == f"True\n{installed / 'ual_registry' / 'air' / file}\n"
 
 
 def test_without_a_compiler_the_wheel_is_pure_python_and_works(tmp_path: Path) -> None:
@@ -86,7 +96,10 @@ def test_without_a_compiler_the_wheel_is_pure_python_and_works(tmp_path: Path) -
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import ual_registry.air.finite as finite; "
-        "print(finite.is_finite is finite.is_finite_in_python, finite.is_finite('F16', b'\\x00\\x7c'))"
+        "from ual_registry.air import finite, lanes; "
+        "print(finite.is_finite is finite.is_finite_in_python, finite.is_finite('F16', b'\\x00\\x7c')); "
+        "both = lanes.TwoLanes(); both.take(b'air', (3,), b'', ()); print(lanes.advance is lanes.advance_in_python); "
+        "print(both.digests(0))"
     )
-    assert _run(tmp_path / "site", tmp_path, code) == "True False\n"
+    digest = hashlib.sha256(b"air").hexdigest()
+    assert _run(tmp_path / "site", tmp_path, code) == f"True False\nTrue\n['{digest}']\n"

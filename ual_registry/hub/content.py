@@ -10,7 +10,7 @@ from pathlib import Path
 from ual_registry.errors import StorageError
 from ual_registry.hub.model import HubFile
 
-__all__ = ["Check", "check_content", "check_file", "git_blob_id", "read_body"]
+__all__ = ["Check", "check_content", "check_file", "difference", "git_blob_id", "read_body"]
 
 _BUFFER_BYTES = 256 * 1024  # what stays in the cache of a core
 _BYTES_PER_S = 10_000  # how slow a server may be
@@ -50,12 +50,21 @@ class Check:
 
     def fault(self) -> str | None:
         """Say what is wrong, expected and got; ``None`` where nothing is."""
-        file = self._file
-        if self._count != file.size_bytes:
-            return f"{self._count} bytes came (expected {file.size_bytes})"
-        name, expected = ("git blob", file.blob_id) if file.sha256 is None else ("sha256", file.sha256)
-        got = self._state.hexdigest()
-        return None if got == expected else f"{name} {got} (expected {expected or 'one, the Hub tells none'})"
+        return difference(self._file, self._count, self._state.hexdigest())
+
+
+def difference(file: HubFile, size_bytes: int, name: str) -> str | None:
+    """Say where bytes are not those of a file of a commit, expected and got; ``None`` where they are.
+
+    Args:
+        file: The file.
+        size_bytes: How many there are.
+        name: What names them, in hexadecimal: SHA-256 where the Hub tells that of the file, git's name elsewhere.
+    """
+    if size_bytes != file.size_bytes:
+        return f"{size_bytes} bytes came (expected {file.size_bytes})"
+    kind, expected = ("git blob", file.blob_id) if file.sha256 is None else ("sha256", file.sha256)
+    return None if name == expected else f"{kind} {name} (expected {expected or 'one, the Hub tells none'})"
 
 
 def check_content(file: HubFile, data: bytes) -> str | None:

@@ -17,12 +17,15 @@ from ual_registry.errors import HubError, HubUnavailableError, StorageError
 from ual_registry.hub.address import is_path
 from ual_registry.hub.answers import Question
 from ual_registry.hub.client import Hub
-from ual_registry.hub.content import check_file
+from ual_registry.hub.content import Check, check_file
 from ual_registry.hub.incoming import Incoming, TooLongError
 from ual_registry.hub.model import HubFile, Snapshot
 from ual_registry.hub.xet import has_xet
 
-__all__ = ["THREADS", "download"]
+__all__ = ["THREADS", "FileCheck", "download"]
+
+FileCheck = Callable[[HubFile, Path], str | None]
+"""Says what is wrong with a file that came, expected and got; ``None`` where nothing is."""
 
 THREADS = 8
 """Files fetched side by side."""
@@ -40,6 +43,7 @@ def download(
     folder: Path,
     *,
     threads: int = THREADS,
+    check: FileCheck | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> dict[str, Path]:
     """Fetch files into a folder, under their paths in the repository; verified before any of them appears there.
@@ -50,6 +54,8 @@ def download(
         files: Which of its files.
         folder: Where to; it must be there. A process that is killed leaves a folder ``.hub-*.tmp`` in it.
         threads: How many files to fetch side by side.
+        check: Says what is wrong with a file that came, as ``check_file`` does, for whoever wants more of that pass;
+            by default a file is compared with the commit as it comes.
         on_bytes: Called from any thread with the number of bytes that came; negative where they must come again.
 
     Returns:
@@ -61,7 +67,7 @@ def download(
     """
     _refuse_strange_paths(snapshot, files)
     scratch = folder / f".hub-{secrets.token_hex(6)}.tmp"
-    fetcher = _Fetcher(hub=hub, snapshot=snapshot, on_bytes=on_bytes or _ignore)
+    fetcher = _Fetcher(hub=hub, snapshot=snapshot, check=check, on_bytes=on_bytes or _ignore)
     try:
         scratch.mkdir()
         fetched = fetcher.fetch_all(files, scratch, threads)
@@ -102,6 +108,7 @@ class _Fetcher:
     Attributes:
         hub: The Hub.
         snapshot: The commit.
+        check: Says what is wrong with a file that came.
         on_bytes: Called with the number of bytes that came.
         is_over: Set where nothing more shall be fetched.
         transfers: What was begun in the Xet store.
@@ -109,6 +116,7 @@ class _Fetcher:
 
     hub: Hub
     snapshot: Snapshot
+    check: FileCheck | None
     on_bytes: Callable[[int], None]
     is_over: threading.Event = field(default_factory=threading.Event)
     transfers: list[Any] = field(default_factory=list)
@@ -200,7 +208,7 @@ class _Fetcher:
             if self.is_over.is_set():
                 raise _StoppedError from None
             raise
-        return check_file(file, path) if is_there else self._by_http(file, scratch, came)
+        return (self.check or check_file)(file, path) if is_there else self._by_http(file, scratch, came)
 
     def _begun(self, transfer: Any) -> None:
         """Note what is to be cancelled where all is over."""
@@ -209,33 +217,38 @@ class _Fetcher:
             raise _StoppedError
 
     def _by_http(self, file: HubFile, scratch: Path, came: list[int]) -> str | None:
-        from huggingface_hub import constants  # noqa: PLC0415  # only where the Hub is used
+        """Fetch a file from its address."""
+        own = Check(file)
+        with (scratch / file.path).open("wb") as stream:
+            self._receive(Incoming(file, stream, own if self.check is None else None, self._noted(came)), file)
+        return own.fault() if self.check is None else self.check(file, scratch / file.path)
 
-        snapshot, url, timeout_s = (
-            self.snapshot,
-            self.hub.file_url(self.snapshot, file),
-            constants.HF_HUB_DOWNLOAD_TIMEOUT,
-        )
-        counted = {constants.X_HF_DOWNLOAD_COUNTER: "1"}  # as its own downloads are, for the statistics of authors
-
+    def _noted(self, came: list[int]) -> Callable[[int], None]:
         def note(count: int) -> None:
             if self.is_over.is_set():
                 raise _StoppedError
             came.append(count)
             self.on_bytes(count)
 
-        with (scratch / file.path).open("wb") as stream:
-            incoming = Incoming(file, stream, note)
+        return note
 
-            def fetch() -> None:
-                headers = {**self.hub.headers(), **counted, "Accept-Encoding": "identity"}
-                incoming.go_on(url, headers, timeout_s)
+    def _receive(self, incoming: Incoming, file: HubFile) -> None:
+        """Take in a file, and go on with it where the connection breaks after much came."""
+        from huggingface_hub import constants  # noqa: PLC0415  # only where the Hub is used
 
-            while True:
-                before = incoming.position
-                try:
-                    self.hub.ask(fetch, "read", snapshot.repository, revision=snapshot.commit, path=file.path)
-                    return incoming.check.fault()
-                except HubUnavailableError as error:
-                    if incoming.position < before + _PROGRESS_BYTES or error.problem_code not in _PASSING:
-                        raise
+        snapshot, url = self.snapshot, self.hub.file_url(self.snapshot, file)
+        counted = {constants.X_HF_DOWNLOAD_COUNTER: "1"}  # as its own downloads are, for the statistics of authors
+
+        def fetch() -> None:
+            headers = {**self.hub.headers(), **counted, "Accept-Encoding": "identity"}
+            incoming.go_on(url, headers, constants.HF_HUB_DOWNLOAD_TIMEOUT)
+
+        while True:
+            before = incoming.position
+            try:
+                self.hub.ask(fetch, "read", snapshot.repository, revision=snapshot.commit, path=file.path)
+            except HubUnavailableError as error:
+                if incoming.position < before + _PROGRESS_BYTES or error.problem_code not in _PASSING:
+                    raise
+            else:
+                return

@@ -1,4 +1,4 @@
-"""A file that comes by HTTP: written and verified as it comes, and gone on with where it broke off.
+"""A file that comes by HTTP: written, and verified as it comes, and gone on with where it broke off.
 
 The client's own way does neither: it reads in steps of 10 MiB, of which the last one is lost with the connection.
 """
@@ -27,12 +27,13 @@ class Incoming:
     Args:
         file: The file.
         stream: Where it goes; empty.
+        check: What compares it as it comes; ``None`` where that is done afterwards.
         on_bytes: Called with the number of bytes of each step; negative where they must come again.
     """
 
-    def __init__(self, file: HubFile, stream: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, file: HubFile, stream: BinaryIO, check: Check | None, on_bytes: Callable[[int], None]) -> None:
         self.position = 0
-        self.check = Check(file)
+        self._check = check
         self._file = file
         self._stream = stream
         self._on_bytes = on_bytes
@@ -66,7 +67,8 @@ class Incoming:
         self._on_bytes(-self.position)
         self._stream.seek(0)
         self._stream.truncate()
-        self.check.reset()
+        if self._check is not None:
+            self._check.reset()
         self.position = 0
 
     def _take(self, parts: list[bytes]) -> None:
@@ -75,7 +77,8 @@ class Incoming:
         if self.position + len(data) > self._file.size_bytes:
             raise TooLongError
         self._stream.write(data)
-        self.check.update(data)
+        if self._check is not None:
+            self._check.update(data)
         self.position += len(data)
         if data:
             self._on_bytes(len(data))

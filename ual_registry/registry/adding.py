@@ -22,6 +22,7 @@ from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.commands import add_artifact, add_blob, add_revision
 from ual_registry.registry.describe import Description, describe
 from ual_registry.registry.files import Hold, flush_folders
+from ual_registry.registry.intake import Intake
 from ual_registry.registry.links import check_place, record_hub_link
 from ual_registry.registry.marks import change_tags, edit_adapter, move_alias
 from ual_registry.registry.records import AddOutcome, AddResult, HubPlace
@@ -52,7 +53,7 @@ class AddOrder:
         description: What the adapter is for; ``None`` leaves it as it is.
         pulled_from: Where on the Hub the file came from, where it did.
         is_moved: Whether the file lies in a ``private_folder`` of the store and may be moved instead of copied.
-        digest: Digest of the bytes of a file that is moved, where they were digested as they came.
+        intake: What was found in a file that is moved, where all of it was looked at before.
     """
 
     name: str | None
@@ -62,7 +63,7 @@ class AddOrder:
     description: str | None = None
     pulled_from: HubPlace | None = None
     is_moved: bool = False
-    digest: Digest | None = None
+    intake: Intake | None = None
 
     def check(self) -> None:
         """Check every name and text.
@@ -150,10 +151,10 @@ def _store(blobs: BlobStore, path: Path, order: AddOrder, *, is_alone: bool) -> 
     try:
         name = order.name or _own_name(path, manifest)
         if order.is_moved:
-            intake = blobs.adopt(found, path, digest=order.digest, is_alone=is_alone)
+            entering = blobs.adopt(found, path, intake=order.intake, is_alone=is_alone)
         else:
-            intake = blobs.take_in(found, is_alone=is_alone)
-        with intake as staged:
+            entering = blobs.take_in(found, is_alone=is_alone)
+        with entering as staged:
             assert staged.scan is not None  # what ``take_in`` promises
             refuse_first(scanned_problems(manifest, staged.scan), path)
             description = describe(manifest, found.tensors(), digest=str(staged.digest), size_bytes=staged.size_bytes)

@@ -178,14 +178,14 @@ class BlobStore:
 
     @contextlib.contextmanager
     def adopt(
-        self, found: Inspection, path: Path, *, digest: Digest | None = None, is_alone: bool = True
+        self, found: Inspection, path: Path, *, intake: Intake | None = None, is_alone: bool = True
     ) -> Iterator[StagedBlob]:
         """Take a legal file of a ``private_folder`` as it lies there, without a copy; it is gone after the block.
 
         Args:
             found: The open file, its header checked.
             path: The same file, which nobody else writes to.
-            digest: Digest of its bytes, where they were digested as they came.
+            intake: What was found in it, where all of it was looked at before, at this place.
             is_alone: Whether a large file may take a second thread.
 
         Raises:
@@ -193,7 +193,7 @@ class BlobStore:
         """
         with own_file(path) as (place, stream):
             staged = StagedBlob(place, stream, self.place)
-            self._fill(staged, lambda _: staged.note(take_in(found, None, digest=digest, is_alone=is_alone)))
+            self._fill(staged, lambda _: staged.note(intake or take_in(found, None, is_alone=is_alone)))
             yield staged
 
     @contextlib.contextmanager

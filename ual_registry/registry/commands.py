@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, bindparam, insert, select, update
+from sqlalchemy import CursorResult, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -29,7 +29,6 @@ from ual_registry.registry.tables import (
     RevisionRow,
     RoleRow,
     Table,
-    TagRow,
 )
 from ual_registry.registry.texts import write_text
 
@@ -179,7 +178,7 @@ def _keep_tags(session: Session, revision_id: int, description: Description, tag
     kept = {tag: "" for tag in description.tags if is_tag_key(tag)} | dict(tags)
     if kept:
         rows = [{"revision_id": revision_id, "key": key, "value": value} for key, value in kept.items()]
-        session.execute(insert(TagRow), rows)
+        session.execute(_INSERT_TAGS, rows)
     return kept
 
 
@@ -197,6 +196,7 @@ _TAKE_NUMBER = (
     .values(newest=AdapterRow.newest + 1)
     .returning(AdapterRow.newest)
 )
+_INSERT_TAGS = Table.metadata.tables["tags"].insert()
 _INSERT_REVISION = Table.metadata.tables["revisions"].insert().returning(RevisionRow.id)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ual_registry.air.commit import is_commit
 from ual_registry.digest import Digest
 from ual_registry.errors import HubError, HubUnavailableError
-from ual_registry.hub.address import HubAddress, is_commit
+from ual_registry.hub.address import HubAddress
 from ual_registry.hub.choice import is_air
 from ual_registry.hub.client import Hub
 from ual_registry.hub.model import Snapshot

@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from ual_registry.air.adapter import Adapter
+from ual_registry.air.commit import is_commit
 from ual_registry.air.model import Lineage, Parent, Statement
 from ual_registry.air.write import write_sealed
 from ual_registry.digest import Digest
 from ual_registry.errors import BinderError, HubAccessError, StorageError
-from ual_registry.hub.address import is_commit
 from ual_registry.hub.choice import CONFIG_FILE, RepositoryAdapter
 from ual_registry.hub.client import Hub
 from ual_registry.hub.download import download
 from ual_registry.hub.model import Snapshot
 from ual_registry.interop.from_peft import from_peft
 from ual_registry.interop.peft_config import PeftConfig, parse_config
+from ual_registry.registry.intake import Intake
 from ual_registry.workflows.bases import NamedBase, address_of, find_base, own_base
 from ual_registry.workflows.hub_look import read_config
+from ual_registry.workflows.pull_check import AirCheck
 
 __all__ = ["Fetched", "PullBase", "fetch"]
 
@@ -36,12 +38,12 @@ class Fetched:
 
     Attributes:
         path: Its AIR file.
-        digest: Digest of its bytes, where the Hub knows it, too, and it was verified as they came.
+        intake: What was found in it, where all of it was looked at when it was verified.
         notes: What whoever pulls it should know.
     """
 
     path: Path
-    digest: Digest | None = None
+    intake: Intake | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -103,6 +105,7 @@ def fetch(
     folder: Path,
     *,
     base: str | None = None,
+    is_alone: bool = True,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Fetched:
     """Fetch an adapter, verified.
@@ -113,6 +116,7 @@ def fetch(
         adapter: One of its adapters.
         folder: Where to; it is made.
         base: The base model of a PEFT pair, as people name it; by default the one that its configuration names.
+        is_alone: Whether nothing else is fetched meanwhile, so that a large file may take a second thread.
         on_bytes: Called with the number of bytes that came.
 
     Raises:
@@ -125,9 +129,9 @@ def fetch(
     try:
         folder.mkdir()
         if adapter.config is None:
-            places = download(hub, snapshot, [adapter.file], folder, on_bytes=on_bytes)
-            verified = Digest(adapter.file.sha256) if adapter.file.sha256 else None
-            return Fetched(path=places[adapter.path], digest=verified)
+            check = AirCheck(is_alone=is_alone) if adapter.file.sha256 is not None else None
+            places = download(hub, snapshot, [adapter.file], folder, check=check, on_bytes=on_bytes)
+            return Fetched(path=places[adapter.path], intake=check.intake if check is not None else None)
         return _fetch_pair(hub, snapshot, adapter, folder, base=base, on_bytes=on_bytes)
     except OSError as error:
         raise StorageError.of("write", folder, error) from error

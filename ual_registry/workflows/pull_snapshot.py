@@ -137,7 +137,7 @@ class _Pull:
                 continue
             self.notes += fetched.notes
             by_path[str(fetched.path)] = adapter
-            yield fetched.path, replace(self._order(adapter), is_moved=True, digest=fetched.digest)
+            yield fetched.path, replace(self._order(adapter), is_moved=True, intake=fetched.intake)
 
     def _settle(self, adapter: RepositoryAdapter, outcome: AddOutcome) -> None:
         Path(outcome.path).unlink(missing_ok=True)
@@ -185,7 +185,10 @@ class _Fetching:
         if self._fatal is not None:
             return self._fatal
         try:
-            return fetch(self._hub, self._snapshot, adapter, folder, base=self._base, on_bytes=self._count)
+            is_alone = len(self._adapters) == 1
+            return fetch(
+                self._hub, self._snapshot, adapter, folder, base=self._base, is_alone=is_alone, on_bytes=self._count
+            )
         except UALError as error:
             if self._is_fatal(error):
                 self._fatal = error
@@ -209,7 +212,7 @@ def _named(error: UALError, path: Path, snapshot: Snapshot, adapter: RepositoryA
     message = error.message.replace(str(path), address)
     if isinstance(error, (FormatError, BinderError)) and address not in message:
         message = f"{address}: {message}"
-    error.message, error.args = message, (message,)
+    error.reword(message)
     if error.context.get("path") in (str(path), str(path.parent)):
         error.context["path"] = address
     return error
