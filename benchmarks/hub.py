@@ -5,6 +5,8 @@ verify, and the same for a whole pull, which also looks at every tensor and flus
 at 95 % of the rate of ``create_commit`` alone or more; the header of an adapter shown by 3 requests and 256 KiB at
 most; memory that does not grow with the file.
 
+A push of an adapter with its PEFT pair makes the pair, too; the client finds it made.
+
 The server is that of ``make hub``, in a process of its own on the same cores; large files travel plainly (lfs) or by
 chunks (xet). A ratio is that of one round's two rates; the median of the rounds, and their range.
 """
@@ -20,26 +22,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from benchmarks.measure import Times, child_peak_bytes, in_turns, machine
+from benchmarks.hub_files import AIR_FILE, WIDTH, write_fresh, write_pair
+from benchmarks.hub_memory import print_peaks
+from benchmarks.measure import Times, in_turns, machine
 from benchmarks.validate_many import random_adapter
 from tests.hub_server.server import serve
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.tensor import Tensor
 from ual_registry.air.write import write
 
 _TRANSPORTS = ("lfs", "xet")
-_WIDTH = 27_200
-"""Of a layer of 10 MB."""
-
 _PULL_TARGET, _PUSH_TARGET = 0.90, 0.95
 _SHOW_REQUESTS, _SHOW_BYTES = 3, 256 * 1024
-_FINITE = bytes(byte & 0xBF if byte & 0x7F == 0x7F else byte for byte in range(256))
-"""For the upper byte of BF16: neither infinite nor no number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,22 +69,25 @@ class _Compared:
         )
 
 
-def _fresh(adapter: Adapter, mark: str) -> Adapter:
-    """Return an adapter of the same shapes with other numbers, so that no byte of it is known anywhere."""
-    tensors = {}
-    for name, tensor in adapter.tensors.items():
-        data = bytearray(os.urandom(len(tensor.to_bytes())))
-        data[1::2] = data[1::2].translate(_FINITE)
-        tensors[name] = Tensor.of_bytes(tensor.dtype, tensor.shape, bytes(data))
-    return Adapter(replace(adapter.manifest, description=mark), tensors)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Push:
+    """A push that is compared.
 
+    Attributes:
+        name: What its repositories are called.
+        title: What is pushed.
+        adapter: The shapes of each AIR file.
+        count: How many AIR files.
+        ours: What pushes them, of which the first is an AIR file.
+        has_pair: Whether the PEFT pair goes with it; the client gets it ready made.
+    """
 
-def _files(folder: Path, adapter: Adapter, count: int) -> list[Path]:
-    folder.mkdir(parents=True)
-    paths = [folder / f"{number:02}.air" for number in range(count)]
-    for path in paths:
-        write(_fresh(adapter, path.stem), path)
-    return paths
+    name: str
+    title: str
+    adapter: Adapter
+    count: int
+    ours: Callable[[str, list[Path]], None]
+    has_pair: bool = False
 
 
 def _pull_all(work: Path, adapter: Adapter, *, count: int, runs: int) -> Iterator[_Compared]:
@@ -99,7 +100,7 @@ def _pull_all(work: Path, adapter: Adapter, *, count: int, runs: int) -> Iterato
     from ual_registry.workflows.pull import pull  # noqa: PLC0415  # as above
     from ual_registry.workflows.pull_model import PullOptions  # noqa: PLC0415  # as above
 
-    paths = _files(work / "pulled", adapter, count)
+    paths = write_fresh(work / "pulled", adapter, _names(count))
     api = HfApi()
     api.create_repo("tester/many")
     _commit_by_client("tester/many", paths)
@@ -110,6 +111,7 @@ def _pull_all(work: Path, adapter: Adapter, *, count: int, runs: int) -> Iterato
             shutil.rmtree(work / folder, ignore_errors=True)
         (work / "fetched").mkdir()
         Registry.open()
+        os.sync()  # else a flush also waits for what the turn before left to be written or deleted
 
     def fetch() -> None:
         hub = Hub.open()
@@ -128,6 +130,10 @@ def _pull_all(work: Path, adapter: Adapter, *, count: int, runs: int) -> Iterato
         )
         yield _Compared(title=title, amount=amount, ours=times[0], theirs=times[1], target=_PULL_TARGET)
     shutil.rmtree(work / "home")
+
+
+def _names(count: int) -> list[str]:
+    return [AIR_FILE] if count == 1 else [f"{number:02}.air" for number in range(count)]
 
 
 def _commit_by_client(repository: str, paths: list[Path]) -> None:
@@ -149,59 +155,50 @@ def _commit_by_us(repository: str, paths: list[Path]) -> None:
 
 
 def _push_by_us(repository: str, paths: list[Path]) -> None:
-    from ual_registry.workflows.push import PushOptions, push  # noqa: PLC0415  # as above
+    from ual_registry.workflows.push import push  # noqa: PLC0415  # as above
+    from ual_registry.workflows.push_order import PushOptions  # noqa: PLC0415  # as above
 
-    push(str(paths[0]), repository, PushOptions(air_only=True, allow_unpinned=True))
+    push(str(paths[0]), repository, PushOptions(air_only=len(paths) == 1, allow_unpinned=True))
 
 
-def _push_all(
-    work: Path, adapter: Adapter, *, count: int, runs: int, title: str, ours: Callable[[str, list[Path]], None]
-) -> _Compared:
+def _push_all(work: Path, case: _Push, *, runs: int) -> _Compared:
     """Commit new files into a repository of their own; each side gets bytes that nobody has seen."""
     from huggingface_hub import HfApi  # noqa: PLC0415  # reads its environment at import
+    from huggingface_hub.utils._xet import abort_xet_session  # noqa: PLC0415  # as above
 
-    turn: dict[str, object] = {"number": 0, "paths": []}
+    turn: list[tuple[str, list[Path]]] = []
+    folder = work / "pushed"
 
     def prepare() -> None:
-        turn["number"] = int(str(turn["number"])) + 1
-        shutil.rmtree(work / "pushed", ignore_errors=True)
-        turn["paths"] = _files(work / "pushed", adapter, count)
-        HfApi().create_repo(f"tester/{ours.__name__.strip('_')}-{turn['number']}")
+        shutil.rmtree(folder, ignore_errors=True)
+        paths = write_fresh(folder, case.adapter, _names(case.count))
+        turn.append((f"tester/{case.name}-{len(turn)}", paths + (write_pair(paths[0]) if case.has_pair else [])))
+        HfApi().create_repo(turn[-1][0])
+        abort_xet_session()  # type: ignore[no-untyped-call]  # so that each side begins with its own settings
+        os.sync()  # else one side waits for what the other left to be written or deleted
 
-    def run(commit: Callable[[str, list[Path]], None]) -> None:
-        paths = turn["paths"]
-        assert isinstance(paths, list)
-        commit(f"tester/{ours.__name__.strip('_')}-{turn['number']}", paths)
-
-    times = in_turns([lambda: run(ours), lambda: run(_commit_by_client)], runs=runs, before=prepare)
-    amount = sum(path.stat().st_size for path in (work / "pushed").iterdir())
-    shutil.rmtree(work / "pushed")
-    return _Compared(title=title, amount=amount, ours=times[0], theirs=times[1], target=_PUSH_TARGET)
+    times = in_turns([lambda: case.ours(*turn[-1]), lambda: _commit_by_client(*turn[-1])], runs=runs, before=prepare)
+    amount = sum(path.stat().st_size for path in folder.iterdir())
+    shutil.rmtree(folder)
+    return _Compared(title=case.title, amount=amount, ours=times[0], theirs=times[1], target=_PUSH_TARGET)
 
 
-def _peaks(work: Path, layers: tuple[int, ...]) -> None:
-    """Print the peak of memory of push and pull by size of the file, each in a process of its own."""
-    print(f"{'peak memory, MB':20}" + "".join(f"{name:>26}" for name in ("push", "pull", "client's download")))
-    for count in layers:
-        path = work / f"{count}.air"
-        write(random_adapter(count, _WIDTH, "BF16"), path)
-        repository = f"tester/peak-{count}"
-        os.environ["UAL_HOME"] = str(work / f"home-{count}")
-        download = (
-            f"from huggingface_hub import snapshot_download as s; s({repository!r}, cache_dir={str(work / 'c')!r})"
-        )
-        commands = (
-            ["-m", "ual_registry", "push", str(path), repository, "--allow-unpinned", "-q"],
-            ["-m", "ual_registry", "pull", repository, "-q"],
-            ["-c", download],
-        )
-        peaks = [child_peak_bytes(command) / 1e6 for command in commands]
-        print(
-            f"  {path.stat().st_size / 1e6:6.0f} MB file    " + "".join(f"{peak:26.0f}" for peak in peaks), flush=True
-        )
-        for left in (work / f"home-{count}", work / "c"):
-            shutil.rmtree(left)
-        path.unlink()
+def _pushes(*, is_quick: bool) -> tuple[_Push, ...]:
+    count, width, size = (2, 1_000, "0") if is_quick else (20, WIDTH, "10")
+    many, whole = random_adapter(1, width, "BF16"), "0" if is_quick else "200"
+    one = random_adapter(1 if is_quick else count, width, "BF16")
+    return (
+        _Push(name="many", title=f"push {count} files of {size} MB", adapter=many, count=count, ours=_commit_by_us),
+        _Push(name="one", title=f"push one of {whole} MB, with its card", adapter=one, count=1, ours=_push_by_us),
+        _Push(
+            name="pair",
+            title=f"push one of {whole} MB, its pair and card",
+            adapter=one,
+            count=1,
+            ours=_push_by_us,
+            has_pair=True,
+        ),
+    )
 
 
 def _show(work: Path, layers: tuple[int, ...], *, xet: bool) -> None:
@@ -210,7 +207,7 @@ def _show(work: Path, layers: tuple[int, ...], *, xet: bool) -> None:
         environment = {**os.environ, "HF_ENDPOINT": site.endpoint, "HF_TOKEN": site.token}
         for count in layers:
             path = work / "shown.air"
-            write(random_adapter(count, 64 if count > 1 else _WIDTH, "BF16"), path)
+            write(random_adapter(count, 64 if count > 1 else WIDTH, "BF16"), path)
             site.put("tester/shown", {"adapter.air": path})
             site.clear_log()
             command = [sys.executable, "-m", "ual_registry", "show", "hf:tester/shown", "--json"]
@@ -249,22 +246,17 @@ def _server(folder: Path, *, xet: bool) -> Iterator[dict[str, str]]:
 def _measure(work: Path, transport: str, *, is_quick: bool, parts: tuple[str, ...]) -> None:
     """Measure over one transport; the environment leads to a server."""
     count, runs = (2, 1) if is_quick else (20, 5)
-    adapter = random_adapter(1, 1_000 if is_quick else _WIDTH, "BF16")
+    adapter = random_adapter(1, 1_000 if is_quick else WIDTH, "BF16")
     if "pull" in parts:
         for compared in _pull_all(work, adapter, count=count, runs=runs):
             print(compared.text(), flush=True)
     if "push" in parts:
-        one = random_adapter(1 if is_quick else count, 1_000 if is_quick else _WIDTH, "BF16")
-        cases = (
-            (_commit_by_us, adapter, count, f"push {count} files of {'0' if is_quick else '10'} MB"),
-            (_push_by_us, one, 1, f"push one of {'0' if is_quick else '200'} MB, with its card"),
-        )
-        for ours, made, files, title in cases:
-            print(_push_all(work, made, count=files, runs=runs, title=title, ours=ours).text(), flush=True)
+        for case in _pushes(is_quick=is_quick):
+            print(_push_all(work, case, runs=runs).text(), flush=True)
     if "show" in parts:
         _show(work, (1, 12, 64), xet=transport == "xet")
     if "memory" in parts:
-        _peaks(work, (1,) if is_quick else (1, 10, 40))
+        print_peaks(work, {"lfs": "LFS", "xet": "Xet"}[transport], (1,) if is_quick else (10, 20, 40, 80))
 
 
 _PARTS = ("pull", "push", "show", "memory")

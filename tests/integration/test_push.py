@@ -22,6 +22,7 @@ from tests.handmade import small_adapter
 from tests.hub_server.fixtures import HubEnvironment
 from tests.hub_server.server import HubSite
 from tests.peft_folders import PeftFolders, outputs
+from ual_registry.air.model import Lineage, Parent
 from ual_registry.air.read import read
 from ual_registry.air.schema import schema_problems
 from ual_registry.air.write import write
@@ -617,6 +618,14 @@ def test_a_token_that_only_reads_is_told(
             ),
         ),
         (
+            ("moved.air", REPOSITORY),
+            (
+                "hub-unpinned",
+                UNPINNED.replace("unpinned", "moved"),
+                "transfer it again with --to OWNER/NAME@COMMIT, or with --to-revision COMMIT, or pass --allow-unpinned",
+            ),
+        ),
+        (
             ("old@1", REPOSITORY),
             (
                 "hub-yanked",
@@ -631,7 +640,10 @@ def test_a_word_that_cannot_be_meant_is_explained(
 ) -> None:
     from tests.handmade import base_model
 
-    write(small_adapter(base_model=base_model(revision=None)), "unpinned.air")
+    parent = Parent(digest="sha256:" + "1" * 64, relation="projected_from")
+    unpinned = base_model(revision=None)
+    write(small_adapter(base_model=unpinned), "unpinned.air")
+    write(small_adapter(base_model=unpinned, lineage=Lineage(parents=(parent,))), "moved.air")
     write(small_adapter(description="old"), "old.air")
     Registry.open().add("old.air", name="old")
     Registry.open().yank("old@1", why="leaked data")

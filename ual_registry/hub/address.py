@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ual_registry.errors import HubError
 from ual_registry.remote import is_url
 
-__all__ = ["PREFIX", "HubAddress", "is_commit", "is_hub", "is_path", "is_repository", "repository_of_url"]
+__all__ = ["PREFIX", "HubAddress", "is_hub", "is_path", "is_repository", "repository_of_url"]
 
 PREFIX = "hf:"
 """What marks a word as the address of something on the Hub."""
@@ -19,7 +19,6 @@ _MAX_REVISION = 250
 _MAX_PATH = 1000
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(rf"(?:{_NAME}/)?{_NAME}\Z")
-_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _REVISION = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+#=,%!-]*\Z")
 
 
@@ -48,15 +47,6 @@ def is_repository(text: str, *, owned: bool = True) -> bool:
         and not ("--" in text or ".." in text or text.endswith(".git"))
         and ("/" in text or not owned)
     )
-
-
-def is_commit(revision: str | None) -> bool:
-    """Tell whether a revision is the name of a commit, which means the same for ever.
-
-    >>> is_commit("1" * 40), is_commit("main"), is_commit(None)
-    (True, False, False)
-    """
-    return revision is not None and _COMMIT.match(revision) is not None
 
 
 def is_path(text: str) -> bool:

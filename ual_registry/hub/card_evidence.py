@@ -10,7 +10,7 @@ from ual_registry.hub.card_facts import MAX_ROWS, facts, settings
 from ual_registry.hub.card_grid import role_groups
 from ual_registry.hub.card_text import code, literal, number, table
 
-__all__ = ["evaluation_section", "lineage_section", "making_section"]
+__all__ = ["CONTROLS", "evaluation_section", "lineage_section", "making_section"]
 
 _TITLES = {
     "training": "Training",
@@ -40,6 +40,9 @@ _RELATIONS = {
     "merged_from": "made of several parents",
     "quantized_from": "the parent in fewer bits",
 }
+
+CONTROLS = frozenset({"interpolate", "svd", "truncate"})
+"""Methods of transfer that carry nothing between unrelated base models."""
 
 
 def making_section(manifest: Manifest) -> str:
@@ -100,6 +103,11 @@ def _projection(statement: Statement, manifest: Manifest) -> Iterator[str]:
         yield (
             "**Energy says nothing about quality.** It tells how much of the numbers fitted into the new shapes, "
             "not whether the adapter still does on this base model what it did on the old one."
+        )
+    if statement.parameters.get("method") in CONTROLS:
+        yield (
+            f"**{code(statement.parameters['method'])} is a control.** Between base models that were trained apart it "
+            "carries nothing of what an adapter does; within one family, measure what is left."
         )
 
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ual_registry.air.commit import is_commit
 from ual_registry.air.model import Manifest
-from ual_registry.hub.address import is_commit
 
 __all__ = ["hub_base", "hub_languages", "hub_license", "metadata_values"]
 

@@ -35,11 +35,13 @@ class Content:
         path: Its path in the repository, with ``/``.
         source: The file to send, or its bytes.
         size_bytes: Its size.
+        like: Path of a file that is made of the same numbers; empty where there is none.
     """
 
     path: str
     source: Path | bytes
     size_bytes: int
+    like: str = ""
     _digests: list[str] = field(default_factory=list, repr=False, compare=False)  # one, as soon as it is known
 
     @classmethod
@@ -48,13 +50,14 @@ class Content:
         return cls(path=path, source=data, size_bytes=len(data))
 
     @classmethod
-    def of_file(cls, path: str, file: Path, *, digest: Digest | None = None) -> Content:
+    def of_file(cls, path: str, file: Path, *, digest: Digest | None = None, like: str = "") -> Content:
         """Return a file with the bytes of a local one.
 
         Args:
             path: Its path in the repository.
             file: The local file.
             digest: Digest of its bytes, where that is known; else they are digested when that is needed.
+            like: Path of a file that is made of the same numbers.
 
         Raises:
             StorageError: The file cannot be read.
@@ -63,7 +66,7 @@ class Content:
             size_bytes = file.stat().st_size
         except OSError as error:
             raise StorageError.of("read", file, error) from error
-        return cls(path=path, source=file, size_bytes=size_bytes, _digests=[digest.hex] if digest else [])
+        return cls(path=path, source=file, size_bytes=size_bytes, like=like, _digests=[digest.hex] if digest else [])
 
     @property
     def is_digested(self) -> bool:

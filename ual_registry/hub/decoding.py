@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ual_registry.hub.address import is_commit, is_path
+from ual_registry.air.commit import is_commit
+from ual_registry.hub.address import is_path
 from ual_registry.hub.model import HubFile, ListedModel, Snapshot
 
 __all__ = ["listed", "snapshot_of"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ual_registry.air.model import Manifest
@@ -22,6 +23,9 @@ _MIN_WIDTH_INCHES = 2.4
 _MARGIN_INCHES = 0.75
 _MAX_WRITTEN = 16
 """Columns up to which each cell has room for its number."""
+
+_DARK = 0.55
+"""Share of the largest number from which a cell is so dark that white is read better on it."""
 
 _EMPTY = "#eceff1"
 _INK = "#263238"
@@ -82,14 +86,16 @@ def _scale(grid: Grid) -> Any:
 
 def _draw(axes: Axes, panel: Panel, scale: Any) -> None:
     has_outside = any(value is not None for value in panel.outside)
-    shift = 1 if has_outside else 0
-    for y, (row, outside) in enumerate(zip(panel.values, panel.outside, strict=True)):
-        for x, value in enumerate(row):
-            _cell(axes, x, y, value, scale, is_written=len(row) <= _MAX_WRITTEN)
-        if outside is not None:
-            _cell(axes, len(row) + 0.5, y, outside, scale, is_written=True)
     columns = len(panel.values[0])
-    axes.set_xlim(-0.5, columns - 0.5 + 1.5 * shift)
+    cells = [
+        *((x, y, value) for y, row in enumerate(panel.values) for x, value in enumerate(row)),
+        *((columns + 0.5, y, value) for y, value in enumerate(panel.outside) if value is not None),
+    ]
+    _fill(axes, cells, scale)
+    for x, y, value in cells:
+        if value is not None and (columns <= _MAX_WRITTEN or x > columns):
+            _write(axes, x, y, value, is_dark=scale.norm(value) > _DARK)
+    axes.set_xlim(-0.5, columns + (1 if has_outside else -0.5))
     axes.set_ylim(len(panel.roles) - 0.5, -0.5)
     axes.set_yticks(range(len(panel.roles)), panel.roles, fontsize=9, parse_math=False)
     _name_columns(axes, panel, columns, has_outside=has_outside)
@@ -97,15 +103,22 @@ def _draw(axes: Axes, panel: Panel, scale: Any) -> None:
     axes.set_frame_on(False)
 
 
-def _cell(axes: Axes, x: float, y: float, value: float | None, scale: Any, *, is_written: bool) -> None:
+def _fill(axes: Axes, cells: Sequence[tuple[float, float, float | None]], scale: Any) -> None:
+    """Draw the cells at one go; one by one they take as long as hashing a large adapter."""
+    from matplotlib.collections import PatchCollection  # noqa: PLC0415  # see above
     from matplotlib.patches import Rectangle  # noqa: PLC0415  # see above
 
-    colour = _EMPTY if value is None else scale.to_rgba(value)
-    axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, facecolor=colour, linewidth=0))
-    if value is not None and is_written:
-        is_dark = scale.norm(value) > 0.55
-        text = f"{value:.3g}" if value >= 100 else f"{value:.2g}"
-        axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if is_dark else _INK)
+    colours = [_EMPTY if value is None else scale.to_rgba(value) for _, _, value in cells]
+    shapes = [Rectangle((x - 0.47, y - 0.46), 0.94, 0.92) for x, y, _ in cells]
+    squares = PatchCollection(shapes, facecolors=colours, linewidths=0)
+    squares.set_in_layout(False)  # the axes have room for them
+    axes.add_collection(squares, autolim=False)
+
+
+def _write(axes: Axes, x: float, y: float, value: float, *, is_dark: bool) -> None:
+    text = f"{value:.3g}" if value >= 100 else f"{value:.2g}"
+    written = axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if is_dark else _INK)
+    written.set_in_layout(False)
 
 
 def _name_columns(axes: Axes, panel: Panel, columns: int, *, has_outside: bool) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ual_registry.air.commit import is_commit
 from ual_registry.errors import HubAccessError, HubConflictError, HubError, HubNotFoundError
-from ual_registry.hub.address import is_commit
 from ual_registry.hub.model import Snapshot
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ names the one that it was planned on, its parent, so that the Hub takes it only 
 says nothing sure (a cut, 503, 412) is settled by what the branch holds afterwards: what was to be pushed, then the push
 is done; still the parent, then it is sent again, which the parent makes safe; else somebody else won.
 
-Large files are sent again by the client itself, as often as it thinks fit; here only the commit is.
+Only the commit is sent again here; the client itself sends large files again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ual_registry.hub import conduct
 from ual_registry.hub.changes import Content, differing
 from ual_registry.hub.history import commits_since, overtaken
 from ual_registry.hub.model import Snapshot
+from ual_registry.hub.sending import additions, send_files
 
 if TYPE_CHECKING:
     from ual_registry.hub.client import Hub
@@ -79,7 +80,7 @@ def commit(hub: Hub, order: CommitOrder, *, note: Callable[[str], None] = lambda
     operations = _operations(order)
     with _remarks(note), _bars(order.show_progress):
         _check_card(hub, order, operations)
-        _send_files(hub, order, operations)
+        send_files(hub, order, operations)
         oid = _send_commit(hub, order, operations)
     _check(hub, order, oid)
     return oid
@@ -108,7 +109,7 @@ def _check_card(hub: Hub, order: CommitOrder, operations: list[Any]) -> None:
     Raises:
         HubError: They are wrong (``hub-card``).
     """
-    card = next((item for item in _additions(operations) if item.path_in_repo == _CARD_FILE), None)
+    card = next((item for item in additions(operations) if item.path_in_repo == _CARD_FILE), None)
     if card is None:
         return
 
@@ -133,37 +134,6 @@ def _invalid_card(repository: str, message: str) -> HubError:
         context={"repository": repository, "path": _CARD_FILE},
         hint="see the metadata by --dry-run; what you wrote into it by hand is yours to mend",
     )
-
-
-def _additions(operations: list[Any]) -> list[Any]:
-    from huggingface_hub import CommitOperationAdd  # noqa: PLC0415  # costs more than the rest
-
-    return [item for item in operations if isinstance(item, CommitOperationAdd)]
-
-
-def _send_files(hub: Hub, order: CommitOrder, operations: list[Any]) -> None:
-    """Send the large files; nothing refers to them before the commit does.
-
-    What is not digested yet the client digests as it reads it, several files side by side or while it sends.
-    """
-
-    def send() -> None:
-        try:
-            hub.api.preupload_lfs_files(
-                order.parent.repository, _additions(operations), revision=order.branch, free_memory=False
-            )
-        except RuntimeError as error:
-            cause = error.__cause__  # what the client wraps in words of its own is unwrapped
-            if cause is None:
-                raise
-            raise cause from cause.__cause__
-
-    hub.ask(send, "push to", order.parent.repository, revision=order.branch, retry=False)
-    digests = {item.path_in_repo: item.upload_info for item in _additions(operations)}
-    for content in order.contents:
-        info = digests.get(content.path)
-        if info is not None and info.is_hashed:
-            content.note_sha256(info.sha256.hex())
 
 
 def _send_commit(hub: Hub, order: CommitOrder, operations: list[Any]) -> str:

@@ -1,13 +1,11 @@
 """Fetching files from the Xet store, in which the Hub keeps large files by chunks.
 
 What the client's own way asks once per file is asked here once for all: which name a file has in the store, and what
-lets us in. It tries again for minutes inside its store's library, under whatever the caller does; here that is bounded.
-What comes is not verified.
+lets us in. What comes is not verified.
 """
 
 from __future__ import annotations
 
-import datetime
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -15,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ual_registry.hub.model import HubFile, Snapshot
+from ual_registry.hub.xet_session import download_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,19 +25,6 @@ _ASKED_AT_ONCE = 500
 
 _FILES_OF_A_GROUP = 200
 """Files that share their connections; see ``XetStore._group``."""
-
-_SETTINGS: dict[str, Any] = {
-    "client.retry_max_attempts": 4,
-    "client.retry_base_delay": datetime.timedelta(seconds=1),
-    "client.retry_max_duration": datetime.timedelta(seconds=25),
-    "reconstruction.download_buffer_size": "32mb",
-    "reconstruction.download_buffer_perfile_size": "16mb",
-    "reconstruction.download_buffer_limit": "64mb",
-}
-"""How the library tries again, and how much it holds; as it is, it tries for minutes and holds most of a file."""
-
-_SESSIONS: dict[int, Any] = {}  # by process, since a fork cannot go on with its parent's
-_LOCK = threading.Lock()
 
 
 def has_xet() -> bool:
@@ -140,7 +126,7 @@ class XetStore:
             if group is None or group.taken == _FILES_OF_A_GROUP:
                 way = self._way(route, headers)
                 watched: dict[Any, _Came] = {}
-                transfers = _session().new_file_download_group(
+                transfers = download_session().new_file_download_group(
                     endpoint=way.endpoint,
                     token=way.access_token,
                     token_expiry_unix_secs=way.expiration_unix_epoch,
@@ -218,17 +204,3 @@ def _wanted(file: HubFile, others: Iterable[HubFile]) -> list[str]:
     """Return which files to ask about: one, and others as far as one request goes."""
     large = [other.path for other in others if other.sha256 is not None and other.path != file.path]
     return [file.path, *large[: _ASKED_AT_ONCE - 1]]
-
-
-def _session() -> Any:
-    """Return what this process reaches the store by."""
-    from hf_xet import XetConfig, XetSession  # noqa: PLC0415  # only where the Hub is used
-
-    with _LOCK:
-        if os.getpid() not in _SESSIONS:
-            _SESSIONS.clear()
-            chosen = {name for name in _SETTINGS if f"HF_XET_{name.replace('.', '_').upper()}" in os.environ}
-            own = {name: value for name, value in _SETTINGS.items() if name not in chosen}
-            config = XetConfig()
-            _SESSIONS[os.getpid()] = XetSession(config.with_config(own) if own else config)
-        return _SESSIONS[os.getpid()]

@@ -7,17 +7,19 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.air.adapter import Adapter
+from ual_registry.air.commit import is_commit
 from ual_registry.air.model import Manifest
 from ual_registry.air.read import open_legal
 from ual_registry.air.validate import scanned_problems
 from ual_registry.digest import Digest
 from ual_registry.errors import DigestMismatchError, ForeignFormatError, HubError, StorageError
-from ual_registry.hub.address import is_commit, is_hub, is_repository
+from ual_registry.hub.address import is_hub, is_repository
 from ual_registry.hub.changes import Content
 from ual_registry.hub.choice import AIR_FILE, CONFIG_FILE, WEIGHTS_FILE
 from ual_registry.hub.picture import draw_picture
@@ -99,11 +101,12 @@ def prepared(reference: str, *, prefix: str, air_only: bool, allow_unpinned: boo
         StorageError: The file system refuses.
     """
     found = _find(reference)
-    with read_adapter(found.path) as adapter, _temporary_folder() as folder:
+    with read_adapter(found.path) as adapter, _temporary_folder() as folder, ThreadPoolExecutor(1) as aside:
         _check_pinned(adapter.manifest, reference, allow_unpinned=allow_unpinned)
+        drawing = aside.submit(draw_picture, adapter.manifest)  # which takes as long as the checks, and reads nothing
         digest = found.digest or _checked(found.path)
         others = () if air_only else _peft_pair(adapter, folder / "peft", prefix)
-        picture = draw_picture(adapter.manifest)
+        picture = drawing.result()
         if picture is not None:
             others += (Content.of_bytes(prefix + PICTURE_FILE, picture),)
         yield Material(
@@ -235,9 +238,14 @@ def _check_pinned(manifest: Manifest, reference: str, *, allow_unpinned: bool) -
         f"{manifest.base_model.id} it belongs to",
         code="hub-unpinned",
         context={"base": manifest.base_model.id, "revision": revision},
-        hint="write it into the file by 'ual convert FOLDER FILE.air --base BASE --base-revision COMMIT', "
-        "or pass --allow-unpinned",
+        hint=f"{_how_to_pin(manifest)}, or pass --allow-unpinned",
     )
+
+
+def _how_to_pin(manifest: Manifest) -> str:
+    if any(parent.relation == "projected_from" for parent in manifest.parents):
+        return "transfer it again with --to OWNER/NAME@COMMIT, or with --to-revision COMMIT"
+    return "write it into the file by 'ual convert FOLDER FILE.air --base BASE --base-revision COMMIT'"
 
 
 def _peft_pair(adapter: Adapter, folder: Path, prefix: str) -> tuple[Content, ...]:
@@ -246,7 +254,8 @@ def _peft_pair(adapter: Adapter, folder: Path, prefix: str) -> tuple[Content, ..
     except ForeignFormatError as error:
         error.hint = f"pass --air-only to push it without the PEFT pair; {error.hint or 'PEFT cannot say what it says'}"
         raise
-    return tuple(Content.of_file(prefix + name, folder / name) for name in PEFT_FILES)
+    weights = Content.of_file(prefix + WEIGHTS_FILE, folder / WEIGHTS_FILE, like=prefix + AIR_FILE)
+    return weights, Content.of_file(prefix + CONFIG_FILE, folder / CONFIG_FILE)
 
 
 def _remarks(manifest: Manifest, *, air_only: bool, has_picture: bool) -> Iterator[str]:

@@ -14,8 +14,10 @@ from tests.unit.hub.card_manifests import card_of, entries, statement, training,
 from ual_registry.air.schema import load_schema
 from ual_registry.errors import HubError
 from ual_registry.hub.card import BEGIN, END
+from ual_registry.hub.card_evidence import CONTROLS
 from ual_registry.hub.card_facts import _APART, _LABELS
 from ual_registry.hub.card_front import split_front
+from ual_registry.transfers.rungs import RUNGS
 
 DATA = Path(__file__).parent / "data"
 MADE = card_of(transferred())
@@ -188,3 +190,11 @@ def test_making_a_card_from_its_own_result_changes_nothing(text: str, is_windows
     assert split_front(existing)[1].strip() in made
     bare = dataclasses.replace(transferred(), provenance=(), lineage=None)
     assert card_of(transferred(), card_of(bare, made)) == made
+
+
+@pytest.mark.parametrize("method", RUNGS)
+def test_the_card_says_of_a_control_that_it_carries_nothing(method: str) -> None:
+    made = card_of(transferred(provenance=(statement("projection", parameters={"method": method}),)))
+    told = f"**`{method}` is a control.** Between base models that were trained apart it carries nothing"
+    assert (told in made) is RUNGS[method].is_control
+    assert (method in CONTROLS) is RUNGS[method].is_control
