@@ -87,6 +87,11 @@ class UALError(Exception):
         self.hint = hint
         self.problem_code = code or self.code
 
+    def reword(self, message: str) -> None:
+        """Say it in other words, such as with the place that only a caller knows; nothing else changes."""
+        self.message = message
+        self.args = (message,)
+
 
 class FormatError(UALError):
     """A file or document is not what it must be."""

@@ -144,7 +144,7 @@ class AdapterCache:
 
         with self._lock:
             if self._is_closed:
-                raise RouteError("the cache is closed", code="generation")
+                raise RouteError("the cache is closed", code="closed")
             if self._worker is None:
                 self._worker = ThreadPoolExecutor(1, thread_name_prefix="ual-adapters")
             return self._worker.submit(run)

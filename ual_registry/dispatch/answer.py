@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ual_registry.dispatch.decision import Decision, Reason
+from ual_registry.dispatch.acting import EffectProof
+from ual_registry.dispatch.decision import Decision
 from ual_registry.dispatch.generate import Finish
-from ual_registry.errors import RouteError
+from ual_registry.errors import RouteError, UALError
+from ual_registry.models.memory import is_out_of_memory
 
-__all__ = ["BASE", "REFUSE", "Answer", "AnswerPiece", "Fallback", "refusal", "refused_decision"]
+__all__ = ["BASE", "REFUSE", "Answer", "AnswerPiece", "Fallback", "decided", "decision_of", "refusal"]
 
 BASE = "base"
 REFUSE = "refuse"
+_DECISIONS = "ual_decisions"
 
 Fallback = str | Callable[[str, Decision], str | None]
 """Where no adapter answers: ``base``, ``refuse``, the reference of an adapter, or a function of query and decision that
@@ -32,6 +36,7 @@ class Answer:
         adapter: Digest of the adapter that answered; ``None`` where the base model did.
         is_fallback: Whether the fallback answered, since the decision names no adapter.
         decision: Which adapter was to answer, and why.
+        effect: Whether the adapter does what it is recorded to do; ``None`` where the base model answered.
     """
 
     query: str
@@ -41,6 +46,7 @@ class Answer:
     adapter: str | None
     is_fallback: bool
     decision: Decision
+    effect: EffectProof | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the answer as JSON."""
@@ -51,6 +57,7 @@ class Answer:
             "finish": str(self.finish),
             "adapter": self.adapter,
             "is_fallback": self.is_fallback,
+            "effect": None if self.effect is None else str(self.effect),
             "decision": self.decision.document(),
         }
 
@@ -66,6 +73,7 @@ class AnswerPiece:
         adapter: Digest of the adapter that answers; ``None`` where the base model does.
         is_fallback: Whether the fallback answers.
         decision: Which adapter was to answer, and why.
+        effect: As in ``Answer``.
     """
 
     text: str
@@ -74,13 +82,14 @@ class AnswerPiece:
     adapter: str | None
     is_fallback: bool
     decision: Decision
+    effect: EffectProof | None = None
 
 
 def refusal(query: str, decision: Decision) -> RouteError:
-    """Return the error of a query that nothing answers; ``refused_decision`` reads the decision from it."""
+    """Return the error of a query that nothing answers."""
     detail = f" ({decision.detail})" if decision.detail else ""
     shown = query if len(query) <= 60 else f"{query[:60]}..."
-    return RouteError(
+    error = RouteError(
         f"no adapter answers {shown!r}: {decision.reason}{detail}",
         code="refused",
         context={
@@ -90,16 +99,41 @@ def refusal(query: str, decision: Decision) -> RouteError:
         },
         hint="ask otherwise, or give a fallback",
     )
+    vars(error)[_DECISIONS] = (decision,)
+    return error
 
 
-def refused_decision(error: BaseException) -> Decision | None:
-    """Return the decision of a refusal, as far as the error tells it; ``None`` of another error."""
-    if not isinstance(error, RouteError) or error.problem_code != "refused":
-        return None
-    context: dict[str, Any] = error.context
-    return Decision(
-        reason=Reason(context["reason"]),
-        domain=context["domain"],
-        adapter=None,
-        probability=context["probability"],
-    )
+def decision_of(error: BaseException) -> Decision | None:
+    """Return the decision after which an error came: of a refusal, or of an answer that failed.
+
+    ``None`` where nothing was decided by then, or several queries were.
+    """
+    found = vars(error).get(_DECISIONS, ())
+    return found[0] if len(found) == 1 else None
+
+
+@contextlib.contextmanager
+def decided(decisions: Sequence[Decision]) -> Iterator[None]:
+    """Let errors in the context say after which decisions they came: ``decision_of`` reads them.
+
+    Raises:
+        RouteError: Memory ran out.
+    """
+    try:
+        yield
+    except UALError as error:
+        # Who waits for an adapter that another thread fails to load gets the very error of that thread.
+        own = error.__class__.__new__(error.__class__, *error.args)
+        vars(own).update({**vars(error), _DECISIONS: tuple(decisions)})
+        raise own from error
+    except BaseException as error:
+        vars(error)[_DECISIONS] = tuple(decisions)
+        if not is_out_of_memory(error):
+            raise
+        lacking = RouteError(
+            "out of memory while an answer was generated",
+            code="out-of-memory",
+            hint="ask for fewer tokens, or for fewer answers at once",
+        )
+        vars(lacking)[_DECISIONS] = tuple(decisions)
+        raise lacking from error

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ual_registry.air.model import BaseModel
-from ual_registry.dispatch.answer import BASE, REFUSE, Fallback, refusal
+from ual_registry.dispatch.answer import BASE, REFUSE, Fallback, decided, refusal
 from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.dispatch.sources import AdapterSource, other_base
 from ual_registry.errors import BaseMismatchError, RegistryNotFoundError, StorageError
@@ -96,8 +96,11 @@ class Moment:
         return digest
 
     def forced(self, reference: str) -> Decision:
-        """Return the decision that a caller took; errors as ``fitting``."""
-        return Decision(reason=Reason.FORCED, domain=None, adapter=self.fitting(reference))
+        """Return the decision that a caller took; errors as ``fitting``, which say the decision."""
+        decision = Decision(reason=Reason.FORCED, domain=None, adapter=self.digest(reference))
+        with decided([decision]):
+            self.fitting(reference)
+        return decision
 
     def settled(self, decision: Decision, references: Mapping[str, str]) -> Decision:
         """Return a router's decision with the adapter that its domain has now.
@@ -107,7 +110,7 @@ class Moment:
             references: References of domains, which come before the router's adapters.
 
         Raises:
-            UALError: An adapter that is there cannot be read.
+            UALError: An adapter that is there cannot be read; the error says the decision.
         """
         if decision.reason not in (Reason.OK, Reason.NO_ADAPTER) or decision.domain is None:
             return decision
@@ -116,7 +119,8 @@ class Moment:
             return replace(decision, reason=Reason.NO_ADAPTER)
         try:
             digest = self.digest(reference)
-            found = self._other(digest)
+            with decided([replace(decision, reason=Reason.OK, adapter=digest)]):
+                found = self._other(digest)
         except (RegistryNotFoundError, StorageError) as error:
             return replace(decision, reason=Reason.NO_ADAPTER, adapter=None, detail=error.message)
         if found is not None:

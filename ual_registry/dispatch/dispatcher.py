@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ual_registry.dispatch.acting import AdapterLoader, LoadedAdapter
-from ual_registry.dispatch.adapter_cache import AdapterCache, CacheStatistics
+from ual_registry.dispatch.adapter_cache import CacheStatistics
 from ual_registry.dispatch.answer import BASE, Answer, AnswerPiece, Fallback
+from ual_registry.dispatch.answering import Answerer
 from ual_registry.dispatch.calibration import Target
-from ual_registry.dispatch.choice import AdapterChooser, Choice
+from ual_registry.dispatch.choice import AdapterChooser
 from ual_registry.dispatch.decision import Decision
 from ual_registry.dispatch.domains import Domains
 from ual_registry.dispatch.encode import TextEncoder
 from ual_registry.dispatch.fit import FitReport
-from ual_registry.dispatch.generate import Generator, Prompt, Row, Settings
+from ual_registry.dispatch.generate import Prompt, ReadPrompt, Settings
 from ual_registry.dispatch.log import DecisionLog
 from ual_registry.dispatch.logged_choice import LoggedChooser, check_counts
 from ual_registry.dispatch.overlap import Overlap
 from ual_registry.dispatch.router import Router
 from ual_registry.dispatch.saved import read_dispatcher, write_dispatcher
 from ual_registry.dispatch.sources import AdapterSource
-from ual_registry.errors import RouteError
 from ual_registry.models.loaded import LoadedBase, load_base_model
 from ual_registry.registry.registry import Registry
 
 __all__ = ["LoRADispatcher"]
 
 _CACHE_BYTES = 1 << 30
-_MOST_ROWS = 32
 
 
 class LoRADispatcher:
@@ -73,10 +69,9 @@ class LoRADispatcher:
         self._domains = Domains(router, encoder, adapters or {})
         loaded = load_base_model(base) if isinstance(base, (str, Path)) else base
         self._source = AdapterSource(registry)
-        self._chooser = AdapterChooser(self._source, loaded.base if loaded and not is_any_base else None)
-        self._generator = Generator(loaded) if loaded is not None else None
-        self._loader = AdapterLoader(self._generator.model) if self._generator is not None else None
-        self._cache = AdapterCache(cache_bytes)
+        compared = loaded.base if loaded is not None and not is_any_base else None
+        self._chooser = AdapterChooser(self._source, compared)
+        self._answerer = Answerer(loaded, self._source, cache_bytes, compared)
         own_log = DecisionLog(Path(log)) if isinstance(log, (str, Path)) else log
         self._choices = LoggedChooser(self._domains, self._chooser, own_log)
         self.fallback = fallback
@@ -207,28 +202,12 @@ class LoRADispatcher:
         Raises:
             RouteError: Something is given for more or fewer queries than there are; otherwise as ``generate``.
         """
-        generator = self._need_generator()
         each = settings if isinstance(settings, Sequence) else [settings or Settings()] * len(queries)
         check_counts(queries, prompts=prompts, adapters=adapters, settings=each)
         given = queries if prompts is None else prompts
-        rows = [generator.prompt_ids(prompt, is_plain=is_plain) for prompt in given]
+        rows = [self._answerer.generator.prompt_ids(prompt, is_plain=is_plain) for prompt in given]
         choices = self._choices.choose(queries, adapters, self.fallback)
-        found: dict[int, Answer] = {}
-        # Rows of one adapter lie side by side, short prompts among short ones: few adapters and little padding a batch.
-        order = sorted(range(len(queries)), key=lambda place: (choices[place].adapter or "", len(rows[place])))
-        for start in range(0, len(order), _MOST_ROWS):
-            places = order[start : start + _MOST_ROWS]
-            with self._held([choices[place].adapter for place in places]) as loaded:
-                batch = [
-                    Row(rows[place], own.updates if own else None, each[place])
-                    for place, own in zip(places, loaded, strict=True)
-                ]
-                for place, made in zip(places, generator.generate(batch), strict=True):
-                    parts = _parts(choices[place])
-                    found[place] = Answer(
-                        query=queries[place], text=made.text, tokens=made.tokens, finish=made.finish, **parts
-                    )
-        return [found[place] for place in range(len(queries))]
+        return self._answerer.answers(queries, rows, choices, each)
 
     def stream(
         self,
@@ -246,20 +225,17 @@ class LoRADispatcher:
         Raises:
             UALError: As ``generate``.
         """
-        generator = self._need_generator()
-        ids = generator.prompt_ids(query if prompt is None else prompt, is_plain=is_plain)
+        row = self._answerer.generator.prompt_ids(query if prompt is None else prompt, is_plain=is_plain)
         (choice,) = self._choices.choose([query], [adapter], self.fallback)
-        with self._held([choice.adapter]) as (loaded,):  # so that what is wrong with it is told now
-            row = Row(ids, loaded.updates if loaded else None, settings or Settings())
-        return self._pieces(generator, row, choice, loaded)
+        return self._answerer.pieces(row, choice, settings or Settings())
 
-    def prompt_tokens(self, prompt: Prompt, *, is_plain: bool = False) -> int:
-        """Return how many tokens a prompt has; ``is_plain`` as in ``generate``.
+    def read_prompt(self, prompt: Prompt, *, is_plain: bool = False) -> ReadPrompt:
+        """Return the token ids of a prompt, which stand for it; ``is_plain`` as in ``generate``.
 
         Raises:
             RouteError: The prompt is empty or too long, or there is no base model.
         """
-        return len(self._need_generator().prompt_ids(prompt, is_plain=is_plain))
+        return ReadPrompt(self._answerer.generator.prompt_ids(prompt, is_plain=is_plain))
 
     def adapter_file(self, digest: str) -> Path:
         """Return the file of an adapter: the one that a reference named while it has these bytes, or the registry's.
@@ -285,7 +261,7 @@ class LoRADispatcher:
         """
         moment = self._chooser.moment()
         digests = [moment.fitting(reference) for reference in references]
-        return [self._cache.preload(digest, partial(self._load, digest)) for digest in digests]
+        return [self._answerer.preload(digest) for digest in digests]
 
     def pin(self, reference: str) -> str:
         """Keep the adapter that a reference means now in memory, and return its digest; ``unpin`` takes that.
@@ -294,16 +270,16 @@ class LoRADispatcher:
             UALError: As ``digest``.
         """
         digest = self.digest(reference)
-        self._cache.pin(digest)
+        self._answerer.cache.pin(digest)
         return digest
 
     def unpin(self, digest: str) -> None:
         """Let an adapter go again when its turn comes."""
-        self._cache.unpin(digest)
+        self._answerer.cache.unpin(digest)
 
     def cache_statistics(self) -> CacheStatistics:
         """Return what the cache of adapters holds and did."""
-        return self._cache.statistics()
+        return self._answerer.cache.statistics()
 
     def analyze_domain_overlap(self, examples: Mapping[str, Sequence[str]] | None = None) -> Overlap:
         """Say which domains are hard to tell apart, and which examples make them so.
@@ -354,46 +330,15 @@ class LoRADispatcher:
         return cls(router, base, registry, **{"adapters": references, "fallback": fallback, **options})
 
     def close(self) -> None:
-        """Let all adapters go, and take the hooks off the base model."""
-        self._cache.close()
-        if self._generator is not None:
-            self._generator.model.close()
+        """Let all adapters go, and take the hooks off the base model.
+
+        An answer that another thread is generating ends with an error (code ``closed``) at its next token, and so does
+        whatever is asked for afterwards.
+        """
+        self._answerer.close()
 
     def __enter__(self) -> LoRADispatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @contextlib.contextmanager
-    def _held(self, digests: Sequence[str | None]) -> Iterator[list[LoadedAdapter | None]]:
-        """Give the adapters of a batch, and keep them for as long as it runs."""
-        with contextlib.ExitStack() as stack:
-            found = {
-                digest: stack.enter_context(self._cache.hold(digest, partial(self._load, digest)))
-                for digest in dict.fromkeys(digests)
-                if digest is not None
-            }
-            yield [None if digest is None else found[digest] for digest in digests]
-
-    def _pieces(
-        self, generator: Generator, row: Row, choice: Choice, loaded: LoadedAdapter | None
-    ) -> Iterator[AnswerPiece]:
-        with self._cache.keep(loaded.digest, loaded) if loaded else contextlib.nullcontext():
-            for piece in generator.stream([row]):
-                yield AnswerPiece(text=piece.text, finish=piece.finish, tokens=piece.tokens, **_parts(choice))
-
-    def _load(self, digest: str) -> LoadedAdapter:
-        self._need_generator()
-        assert self._loader is not None  # made with the generator
-        with self._source.open(digest) as adapter:
-            return self._loader.load(adapter, digest)
-
-    def _need_generator(self) -> Generator:
-        if self._generator is None:
-            raise RouteError("there is no base model to generate with", code="generation", hint="give base=FOLDER")
-        return self._generator
-
-
-def _parts(choice: Choice) -> dict[str, Any]:
-    return {"adapter": choice.adapter, "is_fallback": choice.is_fallback, "decision": choice.decision}

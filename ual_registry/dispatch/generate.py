@@ -21,14 +21,22 @@ from ual_registry.errors import NumericalError, RouteError
 from ual_registry.models.characters import characters
 from ual_registry.models.loaded import LoadedBase
 
-__all__ = ["Finish", "Generated", "Generator", "Piece", "Prompt", "Row", "Settings"]
-
-Prompt = str | Sequence[Mapping[str, str]]
-"""A text, or the messages of a chat."""
+__all__ = ["Finish", "Generated", "Generator", "Piece", "Prompt", "ReadPrompt", "Row", "Settings"]
 
 _MOST_TEMPERATURE = 100.0
 _REFUSALS = (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 """What chat templates raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPrompt:
+    """A prompt that was made token ids before, at least one of them."""
+
+    ids: tuple[int, ...]
+
+
+Prompt = str | Sequence[Mapping[str, str]] | ReadPrompt
+"""A text, the messages of a chat, or what was read of either."""
 
 
 class Finish(StrEnum):
@@ -155,6 +163,8 @@ class Generator:
         Raises:
             RouteError: The prompt is empty or too long, or the messages do not suit the template.
         """
+        if isinstance(prompt, ReadPrompt):
+            return prompt.ids
         # A tokenizer is no object for two threads: it changes itself on the way.
         with self._turn:
             if isinstance(prompt, str) and (is_plain or self._tokenizer.chat_template is None):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ import torch
 from torch import nn
 
 from ual_registry.dispatch.few_rows import few_rows, linear_modules
-from ual_registry.errors import TransferError
+from ual_registry.errors import RouteError, TransferError
 from ual_registry.models.attach import ModuleUpdate
+from ual_registry.models.dense_head import dense_head
 
 __all__ = ["AdapterMix", "MixingModel", "Updates", "mix_updates"]
 
@@ -121,8 +123,18 @@ def _mixed(path: str, adapters: Sequence[Updates], places: Sequence[int]) -> _Mi
     return _MixedUpdate(ModuleUpdate(lora_A, lora_B, None), mask, bias)
 
 
+_TURNS: weakref.WeakKeyDictionary[nn.Module, threading.Lock] = weakref.WeakKeyDictionary()
+_TURNS_TURN = threading.Lock()
+
+
+def _turn_of(model: nn.Module) -> threading.Lock:
+    """Return the lock of a model: whoever runs it takes turns, through whatever object."""
+    with _TURNS_TURN:
+        return _TURNS.setdefault(model, threading.Lock())
+
+
 class MixingModel:
-    """A model that runs batches of mixed adapters; threads may share it.
+    """A model that runs batches of mixed adapters; threads may share it, and several may share one model.
 
     Args:
         model: A causal model of transformers, in evaluation mode.
@@ -131,9 +143,10 @@ class MixingModel:
     def __init__(self, model: Any) -> None:
         self.model = model
         self._own = threading.local()
-        self._turn = threading.Lock()
+        self._turn = _turn_of(model)
         self._hooks: dict[str, Any] = {}
         self._linear = linear_modules(model)
+        self._is_closed = False
 
     @contextlib.contextmanager
     def running(self, mix: AdapterMix, tokens: int) -> Iterator[None]:
@@ -142,13 +155,22 @@ class MixingModel:
         Args:
             mix: Which adapter every row has.
             tokens: Tokens that every row of this forward pass has.
+
+        Raises:
+            RouteError: It was closed.
         """
         with self._turn:
+            if self._is_closed:
+                raise RouteError(
+                    "the dispatcher was closed",
+                    code="closed",
+                    hint="make another one, or close it when all is answered",
+                )
             for path in mix.modules.keys() - self._hooks.keys():
                 self._hooks[path] = self.model.get_submodule(path).register_forward_hook(self._hook(path))
             self._own.mix, self._own.tokens, self._own.used = mix, tokens, set()
             try:
-                with few_rows(self._linear, mix.rows * tokens):
+                with dense_head(self.model), few_rows(self._linear, mix.rows * tokens):
                     yield
             finally:
                 self._own.mix = None
@@ -158,8 +180,9 @@ class MixingModel:
         return frozenset(getattr(self._own, "used", ()))
 
     def close(self) -> None:
-        """Take the hooks off."""
+        """Take the hooks off, once the pass that runs now is over; what is being generated ends with an error."""
         with self._turn:
+            self._is_closed = True
             for hook in self._hooks.values():
                 hook.remove()
             self._hooks.clear()

@@ -6,15 +6,15 @@ row ends, is left to the caller.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ual_registry.errors import NumericalError
+from ual_registry.models.dense_head import dense_head
 
 __all__ = ["choose", "draw"]
 
@@ -53,7 +53,7 @@ def draw(
     """
     made: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
-    with _dense_head(model):
+    with dense_head(model):
         reading = _Reading.begin(model, prompts)
         for count in range(1, most + 1):
             chosen = choose(reading.logits, temperature=temperature, top_p=top_p)
@@ -69,20 +69,6 @@ def draw(
                 reading = reading.of_rows(left)
             reading = reading.after(chosen)
     return made
-
-
-@contextlib.contextmanager
-def _dense_head(model: Any) -> Iterator[None]:
-    """Give the output head dense states: of the last place of every row, torch would copy its weight for each row."""
-    head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def choose(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.Tensor:

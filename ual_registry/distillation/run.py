@@ -9,6 +9,7 @@ from typing import Any
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.canonical import canonical_bytes
+from ual_registry.air.effect import with_effect
 from ual_registry.air.model import Entry, Lineage, Manifest, Method, Parent
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.versions import AIR_VERSION
@@ -175,7 +176,7 @@ def _arm_report(name: str, progress: Progress) -> ArmReport:
 def _manifest(source: Manifest, target: LoadedBase, recipe: Recipe) -> Manifest:
     """Describe the result: what people wrote of the source stays, what belonged to its file does not."""
     return replace(
-        source,
+        with_effect(source, None),
         air_version=AIR_VERSION,
         base_model=target.base,
         method=Method(

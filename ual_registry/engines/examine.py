@@ -18,27 +18,33 @@ _BASE_NAME = "base_model_name_or_path"
 
 
 def examine(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], rules: EngineRules, *, served_name: str | None = None
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    rules: EngineRules | None,
+    *,
+    served_name: str | None = None,
 ) -> tuple[Finding, ...]:
     """Apply an engine's rules to an adapter as PEFT stores it.
 
     Args:
         config: The configuration; ``r``, ``lora_alpha`` and the patterns are of the types that PEFT has.
         tensors: The tensors by their PEFT names.
-        rules: The engine's rules.
+        rules: The engine's rules; ``None`` finds what does nothing in any engine.
         served_name: What the engine calls the base model, where its resolver is to find the adapter.
 
     Returns:
         What was found, the worst first.
     """
     modules = _modules(tensors)
-    found = [
-        *_fields(config, rules, served_name),
-        *_names(tensors, rules),
-        *_together(modules, rules),
-        *_ranks(config, modules, rules),
-        *_no_effect(config, modules),
-    ]
+    found = list(_no_effect(config, modules))
+    if rules is not None:
+        found = [
+            *_fields(config, rules, served_name),
+            *_names(tensors, rules),
+            *_together(modules, rules),
+            *_ranks(config, modules, rules),
+            *found,
+        ]
     order = list(Verdict)
     return tuple(sorted(found, key=lambda finding: order.index(finding.verdict)))
 

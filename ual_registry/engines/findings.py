@@ -13,6 +13,7 @@ class Verdict(StrEnum):
 
     REJECTED = "rejected"
     IGNORED = "ignored"
+    OTHER_EFFECT = "other_effect"
     NO_EFFECT = "no_effect"
     NOTE = "note"
 
@@ -22,8 +23,8 @@ class Finding:
     """One thing that an engine would do otherwise than the adapter says.
 
     Attributes:
-        verdict: The engine rejects the adapter, loads it without this part, or the part does nothing anywhere; a note
-            says what to mind.
+        verdict: The engine rejects the adapter, loads it without this part, the adapter does otherwise than it is
+            recorded to do, or the part does nothing anywhere; a note says what to mind.
         where: The field of the configuration, the module, or the tensor.
         says: What happens.
         source: The file that says so; absent where the numbers do.
@@ -40,15 +41,15 @@ class Diagnosis:
     """What an engine would make of an adapter.
 
     Attributes:
-        engine: The engine.
+        engine: The engine; ``None`` where none was named.
         version: The version whose rules were applied.
         path: What was examined.
         modules: Target modules.
         findings: What was found, the worst first.
     """
 
-    engine: str
-    version: str
+    engine: str | None
+    version: str | None
     path: str
     modules: int
     findings: tuple[Finding, ...]

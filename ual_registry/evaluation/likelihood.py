@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ual_registry.errors import NumericalError, TransferError
 from ual_registry.evaluation.prompts import Question
+from ual_registry.models.dense_head import dense_head
 
 __all__ = ["answer_scores", "context_limit", "greedy", "segments", "token_scores"]
 
@@ -40,7 +41,8 @@ def _positions_at_once(model: Any) -> int:
 def _forward(model: Any, ids: torch.Tensor, cache: Any, keep: int, *, use_cache: bool = True) -> tuple[Any, Any]:
     """Return log-probabilities of the last ``keep`` positions, at least float32, and the cache."""
     more = {"logits_to_keep": keep} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-    found = model(input_ids=ids, past_key_values=cache, use_cache=use_cache, **more)
+    with dense_head(model):
+        found = model(input_ids=ids, past_key_values=cache, use_cache=use_cache, **more)
     logits = found.logits[:, -keep:]
     wide = logits if logits.dtype == torch.float64 else logits.float()
     if not bool(torch.isfinite(wide[..., :1]).all()):

@@ -17,6 +17,7 @@ from ual_registry.errors import TrainingError
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.training.config import TrainingConfig, setting_error
 from ual_registry.training.heads import TASK_TYPES
+from ual_registry.training.patterns import pattern_key
 from ual_registry.training.target_choice import TargetChoice
 from ual_registry.training.targets import choose_targets
 
@@ -84,13 +85,11 @@ def lora_config(base: LoadedBase, choice: TargetChoice, config: TrainingConfig) 
 
 def _pattern(name: str, wanted: Mapping[str, Any], choice: TargetChoice) -> dict[str, Any]:
     """Spell a pattern out: every module by its path."""
-    found: dict[str, Any] = {}
-    for key, value in wanted.items():
-        paths = [own.path for own in choice.included if key in (own.path, *own.roles)]
-        if not paths:
+    for key in wanted:
+        if not any(key in (own.path, *own.roles) for own in choice.included):
             raise setting_error(f"{name}.{key}", "there is no such role or module among those that are trained")
-        found.update(dict.fromkeys(paths, value))
-    return found
+    keys = {own.path: pattern_key(wanted, own) for own in choice.included}
+    return {path: wanted[key] for path, key in keys.items() if key is not None}
 
 
 @contextlib.contextmanager

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
-
 from ual_registry.errors import TrainingError
+from ual_registry.models.memory import is_out_of_memory
 from ual_registry.training.config import TrainingConfig
 
 __all__ = ["memory_told"]
-
-_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 @contextlib.contextmanager
@@ -24,9 +21,8 @@ def memory_told(config: TrainingConfig) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        is_known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not is_known and not any(sign in str(error).lower() for sign in _SIGNS):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise TrainingError(
             f"out of memory with {config.batch_size} rows of at most {config.max_length} tokens",

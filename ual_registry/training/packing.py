@@ -19,7 +19,7 @@ _SEEN = 1e-3
 """Largest difference of logits, as a share of the largest of them, that counts as none."""
 
 _ROUNDED = 5e-2
-"""The same beside a row alone, where weights are halved: 1.4e-2 and 1.7e-2 on two models of 135M and 270M."""
+"""The same beside a row alone, where weights are halved: the two are summed up in another order, and round apart."""
 
 _LENGTH = 6
 

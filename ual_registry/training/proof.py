@@ -14,13 +14,15 @@ from typing import Any
 import peft
 import torch
 
+from ual_registry.air.effect import Effect
 from ual_registry.air.read import read
 from ual_registry.errors import TrainingError
 from ual_registry.interop.to_peft import to_peft
+from ual_registry.models.effect_probe import measured_effect, probe_tokens
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.training.factors import put_back
 
-__all__ = ["answers", "check_reload", "logit_change"]
+__all__ = ["answers", "check_reload", "effect_to_record", "logit_change"]
 
 _TOLERANCE = 1e-4
 """How much logits of the file may differ, as a share of their own size; halved weights are rounded anew by layers."""
@@ -62,6 +64,24 @@ def logit_change(model: Any, head: str, batch: Mapping[str, torch.Tensor], own: 
     with model.disable_adapter():
         plain = answers(model, head, batch)
     return float((own - plain).abs().max())
+
+
+def effect_to_record(model: Any, base: LoadedBase, head: str) -> Effect | None:
+    """Return what the factors of a PEFT model do to the fixed input of all adapters of its base model.
+
+    Args:
+        model: The PEFT model.
+        base: Its base model.
+        head: One of ``config.HEADS``; the effect of another than ``causal`` has no record.
+    """
+    if head != "causal":
+        return None
+    token_ids = probe_tokens(int(model.get_input_embeddings().num_embeddings))
+    batch = {"input_ids": torch.tensor([token_ids])}
+    own = answers(model, head, batch)[0, -1]
+    with model.disable_adapter():
+        plain = answers(model, head, batch)[0, -1]
+    return measured_effect(base.base, next(base.model.parameters()).dtype, token_ids, plain, own)
 
 
 def check_reload(

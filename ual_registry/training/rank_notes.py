@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ual_registry.binders.bind import Binding
 from ual_registry.training.config import TrainingConfig
+from ual_registry.training.patterns import pattern_key
 from ual_registry.training.target_choice import Target, TargetChoice
 
 __all__ = ["rank_notes"]
@@ -27,5 +28,5 @@ def rank_notes(binding: Binding, choice: TargetChoice, config: TrainingConfig) -
 
 
 def _rank(target: Target, config: TrainingConfig) -> int:
-    named = (config.rank_pattern.get(name) for name in (target.path, *target.roles))
-    return next((rank for rank in named if rank is not None), config.rank)
+    key = pattern_key(config.rank_pattern, target)
+    return config.rank if key is None else config.rank_pattern[key]

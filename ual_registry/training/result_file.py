@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from ual_registry.air.adapter import Adapter
+from ual_registry.air.effect import Effect, with_effect
 from ual_registry.air.read import read
 from ual_registry.air.write import write
 from ual_registry.errors import StorageError
@@ -35,11 +36,13 @@ class Answered:
         head: One of ``config.HEADS``.
         batch: The probe.
         logits: The answer.
+        effect: What the factors do to the fixed input of all adapters of the base model, where that can be recorded.
     """
 
     head: str
     batch: Mapping[str, torch.Tensor]
     logits: torch.Tensor
+    effect: Effect | None
 
 
 def write_result(
@@ -48,6 +51,7 @@ def write_result(
     base: LoadedBase,
     record: TrainingRecord,
     *,
+    effect: Effect | None,
     labels: Mapping[str, Any],
     created_at: str | None,
 ) -> None:
@@ -58,6 +62,7 @@ def write_result(
         model: The PEFT model.
         base: The base model.
         record: What the training did.
+        effect: What the factors do, where that can be recorded.
         labels: Fields of the manifest that people write.
         created_at: When, in RFC 3339.
 
@@ -74,7 +79,7 @@ def write_result(
                 created_at=created_at,
                 **labels,
             )
-            write(Adapter(manifest, adapter.tensors), path)
+            write(Adapter(with_effect(manifest, effect), adapter.tensors), path)
 
 
 def prove_result(

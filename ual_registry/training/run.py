@@ -27,7 +27,7 @@ from ual_registry.training.packing import check_packing
 from ual_registry.training.place import Place, place_of
 from ual_registry.training.prepare import Prepared
 from ual_registry.training.progress import Progress
-from ual_registry.training.proof import answers, logit_change
+from ual_registry.training.proof import answers, effect_to_record, logit_change
 from ual_registry.training.record import Proof, TrainingRecord, bits_per_byte
 from ual_registry.training.result_file import Answered, prove_result, write_result
 from ual_registry.training.rows import TokenRow, rows_digest
@@ -107,7 +107,15 @@ def train(
             trainer = job.trained(model, settings, kept, resumed, is_shown=is_shown)
             record, answered = job.finish(model, trainer)
             if shared[0] == 0:
-                write_result(run.adapter, model, base, record, labels=labels or {}, created_at=created_at)
+                write_result(
+                    run.adapter,
+                    model,
+                    base,
+                    record,
+                    effect=answered.effect,
+                    labels=labels or {},
+                    created_at=created_at,
+                )
         if shared[0] == 0:
             with trainer.precision():
                 record = prove_result(run.adapter, base, record, answered, created_at=created_at)
@@ -200,7 +208,8 @@ class _Job:
         proof = self._proof(progress.start_loss, loss_after, change)
         best_step = progress.best_step if is_best else progress.step
         record = self._record(model, trainer, best_step, proof)
-        return record, Answered(head=self.config.head, batch=probe, logits=own)
+        effect = effect_to_record(model, self.base, self.config.head)
+        return record, Answered(head=self.config.head, batch=probe, logits=own, effect=effect)
 
     def _proof(self, before: float | None, after: float | None, logit_change: float) -> Proof:
         """Return what was measured, but for the file, which is not there yet."""

@@ -50,7 +50,8 @@ def hearing_signals() -> Iterator[Wish]:
     def hear(number: int, _: FrameType | None) -> None:
         wish.signal = signal.Signals(number).name
         if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, before[signal.SIGINT] or signal.default_int_handler)
+            then = before[signal.SIGINT]
+            signal.signal(signal.SIGINT, signal.default_int_handler if then is None else then)
             if sys.stderr is not None and sys.stderr.isatty():
                 os.write(2, _HEARD)  # a stream may be in the middle of a write, and refuse another
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 import torch
 
 from ual_registry.air.adapter import Adapter
+from ual_registry.air.effect import with_effect
 from ual_registry.air.model import Entry, Lineage, Manifest, Method, Parent
 from ual_registry.air.tensor import Tensor
 from ual_registry.air.versions import AIR_VERSION
@@ -172,7 +173,7 @@ def put_together(
     for module in stored:
         entries.extend(module.entries)
         tensors.update(module.tensors)
-    manifest = _manifest(adapter.manifest, report.plan, entries)
+    manifest = with_effect(_manifest(adapter.manifest, report.plan, entries), None)
     lineage = Lineage(parents=(Parent(digest=str(source_digest), relation="projected_from"),))
     statement = projection_statement(report, source_digest, builder_version=version("ual-registry"))
     return TransferResult(

@@ -1,4 +1,7 @@
-"""Say beforehand what an engine would reject of an adapter, what it would silently ignore, and what does nothing."""
+"""Say beforehand what an engine would reject of an adapter, what it would silently ignore, and what does nothing.
+
+On a base model with weights the adapter is tried, too: see ``workflows.effects``.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ from ual_registry.interop.peft_names import split_name
 from ual_registry.interop.to_peft import PeftForm, peft_form
 from ual_registry.storage import read_file
 from ual_registry.workflows.bases import find_base
+from ual_registry.workflows.effects import has_weights, try_effect
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 
@@ -34,29 +38,31 @@ __all__ = ["diagnose"]
 
 
 def diagnose(
-    reference: str, engine: str, *, base: str | Path | None = None, served_name: str | None = None
+    reference: str, engine: str | None = None, *, base: str | Path | None = None, served_name: str | None = None
 ) -> Diagnosis:
-    """Examine an adapter for an engine.
+    """Examine an adapter for an engine, and on its base model.
 
     Args:
         reference: An AIR file, a reference into the registry, or a PEFT folder.
-        engine: One of ``engines.rules.ENGINES``.
+        engine: One of ``engines.rules.ENGINES``; without one, what is wrong in every engine is found.
         base: The base model that it is to serve with: its folder, its ``config.json``, or its repository on the Hub;
-            factors of modules that it does not have are found.
+            factors of modules that it does not have are found. In a folder with weights the adapter is tried.
         served_name: What the engine calls the base model, where its resolver is to find the adapter.
 
     Raises:
         FormatError: The adapter is broken.
         BinderError: The base model is of an unknown architecture.
-        UALError: As ``workflows.references.locate`` and ``workflows.bases.find_base``.
+        UALError: As ``workflows.references.locate``, ``workflows.bases.find_base`` and ``effects.try_effect``.
     """
-    rules = load_rules(engine)
+    rules = None if engine is None else load_rules(engine)
     with _form(reference) as (form, path):
-        found = list(examine(form.config, form.tensors, rules, served_name=served_name))
         modules = {part.path for name in form.tensors if (part := split_name(name))}
-        if base is not None:
-            found = [*_unmatched(modules, base), *found]
-    return Diagnosis(engine=engine, version=rules.version, path=path, modules=len(modules), findings=tuple(found))
+        missing = list(_unmatched(modules, base)) if base is not None else []
+        found = [*missing, *examine(form.config, form.tensors, rules, served_name=served_name)]
+    if base is not None and not missing and has_weights(base):
+        found.append(try_effect(reference, Path(base)))
+    version = None if rules is None else rules.version
+    return Diagnosis(engine=engine, version=version, path=path, modules=len(modules), findings=tuple(found))
 
 
 def _unmatched(modules: set[str], base: str | Path) -> Iterator[Finding]:

@@ -16,13 +16,13 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import verify
 from ual_registry.air.write import write
 from ual_registry.digest import Digest
-from ual_registry.errors import BaseMismatchError, FormatError, MissingExtraError, RegistryError, StorageError
+from ual_registry.errors import BaseMismatchError, FormatError, MissingExtraError, StorageError
 from ual_registry.evaluation.carried import carried_energy
 from ual_registry.storage import check_target
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.native import NativeOrder, refuse_test_items, train_native
 from ual_registry.workflows.reading import read_adapter
-from ual_registry.workflows.references import locate
+from ual_registry.workflows.references import locate, registered_name
 
 if TYPE_CHECKING:
     from ual_registry.evaluation.items import DataFile
@@ -155,7 +155,7 @@ def _checked(reference: str, order: EvaluateOrder) -> str | None:
             check_target(Path(path), force=order.is_forced)
     if order.plot is not None:
         _check_plot(Path(order.plot))
-    return _name(reference) if order.is_recorded else None
+    return registered_name(reference, recorded="the report card") if order.is_recorded else None
 
 
 def _check_plot(path: Path) -> None:
@@ -166,21 +166,6 @@ def _check_plot(path: Path) -> None:
         )
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("plot", needed_for="a picture")
-
-
-def _name(reference: str) -> str:
-    """Return the name that a reference has in the registry."""
-    from ual_registry.registry.reference import Reference  # noqa: PLC0415  # brings a database library along
-
-    is_path = reference.endswith(".air") or "/" in reference or "\\" in reference
-    name = None if is_path else Reference.parse(reference).name
-    if name is None:
-        raise RegistryError(
-            f"cannot record the report card of {reference}: it is no name in the registry",
-            code="not-recordable",
-            hint="'ual add FILE.air --name NAME' gives it one; -o FILE.air writes the report card into a file",
-        )
-    return name
 
 
 def _data(order: EvaluateOrder) -> Data:

@@ -7,9 +7,10 @@ from pathlib import Path
 from ual_registry.errors import ForeignFormatError, HubError, RegistryError, StorageError
 from ual_registry.hub.address import is_hub, is_repository, repository_of_url
 from ual_registry.interop.folder import is_unpacked
+from ual_registry.registry.reference import Reference
 from ual_registry.remote import is_url
 
-__all__ = ["locate", "refuse_hub"]
+__all__ = ["locate", "refuse_hub", "registered_name"]
 
 
 def locate(reference: str) -> Path:
@@ -68,6 +69,27 @@ def refuse_hub(reference: str) -> None:
             code="hub-reference",
             hint=f"'ual pull {reference.removeprefix('hf:')}' brings it into the registry",
         )
+
+
+def registered_name(reference: str, *, recorded: str) -> str:
+    """Return the name that a reference has in the registry.
+
+    Args:
+        reference: The reference.
+        recorded: What is to be recorded under the name, as a noun phrase.
+
+    Raises:
+        RegistryError: It is a path or a digest, which have none.
+    """
+    is_path = reference.endswith(".air") or "/" in reference or "\\" in reference
+    name = None if is_path else Reference.parse(reference).name
+    if name is None:
+        raise RegistryError(
+            f"cannot record {recorded} of {reference}: it is no name in the registry",
+            code="not-recordable",
+            hint=f"'ual add FILE.air --name NAME' gives it one; -o FILE.air writes {recorded} into a file",
+        )
+    return name
 
 
 def _is_address(reference: str) -> StorageError:

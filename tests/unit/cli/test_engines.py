@@ -76,6 +76,7 @@ def test_doctor_reads_what_air_itself_would_refuse(tour: Path, capsys: pytest.Ca
                 "source": "vllm/lora/peft_helper.py",
             },
         ],
+        "recorded": None,
     }
 
 

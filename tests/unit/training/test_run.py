@@ -16,7 +16,10 @@ import torch
 from torch.nn import functional
 
 from tests.unit.training.tiny import config, difference, prepared, run, tensors, texts
+from ual_registry.air.effect import effect_of
 from ual_registry.air.read import read, verify
+from ual_registry.dispatch.acting import AdapterLoader, EffectProof
+from ual_registry.dispatch.mixing import MixingModel
 from ual_registry.errors import TrainingError
 from ual_registry.interop.to_peft import to_peft
 from ual_registry.models.attach import attach
@@ -262,14 +265,26 @@ def test_the_record_says_what_went_in_and_how_it_went(llama: LoadedBase, tmp_pat
     assert {entry.scaling for entry in result.adapter.entries} == {4.0}
 
 
+def test_the_result_records_its_effect_and_has_it_when_it_is_loaded(one: TrainingResult, llama: LoadedBase) -> None:
+    effect = effect_of(one.adapter.manifest)
+    assert effect is not None
+    assert (effect.dtype, effect.is_of(llama.base), len(effect.token_ids)) == ("float32", True, 16)
+    # PEFT measured it on the trained model; here it is measured by other means on what is read back.
+    loader = AdapterLoader(MixingModel(llama.model), llama.base)
+    again = loader.measure(one.adapter, "one")
+    assert [own.token for own in again.changes] == [own.token for own in effect.changes]
+    assert [own.change for own in again.changes] == pytest.approx([own.change for own in effect.changes], abs=1e-4)
+    assert loader.load(one.adapter, "one").effect is EffectProof.AS_RECORDED
+
+
 def test_ranks_and_scalings_can_differ_by_role_and_by_module(llama: LoadedBase, tmp_path: Path) -> None:
     path = "model.layers.1.mlp.down_proj"
     result = run(
         llama,
         tmp_path / "run",
         roles=("attention_query", "mlp_down"),
-        rank_pattern={"attention_query": 2, path: 3},
-        alpha_pattern={path: 12.0},
+        rank_pattern={"attention_query": 2, path: 3, "mlp_down": 4},  # the first that names a module counts
+        alpha_pattern={path: 12.0, "attention_query": 8.0, "model.layers.0.self_attn.q_proj": 1.0},
     )
     found = {entry.source: (entry.rank, entry.scaling) for entry in result.adapter.entries}
     assert found == {

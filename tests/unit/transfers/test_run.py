@@ -23,6 +23,7 @@ from tests.reference.lora import entry_delta
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.codec import encode
 from ual_registry.air.document import MANIFEST_SCHEMA
+from ual_registry.air.effect import EFFECT_KEY
 from ual_registry.air.model import Lineage, Manifest, Method, Parent
 from ual_registry.air.schema import schema_problems
 from ual_registry.air.tensor import Tensor
@@ -284,7 +285,8 @@ def llama_target(**changes: Any) -> Any:
 
 def test_the_result_says_where_it_comes_from() -> None:
     """The whole manifest, by hand: GPT-NeoX to a Llama whose MLP is wider."""
-    source = small_adapter(name="label", tags=("t",), annotations={"example.k": 1}, description="what it does")
+    annotations = {"example.k": 1, EFFECT_KEY: {}}  # what the source did is not what the result does
+    source = small_adapter(name="label", tags=("t",), annotations=annotations, description="what it does")
     digest = Digest.of_bytes(b"the source's file")
     plan = make_plan(source.manifest, llama_target(intermediate_size=8), target_id="org/llama", rotary="project")
 

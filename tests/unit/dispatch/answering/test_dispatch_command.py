@@ -53,7 +53,7 @@ def test_a_query_is_answered_and_who_answered_is_told(ask: Ask, registry: Regist
     digest = registry.resolve("letter@1")
     found = ask(MONEY)
     assert (found.code, found.out) == (0, "AAA\n")
-    assert found.err.splitlines()[-1] == f"banking: ok; answered by {digest}"
+    assert found.err.splitlines()[-1] == f"banking: ok; answered by {digest}, its effect not recorded"
     assert ask(MONEY, "--stream").out == "AAA\n"
 
 
@@ -70,6 +70,7 @@ def test_the_document_follows_its_schema(ask: Ask, registry: Registry, stage: St
         "finish": "stop",
         "adapter": digest,
         "is_fallback": False,
+        "effect": "not_recorded",
     }
     assert (decision["reason"], decision["domain"], decision["adapter"]) == ("ok", "travel", digest)
 
@@ -84,7 +85,7 @@ def test_the_fallback_answers_or_refuses_and_the_log_says_so(ask: Ask, registry:
     found = ask(OUT_OF_SCOPE, "--fallback", "letter@2", "--log", "log.jsonl")
     assert found.out == "BBB\n"
     assert found.err.splitlines()[-1].endswith(
-        f"out_of_scope; answered by {registry.resolve('letter@2')}, as the fallback"
+        f"out_of_scope; answered by {registry.resolve('letter@2')}, as the fallback, its effect not recorded"
     )
     refused = ask(OUT_OF_SCOPE, "--fallback", "refuse", "--log", "log.jsonl")
     assert (refused.code, refused.out) == (7, "")

@@ -22,7 +22,8 @@ from tests.unit.dispatch.answering.stage import (
 )
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.write import write
-from ual_registry.dispatch.answer import Answer, Fallback
+from ual_registry.dispatch.acting import EffectProof
+from ual_registry.dispatch.answer import Answer, Fallback, decision_of
 from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.dispatch.dispatcher import LoRADispatcher
 from ual_registry.dispatch.domains import Domains
@@ -80,9 +81,11 @@ def test_every_query_is_answered_by_the_adapter_of_its_domain(
         adapter=digests[1],
         is_fallback=False,
         decision=found[1].decision,
+        effect=EffectProof.NOT_RECORDED,
     )
     assert (found[1].decision.reason, found[1].decision.domain) == (Reason.OK, "banking")
-    assert set(found[1].document()) == {"query", "text", "tokens", "finish", "adapter", "is_fallback", "decision"}
+    fields = {"query", "text", "tokens", "finish", "adapter", "is_fallback", "effect", "decision"}
+    assert set(found[1].document()) == fields
 
 
 def test_the_router_s_own_adapters_answer_where_no_reference_is_given(stage: Stage, registry: Registry) -> None:
@@ -165,6 +168,111 @@ def test_two_dispatchers_on_one_base_do_not_meet(make: Callable[..., LoRADispatc
     first.close()
     second.close()
     assert count_hooks(stage) == before
+
+
+def test_dispatchers_of_many_threads_share_one_base(make: Callable[..., LoRADispatcher], stage: Stage) -> None:
+    before = count_hooks(stage)
+
+    def ask(number: int) -> list[str]:
+        found = []
+        for _ in range(3):  # hooks come and go while the others generate
+            letter = 1 + number % 3
+            with make(adapters={"banking": f"letter@{letter}", "travel": "letter@2"}) as own:
+                found += [answer.text for answer in own.generate_batch([MONEY, FLIGHT], settings=SHORT)]
+                found.append("".join(piece.text for piece in own.stream(MONEY, settings=SHORT)))
+        return found
+
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(ask, range(6)))
+    expected = [["ABC"[number % 3] * 4, "BBBB", "ABC"[number % 3] * 4] * 3 for number in range(6)]
+    assert found == expected
+    assert count_hooks(stage) == before
+
+
+def test_an_answer_ends_with_an_error_when_its_dispatcher_is_closed(
+    make: Callable[..., LoRADispatcher], stage: Stage
+) -> None:
+    before = count_hooks(stage)
+    dispatcher, begun = make(), threading.Event()
+    pieces = dispatcher.stream(MONEY, settings=SHORT)
+    assert next(pieces).text == "A"
+
+    def ask() -> BaseException | None:
+        begun.set()
+        try:
+            dispatcher.generate(MONEY, settings=Settings(max_tokens=200))
+        except RouteError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask)
+        begun.wait()
+        dispatcher.close()
+        error = asked.result()
+    assert isinstance(error, RouteError)
+    assert (error.problem_code, error.message) == ("closed", "the dispatcher was closed")
+    for call in (lambda: next(pieces), lambda: dispatcher.generate(FLIGHT), lambda: dispatcher.preload("letter@3")):
+        with pytest.raises(RouteError) as caught:
+            call()
+        assert caught.value.problem_code == "closed"
+    dispatcher.close()
+    assert count_hooks(stage) == before
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (RuntimeError("boom"), None),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out-of-memory"),
+        (MemoryError(), "out-of-memory"),
+        (KeyboardInterrupt(), None),
+    ],
+)
+def test_what_fails_in_the_engine_keeps_its_decision(
+    failure: tuple[BaseException, str | None],
+    make: Callable[..., LoRADispatcher],
+    stage: Stage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised, code = failure
+    with make(log=tmp_path / "log.jsonl") as dispatcher:
+        expected = dispatcher.generate(MONEY, settings=SHORT).decision
+
+        def fail(*_: object, **__: object) -> None:
+            raise raised
+
+        monkeypatch.setattr(stage.base.model, "forward", fail)
+        for call in (dispatcher.generate, lambda query: next(dispatcher.stream(query))):
+            with pytest.raises(RouteError if code else type(raised)) as caught:
+                call(MONEY)
+            assert decision_of(caught.value) == expected
+            if isinstance(caught.value, RouteError):
+                assert (caught.value.problem_code, caught.value.__cause__) == (code, raised)
+    logged = [(row.query, row.domain, row.adapter) for row in read_log(tmp_path / "log.jsonl")]
+    assert logged == [(MONEY, "banking", expected.adapter)] * 3
+
+
+def test_who_waits_for_an_adapter_that_fails_keeps_a_decision_of_their_own(
+    stage: Stage, make: Callable[..., LoRADispatcher], registry: Registry, tmp_path: Path
+) -> None:
+    add(registry, tmp_path, "silent", silent_adapter(stage.base))
+    with make(adapters={"banking": "silent", "travel": "silent"}) as dispatcher:
+
+        def ask(query: str) -> BaseException | None:
+            try:
+                dispatcher.generate(query)
+            except RouteError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(8) as threads:
+            errors = list(threads.map(ask, [MONEY, FLIGHT] * 4))
+    found = [
+        decision_of(error) for error in errors if isinstance(error, RouteError) and error.problem_code == "no-effect"
+    ]
+    assert [own.domain for own in found if own is not None] == ["banking", "travel"] * 4
 
 
 def _upper(query: str, decision: Decision) -> str | None:
@@ -377,7 +485,8 @@ def test_a_prompt_is_counted_and_the_file_of_an_adapter_is_found(
     named = tmp_path / "named.air"
     digest = str(write(letter_adapter(stage.base, "D"), named))
     with make(adapters={"banking": str(named)}) as dispatcher:
-        assert dispatcher.prompt_tokens("money") == 5
+        read = dispatcher.read_prompt("money")
+        assert len(read.ids) == 5
         assert dispatcher.generate(MONEY, settings=SHORT).text == "DDDD"
         assert dispatcher.adapter_file(digest) == named
         first = str(registry.resolve("letter@1"))

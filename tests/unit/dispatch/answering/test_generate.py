@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.ground_truth.materials import GPT2, save, strong_model
+from tests.ground_truth.materials import GEMMA3, GPT2, LLAMA, save, strong_model
 from tests.unit.dispatch.answering.stage import Stage, letter_adapter, random_adapter
 from ual_registry.dispatch.generate import Finish, Generated, Generator, Row, Settings
 from ual_registry.dispatch.mixing import MixingModel, Updates, mix_updates
@@ -93,6 +93,33 @@ def test_position_tables_and_fused_modules_are_mixed_too(tmp_path_factory: pytes
     ]
     batch[1] = replace(batch[1], prompt=(*batch[1].prompt, 5, 6))
     assert generator.generate(batch) == [generator.generate([row])[0] for row in batch]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Gemma3ForCausalLM", {**GEMMA3, "num_hidden_layers": 3, "sliding_window": 8, "tie_word_embeddings": True}
+            | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),
+        ("MistralForCausalLM", {**LLAMA, "sliding_window": 8}),
+        ("LlamaForCausalLM", {**LLAMA, "tie_word_embeddings": True}),
+    ],
+)  # fmt: skip
+def test_windows_and_tied_heads_are_mixed_too(
+    kind: str, settings: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = load_base_model(save(strong_model(kind, settings), tmp_path_factory.mktemp("tiny") / "tiny"))
+    is_tied = base.model.get_output_embeddings().weight is base.model.get_input_embeddings().weight
+    assert (is_tied, base.model.config.to_dict().get("sliding_window")) == (
+        settings.get("tie_word_embeddings", False),
+        settings.get("sliding_window"),
+    )
+    generator = Generator(base)
+    made = [module_updates(base.model, random_adapter(base, seed)) for seed in range(3)]
+    own: list[Updates | None] = [made[0], None, made[1], made[0], made[2], None]
+    batch = rows(generator, own, max_tokens=20)  # prompts and answers are longer than the window
+    mixed = generator.generate(batch)
+    assert mixed == [generator.generate([row])[0] for row in batch]
+    assert len({row.text for row in mixed}) == len(batch)
 
 
 def test_a_module_that_loses_the_rows_is_refused(stage: Stage) -> None:
