@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -28,7 +29,8 @@ from examples.materials import calm_threads, model_folder
 calm_threads()
 
 from benchmarks.dispatch_adapters import fill_registry, peft_switching  # noqa: E402  # after the threads are calmed
-from benchmarks.dispatch_server import crowd, overhead  # noqa: E402  # as above
+from benchmarks.dispatch_overhead import overhead  # noqa: E402  # as above
+from benchmarks.dispatch_server import crowd  # noqa: E402  # as above
 from ual_registry.dispatch.dispatcher import LoRADispatcher  # noqa: E402  # as above
 from ual_registry.dispatch.generate import Settings  # noqa: E402  # as above
 from ual_registry.models.loaded import LoadedBase, load_base_model  # noqa: E402  # as above
@@ -82,10 +84,10 @@ def many(base: LoadedBase, folder: Path) -> None:
     with LoRADispatcher(None, base, registry, cache_bytes=limit) as dispatcher:
         loading = _loading(dispatcher, working)
         digest = dispatcher.pin(working[0])
-        held = dispatcher._held  # noqa: SLF001  # the cost of the cache alone
+        cache = dispatcher._answerer.cache  # noqa: SLF001  # the cost of the cache alone
 
         def hit() -> None:
-            with held([digest]):
+            with cache.hold(digest, _not_there):
                 pass
 
         (cost,) = in_turns([hit], runs=200)
@@ -103,6 +105,10 @@ def many(base: LoadedBase, folder: Path) -> None:
     ratio = one_batch.median / mixed_batch.median
     print(f"{_WORKING} adapters, in a batch       {mixed_batch.text()} s: {ratio:.2%} of the rate")
     print(f"hits {found.hits}, misses {found.misses}, evictions {found.evictions}", flush=True)
+
+
+def _not_there() -> NoReturn:
+    raise AssertionError("it was pinned")
 
 
 def _loading(dispatcher: LoRADispatcher, names: list[str]) -> float:

@@ -1,4 +1,4 @@
-"""A server over adapters that say one letter each, in its own process: what it adds, and whether it mixes them up."""
+"""A server over adapters that say one letter each, in its own process, and whether it mixes them up."""
 
 from __future__ import annotations
 
@@ -17,25 +17,22 @@ from typing import Any
 
 import httpx
 
-from benchmarks.measure import in_turns
 from examples.tiny_encoder import sentence_encoder
 from tests.unit.dispatch.answering.stage import FLIGHT, MONEY, Stage, make_stage
-from ual_registry.dispatch.dispatcher import LoRADispatcher
 from ual_registry.dispatch.encode import load_encoder
-from ual_registry.dispatch.generate import Settings
 from ual_registry.registry.registry import Registry
 
-__all__ = ["crowd", "overhead"]
+__all__ = ["ADAPTERS", "Place", "crowd", "placed", "serving"]
 
 _CLIENTS = 32
 _TOKENS = 16
-_ADAPTERS = {"banking": "letter@1", "travel": "letter@live"}
+ADAPTERS = {"banking": "letter@1", "travel": "letter@live"}
 _MOVES_EVERY_S = 0.5
 _WARM_UP_S = 10
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """A folder with a tiny base model, its router, and a registry whose ``letter@1`` and ``letter@2`` say A and B."""
 
     stage: Stage
@@ -45,20 +42,21 @@ class _Place:
     registry: Registry
 
 
-def _placed(folder: Path) -> _Place:
+def placed(folder: Path) -> Place:
+    """Return the place, written to a folder."""
     encoder, home, router = folder / "encoder", folder / "home", folder / "router.air"
     sentence_encoder(encoder)
     stage = make_stage(folder / "tiny", load_encoder(encoder))
     stage.router.save(router)
-    return _Place(stage, encoder, router, home, stage.registry(home, "AB"))
+    return Place(stage, encoder, router, home, stage.registry(home, "AB"))
 
 
 @contextlib.contextmanager
-def _serving(place: _Place, *more: str) -> Iterator[tuple[str, int]]:
+def serving(place: Place, *more: str) -> Iterator[tuple[str, int]]:
     """Run ``ual serve``; it gives the address and the number of the process."""
     command = [sys.executable, "-m", "ual_registry", "serve", str(place.router), "--encoder", str(place.encoder)]
     command += ["--base", str(place.stage.folder), "--port", "0", *more]
-    command += [word for domain, reference in _ADAPTERS.items() for word in ("--domain", f"{domain}={reference}")]
+    command += [word for domain, reference in ADAPTERS.items() for word in ("--domain", f"{domain}={reference}")]
     environment = {**os.environ, "UAL_HOME": str(place.home)}
     own = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -67,43 +65,6 @@ def _serving(place: _Place, *more: str) -> Iterator[tuple[str, int]]:
     finally:
         own.terminate()
         own.wait()
-
-
-def overhead(folder: Path) -> None:
-    """Print what a request costs beside the same generation in a process of one's own."""
-    place = _placed(folder)
-    dispatcher = LoRADispatcher(
-        place.stage.router,
-        place.stage.base,
-        place.registry,
-        encoder=place.stage.encoder,
-        adapters=_ADAPTERS,
-    )
-    body = {"model": "auto", "prompt": MONEY, "temperature": 0, "max_tokens": _TOKENS}
-    settings = Settings(max_tokens=_TOKENS)
-    with dispatcher, _serving(place) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
-
-        def asked() -> str:
-            return str(client.post("/completions", json=body).json()["choices"][0]["text"])
-
-        def streamed() -> int:
-            with client.stream("POST", "/completions", json={**body, "stream": True}) as answer:
-                return sum(1 for _ in answer.iter_lines())
-
-        def direct() -> str:
-            return dispatcher.generate(MONEY, settings=settings, is_plain=True).text
-
-        assert asked() == direct()
-        alone, whole, stream = in_turns([direct, asked, streamed], runs=100, warm_up=5)
-    print(f"\nroute, load and generate {_TOKENS} tokens on a tiny model (milliseconds)")
-    print(f"in this process               {alone.text(1e-3)}")
-    print(
-        f"over the server               {whole.text(1e-3)}: {(whole.median - alone.median) * 1e3:.2f} more (target 5)"
-    )
-    print(
-        f"streamed                      {stream.text(1e-3)}: {(stream.median - alone.median) * 1e3:.2f} more",
-        flush=True,
-    )
 
 
 @dataclass
@@ -131,7 +92,7 @@ class _Alias:
 
 def crowd(folder: Path, seconds: int) -> None:
     """Print what 32 clients got while an alias moved, and the memory of the server."""
-    place = _placed(folder)
+    place = placed(folder)
     letters = {
         str(place.registry.resolve(f"letter@{number}")): (number, letter) for number, letter in ((1, "A"), (2, "B"))
     }
@@ -159,7 +120,7 @@ def crowd(folder: Path, seconds: int) -> None:
                 counts[ask(url, own, number)] += 1
                 number += 1
 
-    with _serving(place) as (url, pid), ThreadPoolExecutor(_CLIENTS + 1) as threads:
+    with serving(place) as (url, pid), ThreadPoolExecutor(_CLIENTS + 1) as threads:
         mover = threads.submit(alias.run, is_over)
         waiting = [threads.submit(client, url, number) for number in range(_CLIENTS)]
         end = time.monotonic() + seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from ual_registry.dispatch.answer import Answer, AnswerPiece
 
 __all__ = ["dispatch_command"]
+
+_EFFECTS: Mapping[str | None, str] = {
+    "not_recorded": "not recorded",
+    "other_base": "recorded on another base model",
+    "too_small": "too small to be compared",
+}
 
 
 @click.command(
@@ -91,4 +98,5 @@ def _note(answer: Answer | AnswerPiece, output: Output) -> None:
     domain = f"{decision.domain}: " if decision.domain else ""
     detail = f", {decision.detail}" if decision.detail else ""
     fallback = ", as the fallback" if answer.is_fallback else ""
-    output.note(f"{domain}{decision.reason}{detail}; answered by {who}{fallback}")
+    effect = f", its effect {_EFFECTS[answer.effect]}" if answer.effect in _EFFECTS else ""
+    output.note(f"{domain}{decision.reason}{detail}; answered by {who}{fallback}{effect}")

@@ -113,6 +113,8 @@ def serve_command(*, router: str | None, quiet: bool, **options: Any) -> None:
 
 def _check(router: str | None, proxy: str | None, options: dict[str, Any]) -> None:
     """Refuse options that do not go together."""
+    if router is None and options["adapters"]:
+        raise click.UsageError("--domain needs a ROUTER, whose domains it names")
     if proxy is None:
         if options["base"] is None:
             raise click.UsageError("give --base BASE to answer with, or --proxy URL")

@@ -15,9 +15,21 @@ from ual_registry.dispatch.decision import Decision
 from ual_registry.web.engine import ServedModel
 from ual_registry.web.questions import Order
 
-__all__ = ["DONE", "Form", "adapter_headers", "decision_headers", "event", "model_document", "models_document"]
+__all__ = [
+    "DONE",
+    "JSON",
+    "Form",
+    "adapter_headers",
+    "decision_headers",
+    "event",
+    "model_document",
+    "models_document",
+    "rendered",
+]
 
+JSON = "application/json"
 DONE = b"data: [DONE]\n\n"
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,9 +90,14 @@ class Form:
         }
 
 
+def rendered(document: Mapping[str, Any]) -> bytes:
+    """Return a document as the body of an answer."""
+    return _encoded(document).encode()
+
+
 def event(document: Mapping[str, Any]) -> bytes:
     """Return a document as an event of a stream."""
-    return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + rendered(document) + b"\n\n"
 
 
 def adapter_headers(adapter: str | None) -> dict[str, str]:

@@ -12,15 +12,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from ual_registry.web.answers import DONE, Form, event, model_document, models_document
+from ual_registry.web.answers import DONE, JSON, Form, event, model_document, models_document, rendered
 from ual_registry.web.engine import Engine, Question, Reply
 from ual_registry.web.failure import HttpError, unknown_model
-from ual_registry.web.frame import CLIENT_GONE, EndingStream, Visit, framed
+from ual_registry.web.frame import CLIENT_GONE, EndingAnswer, EndingStream, Visit, framed
 from ual_registry.web.gate import Gate
 from ual_registry.web.limits import Limits, read_document
 from ual_registry.web.metrics import Metrics
+from ual_registry.web.presence import Presence
 from ual_registry.web.questions import Order, parse_chat, parse_completion
-from ual_registry.web.run import Run, until_gone
+from ual_registry.web.run import Run
 
 __all__ = ["make_app"]
 
@@ -69,8 +70,7 @@ class _Desk:
         """Show one model."""
         visit, name = self._visit("models"), request.path_params["name"]
         try:
-            listed = await asyncio.to_thread(self._engine.models)
-            found = next((model for model in listed if model.id == name), None)
+            found = await asyncio.to_thread(self._engine.model, name)
             if found is None:
                 raise unknown_model(name)  # noqa: TRY301  # told as any other error
         except Exception as error:  # noqa: BLE001  # likewise
@@ -96,29 +96,38 @@ class _Desk:
         self._engine.close()
 
     async def _answer(self, request: Request, order: Order, visit: Visit) -> Response:
-        since = await self._entered(request)
-        begin = partial(self._begin, order.question, visit)
-        run = Run(self._threads, begin, lambda: self._left(run, since), is_whole=not order.is_streamed)
-        self._runs.add(run)
-        try:
-            await until_gone(request, run.reply())
-            form = Form(order=order, prompt_tokens=visit.read)
-            if order.is_streamed:
-                return _streamed(run, form, visit)
-            whole = await _whole(run, form, visit)  # its parts came with the reply
-        except BaseException:
-            run.stop()
-            raise
-        visit.ended(200)
-        return JSONResponse(whole, headers=visit.headers)
+        async with Presence(request.receive):
+            since = self.gate.enter_at_once()
+            since = await self.gate.enter() if since is None else since
+            run = self._run(order, visit, since)
+            try:
+                await run.reply()
+                form = Form(order=order, prompt_tokens=visit.read)
+                if order.is_streamed:
+                    return _streamed(run, form, visit)
+                found = EndingAnswer(await _whole(run, form, visit), media_type=JSON, headers=visit.headers)
+            except BaseException:
+                run.stop()
+                raise
+        found.over = partial(visit.ended, 200)
+        return found
 
-    async def _entered(self, request: Request) -> float:
-        since = self.gate.enter_at_once()
-        return await until_gone(request, self.gate.enter()) if since is None else since
+    def _run(self, order: Order, visit: Visit, since: float) -> Run:
+        """Begin an answer in a thread."""
+
+        def left() -> None:
+            self._runs.discard(run)
+            self.gate.leave(since)
+
+        begin = partial(self._begin, order.question, visit)
+        run = Run(self._threads, begin, left, is_whole=not order.is_streamed)
+        self._runs.add(run)
+        return run
 
     def _begin(self, question: Question, visit: Visit) -> Reply:
         """Begin a reply, and note who gives it, also where nobody gets to hear it; this runs in a thread."""
-        visit.read = self._engine.count(question)
+        read = self._engine.read(question)
+        visit.read = read.tokens
         most = self._limits.max_prompt_tokens
         if most is not None and visit.read > most:
             raise HttpError(
@@ -127,25 +136,21 @@ class _Desk:
                 f"the prompt has {visit.read} tokens, expected at most {most}",
                 param="prompt" if question.is_plain else "messages",
             )
-        reply = self._engine.stream(question)
+        reply = self._engine.stream(read)
         visit.decided(reply.decision, is_fallback=reply.is_fallback)
         visit.began(reply.adapter, is_fallback=reply.is_fallback)
         return reply
-
-    def _left(self, run: Run, since: float) -> None:
-        self._runs.discard(run)
-        self.gate.leave(since)
 
     def _visit(self, endpoint: str) -> Visit:
         return Visit(endpoint=endpoint, metrics=self.metrics, id=f"req_{secrets.token_hex(12)}")
 
 
-async def _whole(run: Run, form: Form, visit: Visit) -> dict[str, Any]:
+async def _whole(run: Run, form: Form, visit: Visit) -> bytes:
     texts, finish = [], None
     async for part in run.parts():
         texts.append(part.text)
         visit.written, finish = part.tokens, part.finish
-    return form.whole("".join(texts), visit.written, finish)
+    return rendered(form.whole("".join(texts), visit.written, finish))
 
 
 def _streamed(run: Run, form: Form, visit: Visit) -> Response:
@@ -154,21 +159,23 @@ def _streamed(run: Run, form: Form, visit: Visit) -> Response:
 
     async def events() -> AsyncIterator[bytes]:
         first = form.first()
-        if first is not None:
-            yield event(first)
+        ready = b"" if first is None else event(first)  # it goes out together with the first part
         try:
             async for part in run.parts():
                 visit.written = part.tokens
-                yield event(form.piece(part.text, part.finish))
+                ready += event(form.piece(part.text, part.finish))
+                if part.finish is None:  # the last part goes out together with the end
+                    yield ready
+                    ready = b""
         except Exception as error:  # noqa: BLE001  # the status is sent already, so an event says it
             found = visit.told(error)
             state["status"] = found.status
-            yield event(found.document())
+            yield ready + event(found.document())
             return
         if form.order.has_usage:
-            yield event(form.usage(visit.written))
+            ready += event(form.usage(visit.written))
         state["status"] = 200
-        yield DONE
+        yield ready + DONE
 
     def over() -> None:
         run.stop()

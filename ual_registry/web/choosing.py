@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from ual_registry.dispatch.decision import Decision
 from ual_registry.dispatch.dispatcher import LoRADispatcher
 from ual_registry.dispatch.log import DecisionLog
-from ual_registry.errors import FormatError, RegistryError, RegistryUnavailableError
 from ual_registry.registry.registry import Registry
 from ual_registry.web.engine import ServedModel
-from ual_registry.web.listing import registered_models
+from ual_registry.web.listing import named_digest, named_model, registered_models
 
 __all__ = ["DispatchChooser"]
 
@@ -28,16 +27,12 @@ class DispatchChooser:
         self._dispatcher, self._registry, self._log = dispatcher, registry, log
 
     def route(self, query: str) -> Decision:
-        """Say which adapter answers a query now, and log it.
+        """Say which adapter answers a query now.
 
         Raises:
             UALError: As ``LoRADispatcher.route_query``.
         """
-        decision = self._dispatcher.route_query(query)
-        if self._log is not None:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            self._log.write(query, decision, at=now)
-        return decision
+        return self._dispatcher.route_query(query)
 
     def digest(self, reference: str) -> str | None:
         """Return the digest of an adapter that a client named; ``None`` where it is none of the registry.
@@ -45,12 +40,21 @@ class DispatchChooser:
         Raises:
             RegistryUnavailableError: The registry cannot be asked.
         """
-        try:
-            return str(self._registry.resolve(reference))
-        except RegistryUnavailableError:
-            raise
-        except (RegistryError, FormatError):
-            return None
+        return named_digest(self._registry, reference)
+
+    def log(self, query: str, decision: Decision, answered_by: str) -> None:
+        """Log what became of a query.
+
+        Raises:
+            StorageError: The log cannot be written.
+        """
+        if self._log is not None:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            self._log.write(query, decision, at=now, answered_by=answered_by)
+
+    def model(self, name: str) -> ServedModel | None:
+        """Return the adapter of a reference."""
+        return named_model(self._registry, name)
 
     def models(self) -> list[ServedModel]:
         """Return the adapters of the registry."""

@@ -6,13 +6,13 @@ from collections.abc import Generator, Iterator
 
 from ual_registry.dispatch.answer import AnswerPiece
 from ual_registry.dispatch.dispatcher import LoRADispatcher
-from ual_registry.dispatch.generate import Finish, Settings
+from ual_registry.dispatch.generate import Finish, ReadPrompt, Settings
 from ual_registry.dispatch.sources import is_path
-from ual_registry.errors import FormatError, RegistryError, RegistryUnavailableError
+from ual_registry.errors import DigestMismatchError, FormatError, RegistryError, RegistryUnavailableError
 from ual_registry.registry.registry import Registry
-from ual_registry.web.engine import AUTO, CacheFacts, Part, Question, Reply, ServedModel
+from ual_registry.web.engine import AUTO, CacheFacts, Part, Question, ReadQuestion, Reply, ServedModel
 from ual_registry.web.failure import HttpError, unknown_model
-from ual_registry.web.listing import registered_models
+from ual_registry.web.listing import named_model, registered_models
 
 __all__ = ["DispatchEngine"]
 
@@ -33,32 +33,41 @@ class DispatchEngine:
         found = registered_models(self._registry)
         return found if self._dispatcher.router is None else [ServedModel(id=AUTO), *found]
 
-    def count(self, question: Question) -> int:
-        """Return the tokens of a question's prompt.
+    def model(self, name: str) -> ServedModel | None:
+        """Return ``auto`` where there is a router, or the adapter of a reference."""
+        if name == AUTO:
+            return None if self._dispatcher.router is None else ServedModel(id=AUTO)
+        return named_model(self._registry, name)
+
+    def read(self, question: Question) -> ReadQuestion:
+        """Make a question's prompt tokens.
 
         Raises:
             RouteError: The prompt is empty or too long.
         """
-        return self._dispatcher.prompt_tokens(question.prompt, is_plain=question.is_plain)
+        found = self._dispatcher.read_prompt(question.prompt, is_plain=question.is_plain)
+        return ReadQuestion(question=question, tokens=len(found.ids), ids=found.ids)
 
-    def stream(self, question: Question) -> Reply:
+    def stream(self, read: ReadQuestion) -> Reply:
         """Choose who answers a question, and begin the answer.
 
         Raises:
             HttpError: There is no such model.
             UALError: As ``LoRADispatcher.stream``.
         """
-        named = self._named(question.model)
-        own = question.sampling
+        question = read.question
+        named, own = self._named(question.model), question.sampling
         settings = Settings(
             max_tokens=own.max_tokens, temperature=own.temperature, top_p=own.top_p, seed=own.seed, stop=own.stop
         )
         try:
             pieces = self._dispatcher.stream(
-                question.query, prompt=question.prompt, adapter=named, settings=settings, is_plain=question.is_plain
+                question.query, prompt=ReadPrompt(read.ids), adapter=named, settings=settings
             )
+        except (RegistryUnavailableError, DigestMismatchError):
+            raise
         except (RegistryError, FormatError) as error:
-            if named is not None and not isinstance(error, RegistryUnavailableError):
+            if named is not None:
                 raise unknown_model(question.model) from error
             raise
         first = next(iter(pieces))

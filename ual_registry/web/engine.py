@@ -8,7 +8,18 @@ from typing import Protocol
 
 from ual_registry.dispatch.decision import Decision
 
-__all__ = ["AUTO", "CacheFacts", "Engine", "Part", "Prompt", "Question", "Reply", "Sampling", "ServedModel"]
+__all__ = [
+    "AUTO",
+    "CacheFacts",
+    "Engine",
+    "Part",
+    "Prompt",
+    "Question",
+    "ReadQuestion",
+    "Reply",
+    "Sampling",
+    "ServedModel",
+]
 
 AUTO = "auto"
 """The model whose queries are routed."""
@@ -53,6 +64,21 @@ class Question:
     prompt: Prompt
     is_plain: bool
     sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadQuestion:
+    """A question whose prompt was made tokens.
+
+    Attributes:
+        question: The question.
+        tokens: Tokens of its prompt.
+        ids: The tokens, where the engine goes on from them.
+    """
+
+    question: Question
+    tokens: int
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +154,19 @@ class Engine(Protocol):
         """Return what a client can name."""
         ...
 
-    def count(self, question: Question) -> int:
-        """Return the tokens of a question's prompt.
+    def model(self, name: str) -> ServedModel | None:
+        """Return what a client named; ``None`` where that is nothing here."""
+        ...
+
+    def read(self, question: Question) -> ReadQuestion:
+        """Make a question's prompt tokens.
 
         Raises:
             UALError: The prompt is empty or longer than the model can read.
         """
         ...
 
-    def stream(self, question: Question) -> Reply:
+    def stream(self, read: ReadQuestion) -> Reply:
         """Choose who answers a question, and begin the answer.
 
         Raises:

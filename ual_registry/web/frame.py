@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +17,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from ual_registry.dispatch.answer import refused_decision
+from ual_registry.dispatch.answer import decision_of
 from ual_registry.dispatch.decision import Decision
 from ual_registry.web.answers import adapter_headers, decision_headers
 from ual_registry.web.failure import ClientGoneError, HttpError, explain
 from ual_registry.web.gate import Gate
 from ual_registry.web.metrics import Metrics
+from ual_registry.web.presence import Presence
 
-__all__ = ["CLIENT_GONE", "LOG", "EndingStream", "Visit", "framed"]
+__all__ = ["CLIENT_GONE", "LOG", "EndingAnswer", "EndingStream", "Visit", "framed"]
 
 LOG = logging.getLogger("ual_registry.web")
 CLIENT_GONE = 499
@@ -41,7 +43,7 @@ def framed(gate: Gate, metrics: Metrics, close: Callable[[], Any]) -> FastAPI:
         close: Called, and awaited where it is to be, when the server has stopped.
     """
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
         found = close()
@@ -68,7 +70,10 @@ def framed(gate: Gate, metrics: Metrics, close: Callable[[], Any]) -> FastAPI:
 async def _unknown_address(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     what = "method_not_allowed" if status == 405 else "unknown_url"
-    return _error(HttpError(status, what, f"nothing answers {request.method} {request.url.path}"))
+    message = f"nothing answers {request.method} {request.url.path}"
+    if what == "unknown_url" and not request.url.path.startswith("/v1/"):
+        message += "; the addresses of OpenAI's interface begin with /v1/"
+    return _error(HttpError(status, what, message))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -135,9 +140,9 @@ class Visit:
         if isinstance(error, ClientGoneError):
             self.ended(CLIENT_GONE)
             return Response(status_code=CLIENT_GONE)
-        found, refused = self.told(error), refused_decision(error)
-        if refused is not None:
-            self.decided(refused, is_fallback=False)
+        found, decision = self.told(error), decision_of(error)
+        if decision is not None and "reason" not in self.facts:  # otherwise it was noted when the answer began
+            self.decided(decision, is_fallback=False)
         self.ended(found.status)
         found.headers |= self.headers
         return _error(found)
@@ -151,6 +156,23 @@ class Visit:
         return found
 
 
+class EndingAnswer(Response):
+    """A whole answer that says when it is over.
+
+    Attributes:
+        over: Called once it is on its way, so that the client does not wait for what it does.
+    """
+
+    over: Callable[[], None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            asyncio.get_running_loop().call_soon(self.over)
+
+
 class EndingStream(StreamingResponse):
     """A stream that says when it is over, however it ends.
 
@@ -161,11 +183,13 @@ class EndingStream(StreamingResponse):
     over: Callable[[], None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
+        """Send the stream for as long as the client is there."""
         try:
-            await super().__call__(scope, receive, send)
+            with contextlib.suppress(ClientGoneError):
+                async with Presence(receive):
+                    await self.stream_response(send)
         finally:
-            self.over()
+            asyncio.get_running_loop().call_soon(self.over)
 
 
 def _error(error: HttpError) -> Response:

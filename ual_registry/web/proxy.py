@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -15,15 +15,15 @@ from fastapi.responses import JSONResponse, Response
 
 from ual_registry.dispatch.answer import BASE, REFUSE, refusal
 from ual_registry.dispatch.decision import Decision, Reason
-from ual_registry.web.answers import model_document
+from ual_registry.web.answers import event, model_document
 from ual_registry.web.engine import AUTO, ServedModel
-from ual_registry.web.failure import HttpError
-from ual_registry.web.frame import CLIENT_GONE, EndingStream, Visit, framed
+from ual_registry.web.failure import HttpError, unknown_model
+from ual_registry.web.frame import CLIENT_GONE, EndingAnswer, EndingStream, Visit, framed
 from ual_registry.web.gate import Gate
 from ual_registry.web.limits import Limits, read_document
 from ual_registry.web.metrics import Metrics
+from ual_registry.web.presence import Presence
 from ual_registry.web.questions import query_of
-from ual_registry.web.run import until_gone
 from ual_registry.web.upstream import Supply, Upstream
 
 __all__ = ["Chooser", "make_proxy"]
@@ -36,7 +36,7 @@ class Chooser(Protocol):
     """Chooses adapters; threads share it."""
 
     def route(self, query: str) -> Decision:
-        """Say which adapter answers a query now, and log it.
+        """Say which adapter answers a query now.
 
         Raises:
             UALError: The query cannot be routed.
@@ -47,8 +47,20 @@ class Chooser(Protocol):
         """Return the digest of an adapter that a client named; ``None`` where it is none of the registry."""
         ...
 
+    def log(self, query: str, decision: Decision, answered_by: str) -> None:
+        """Log what became of a query.
+
+        Raises:
+            UALError: The log cannot be written.
+        """
+        ...
+
     def models(self) -> list[ServedModel]:
         """Return the adapters that a client can name."""
+        ...
+
+    def model(self, name: str) -> ServedModel | None:
+        """Return the adapter that a client named."""
         ...
 
     def close(self) -> None:
@@ -68,6 +80,7 @@ def make_proxy(chooser: Chooser, upstream: Upstream, limits: Limits | None = Non
     desk = _Desk(chooser, upstream, limits or Limits(), fallback)
     app = framed(desk.gate, desk.metrics, desk.close)
     app.add_route("/v1/models", desk.models)
+    app.add_route("/v1/models/{name:path}", desk.model)
     for endpoint, path in (("chat", "/v1/chat/completions"), ("completions", "/v1/completions")):
         app.add_route(path, partial(desk.answer, endpoint=endpoint, path=path), methods=["POST"])
     return app
@@ -99,17 +112,41 @@ class _Desk:
         visit.ended(200)
         return JSONResponse({"object": "list", "data": [*documents, *listed]})
 
+    async def model(self, request: Request) -> Response:
+        """Show ``auto``, an adapter that can be brought, or what the server behind lists under a name."""
+        visit, name = self._visit("models"), request.path_params["name"]
+        try:
+            found = await self._model(name, request)
+        except Exception as error:  # noqa: BLE001  # told as OpenAI tells it
+            return visit.failed(error)
+        visit.ended(200)
+        return JSONResponse(found)
+
+    async def _model(self, name: str, request: Request) -> dict[str, Any]:
+        own = ServedModel(id=AUTO) if name == AUTO else None
+        if own is None and self._upstream.supply is not Supply.NONE:
+            own = await asyncio.to_thread(self._chooser.model, name)
+        if own is not None:
+            return model_document(own)
+        listed = await self._upstream.models(_passed_on(request))
+        found = next((model for model in listed if model["id"] == name), None)
+        if found is None:
+            raise unknown_model(name)
+        return found
+
     async def answer(self, request: Request, *, endpoint: str, path: str) -> Response:
         """Hand a question through."""
         visit = self._visit(endpoint)
         try:
             body = await read_document(request, self._limits)
-            since = await until_gone(request, self.gate.enter())
+            async with Presence(request.receive):
+                since = await self.gate.enter()
             leave = _once(partial(self.gate.leave, since))
         except Exception as error:  # noqa: BLE001  # told as OpenAI tells it
             return visit.failed(error)
         try:
-            answer = await until_gone(request, self._asked(request, body, path, visit))
+            async with Presence(request.receive):
+                answer = await self._asked(request, body, path, visit)
         except Exception as error:  # noqa: BLE001  # likewise
             leave()
             return visit.failed(error)
@@ -124,7 +161,7 @@ class _Desk:
         if not isinstance(model, str) or not model:
             raise HttpError(400, "missing_required_parameter", "model: expected a name, or auto", param="model")
         visit.facts["model"] = model
-        decision, is_fallback = await self._decided(body, model, path)
+        decision, is_fallback = await asyncio.to_thread(self._decided, body, model, path)
         visit.decided(decision, is_fallback=is_fallback)
         for is_last in (False, True):
             name = await self._name(model, decision, is_fallback=is_fallback)
@@ -132,20 +169,27 @@ class _Desk:
             if answer.status_code != 404 or not self._upstream.forget(name) or is_last:
                 break
             await answer.aclose()  # it was started again since: the adapter is brought once more
+        if not _is_stream(answer):
+            await _read_whole(answer)
         visit.began(decision.adapter or name, is_fallback=is_fallback)
         return answer
 
-    async def _decided(self, body: Mapping[str, Any], model: str, path: str) -> tuple[Decision, bool]:
-        """Return the decision about a request, and whether the fallback answers."""
+    def _decided(self, body: Mapping[str, Any], model: str, path: str) -> tuple[Decision, bool]:
+        """Return the decision about a question, logged, and whether the fallback answers; this runs in a thread."""
         if model != AUTO:
             brings = self._upstream.supply is not Supply.NONE
-            digest = await asyncio.to_thread(self._chooser.digest, model) if brings else None
-            return Decision(reason=Reason.FORCED, domain=None, adapter=digest), False
+            digest = self._chooser.digest(model) if brings else None
+            decision = Decision(reason=Reason.FORCED, domain=None, adapter=digest)
+            with contextlib.suppress(HttpError):  # what holds no text is the affair of the server behind
+                self._chooser.log(query_of(body, is_chat="chat" in path), decision, digest or model)
+            return decision, False
         query = query_of(body, is_chat="chat" in path)
-        decision = await asyncio.to_thread(self._chooser.route, query)
+        decision = self._chooser.route(query)
         # The server behind has adapters by domain, whether or not the registry has them.
         is_known = decision.reason is Reason.NO_ADAPTER and self._upstream.supply is Supply.NONE
         is_fallback = not decision.is_routed and not is_known
+        known = decision.adapter or self._upstream.model_of(decision.domain or "")
+        self._chooser.log(query, decision, self._fallback if is_fallback else known)
         if is_fallback and self._fallback == REFUSE:
             raise refusal(query, decision)
         return decision, is_fallback
@@ -170,21 +214,37 @@ class _Desk:
         return Visit(endpoint=endpoint, metrics=self.metrics, id=f"req_{secrets.token_hex(12)}")
 
 
+def _is_stream(answer: httpx.Response) -> bool:
+    kind: str = answer.headers.get("content-type", "")
+    return kind.startswith("text/event-stream")
+
+
+async def _read_whole(answer: httpx.Response) -> None:
+    """Read an answer before its status is handed on, so that one that breaks off is no answer."""
+    try:
+        await answer.aread()
+    except httpx.HTTPError as error:
+        raise _broken() from error
+    finally:
+        await answer.aclose()
+
+
+def _broken() -> HttpError:
+    return HttpError(502, "upstream_broken", "the server behind ended too soon")
+
+
 def _through(answer: httpx.Response, visit: Visit, leave: Callable[[], None]) -> Response:
-    """Return the answer of the server behind as it comes; whoever goes away ends it there too."""
-    state = {"status": CLIENT_GONE}
+    """Return the answer of the server behind, a stream as it comes; whoever goes away ends it there too."""
+    state = {"status": CLIENT_GONE if _is_stream(answer) else answer.status_code}
 
     async def parts() -> AsyncIterator[bytes]:
         try:
             async for part in answer.aiter_bytes():
                 yield part
             state["status"] = answer.status_code
-        except httpx.HTTPError as error:  # the status is sent already
+        except httpx.HTTPError:  # the status is sent already, so an event says it
             state["status"] = 502
-            found = visit.told(HttpError(502, "upstream_broken", "the server behind ended too soon"))
-            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                raise error from None
-            yield b"data: " + json.dumps(found.document()).encode() + b"\n\n"
+            yield event(visit.told(_broken()).document())
         finally:
             await answer.aclose()
 
@@ -193,7 +253,12 @@ def _through(answer: httpx.Response, visit: Visit, leave: Callable[[], None]) ->
         visit.ended(state["status"])
 
     passed = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
-    found = EndingStream(parts(), status_code=answer.status_code, headers={**passed, **visit.headers})
+    headers = {**passed, **visit.headers}
+    found: EndingAnswer | EndingStream
+    if _is_stream(answer):
+        found = EndingStream(parts(), status_code=answer.status_code, headers=headers)
+    else:
+        found = EndingAnswer(answer.content, status_code=answer.status_code, headers=headers)
     found.over = over
     return found
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any, TypeVar
-
-from fastapi import Request
 
 from ual_registry.web.engine import Part, Reply
-from ual_registry.web.failure import ClientGoneError
 from ual_registry.web.handover import Handover
 
-__all__ = ["Run", "until_gone"]
+__all__ = ["Run"]
 
-T = TypeVar("T")
 _Item = Reply | Part | Exception | None
 """What the thread says: a reply, its parts, what went wrong; ``None`` is the end."""
 
@@ -31,7 +25,7 @@ class Run:
     Args:
         executor: Where it is computed.
         begin: Begins the reply; called in the thread.
-        done: Called in the event loop when the thread is free again.
+        done: Called in the event loop when the thread has done its work.
         is_whole: Whether the parts come as one; otherwise those come as one that follow each other closely.
     """
 
@@ -39,10 +33,9 @@ class Run:
         self, executor: Executor, begin: Callable[[], Reply], done: Callable[[], None], *, is_whole: bool = False
     ) -> None:
         self._begin, self._is_stopped, self._is_whole = begin, threading.Event(), is_whole
-        self._items: Handover[_Item] = Handover()
+        self._items: Handover[_Item] = Handover(done)
         self._early: list[_Item] = []
-        self._work = asyncio.get_running_loop().run_in_executor(executor, self._compute)
-        self._work.add_done_callback(lambda _: done())
+        executor.submit(self._compute)
 
     async def reply(self) -> Reply:
         """Return the reply, once its adapter is chosen and its first part is there; all parts where they come as one.
@@ -82,59 +75,39 @@ class Run:
     def _compute(self) -> None:
         last: list[_Item] = []
         try:
-            self._generate(last)
+            reply = self._begin()
+            with contextlib.closing(reply.parts):
+                if self._is_whole:
+                    self._hand_over_whole(reply, last)
+                else:
+                    self._hand_over_parts(reply, last)
         except Exception as error:  # noqa: BLE001  # the event loop tells the client
             last.append(error)
         finally:
-            self._items.put(*last, None, is_urgent=True)
+            self._items.put(*last, None, is_last=True)
 
-    def _generate(self, last: list[_Item]) -> None:
-        """Hand over a reply and its parts; what comes as one is added to what is handed over at the end."""
-        reply = self._begin()
-        held: list[Part] = []
-        with contextlib.closing(reply.parts):
-            if self._is_whole:
-                last.append(reply)
-            else:
-                self._items.put(reply)
-            for part in reply.parts:
-                if self._is_whole:
-                    held.append(part)
-                else:
-                    self._items.put(part)
-                if self._is_stopped.is_set():
-                    break
+    def _hand_over_whole(self, reply: Reply, last: list[_Item]) -> None:
+        """Add a reply and all of its parts as one to what is handed over at the end."""
+        last.append(reply)
+        held = []
+        for part in reply.parts:
+            held.append(part)
+            if self._is_stopped.is_set():
+                break
         if held:
             last.append(_joined(held))
+
+    def _hand_over_parts(self, reply: Reply, last: list[_Item]) -> None:
+        """Hand over a reply with its first part, then part after part, the one that ends it together with the end."""
+        last.append(reply)
+        for part in reply.parts:
+            last.append(part)
+            if part.finish is None:
+                self._items.put(*last)
+                last.clear()
+            if self._is_stopped.is_set():
+                break
 
 
 def _joined(parts: Sequence[Part]) -> Part:
     return Part("".join(own.text for own in parts), parts[-1].tokens, parts[-1].finish)
-
-
-async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what some work returns, unless the client goes away first: then it is cancelled.
-
-    Args:
-        request: A request whose body was read.
-        work: The work.
-
-    Raises:
-        ClientGoneError: The client went away.
-        Exception: What the work raised.
-    """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGoneError
-    finally:
-        for own in (task, gone):
-            own.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

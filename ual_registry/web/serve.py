@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ual_registry.errors import RouteError
+from ual_registry.web.sending import GatheringProtocol
 
 __all__ = ["StoppableServer", "listen", "run_server"]
 
@@ -58,11 +59,13 @@ class StoppableServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=GatheringProtocol,
                 log_config=None,
                 access_log=False,
                 lifespan="on",
                 timeout_graceful_shutdown=grace_s,
                 server_header=False,
+                proxy_headers=False,
             )
         )
         self._gate = app.state.gate

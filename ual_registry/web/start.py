@@ -13,10 +13,12 @@ from ual_registry.errors import RouteError
 from ual_registry.web.app import make_app
 from ual_registry.web.choosing import DispatchChooser
 from ual_registry.web.dispatching import DispatchEngine
+from ual_registry.web.frame import LOG
 from ual_registry.web.limits import Limits
 from ual_registry.web.proxy import make_proxy
 from ual_registry.web.serve import listen, run_server
 from ual_registry.web.upstream import Supply, Upstream
+from ual_registry.workflows.domain_adapters import domains_without_adapter
 from ual_registry.workflows.serve import ServeOrder, open_routing, open_served, vllm_export
 
 __all__ = ["Behind", "serve"]
@@ -70,7 +72,12 @@ def serve(order: ServeOrder, *, host: str, port: int, limits: Limits, behind: Be
 
 
 def _answering(order: ServeOrder, limits: Limits) -> FastAPI:
+    LOG.info("loading %s", order.base)
     served = open_served(order)
+    router = served.dispatcher.router
+    idle = domains_without_adapter(router, order.adapters) if router is not None else []
+    if idle:
+        LOG.warning("no adapter for %s: the fallback there is %s", ", ".join(idle), order.fallback)
     return make_app(DispatchEngine(served.dispatcher, served.registry), limits)
 
 

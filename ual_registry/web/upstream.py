@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -17,6 +18,8 @@ __all__ = ["Supply", "Upstream"]
 
 _TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 _DIGITS = 16
+_MOST_NAMES = 4096
+"""Adapters that are remembered; one that was forgotten is brought again, which changes nothing where it is there."""
 _LOADED_ALREADY = "already been loaded"
 """What vLLM says where somebody else loaded an adapter of this name."""
 
@@ -64,8 +67,7 @@ class Upstream:
         self.supply = supply
         self._folder, self._export, self._names, self._base = folder, export, dict(names or {}), base
         self._bringing: dict[str, asyncio.Task[None]] = {}
-        self._made: set[str] = set()
-        self._there: set[str] = set()
+        self._made: OrderedDict[str, bool] = OrderedDict()  # whether the server has it, by name; the last used last
         self.client = httpx.AsyncClient(
             base_url=url.rstrip("/"), timeout=_TIMEOUT, trust_env=False, transport=transport
         )
@@ -97,6 +99,10 @@ class Upstream:
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise HttpError(502, "upstream_error", "the server behind does not list its models") from error
 
+    def model_of(self, domain: str) -> str:
+        """Return the name of the model that answers a domain where the server has its adapters already."""
+        return self._names.get(domain, domain)
+
     async def name_of(self, digest: str | None, domain: str | None) -> str:
         """Return the name of an adapter, once the server has it.
 
@@ -109,10 +115,11 @@ class Upstream:
             UALError: It cannot be written.
         """
         if self.supply is Supply.NONE or digest is None:
-            return self._names.get(domain or "", domain or "")
+            return self.model_of(domain or "")
         name = f"ual-{digest.removeprefix('sha256:')[:_DIGITS]}"
-        self._made.add(name)
-        if name not in self._there:
+        is_there = self._made.get(name, False)
+        self._note(name, is_there=is_there)
+        if not is_there:
             # All who ask at once wait for one task, which goes on where any of them leaves.
             await asyncio.shield(self._brought(digest, name))
         return name
@@ -122,8 +129,10 @@ class Upstream:
 
         It can where this proxy made the name, also where another request has noted the same already.
         """
-        self._there.discard(name)
-        return self.supply is Supply.API and name in self._made
+        if name not in self._made:
+            return False
+        self._made[name] = False
+        return self.supply is Supply.API
 
     async def close(self) -> None:
         """Bring nothing any more, and close the connections."""
@@ -154,7 +163,14 @@ class Upstream:
             await asyncio.to_thread(self._export, digest, folder)
         if self.supply is Supply.API:
             await self._load(name, folder)
-        self._there.add(name)
+        self._note(name, is_there=True)
+
+    def _note(self, name: str, *, is_there: bool) -> None:
+        """Remember an adapter as the last one used."""
+        self._made[name] = is_there
+        self._made.move_to_end(name)
+        if len(self._made) > _MOST_NAMES:
+            self._made.popitem(last=False)
 
     async def _load(self, name: str, folder: Path) -> None:
         try:

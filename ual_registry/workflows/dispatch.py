@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ual_registry.errors import TransferError
 from ual_registry.workflows.bases import find_base
+from ual_registry.workflows.domain_adapters import check_domains
 from ual_registry.workflows.encoders import matching_encoder
 from ual_registry.workflows.extras import need_dispatch, need_transformers
 from ual_registry.workflows.router import open_router
@@ -105,6 +106,7 @@ def open_dispatcher(order: DispatchOrder, *, say: Say = _silent) -> LoRADispatch
     from ual_registry.models.loaded import load_base_model  # noqa: PLC0415  # loads torch
 
     router = open_router(order.router)
+    check_domains(router, order.adapters)
     encoder = matching_encoder(router, order.encoder) if order.adapter is None else None
     folder = _folder(order.base)
     say(f"loading {order.base}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ual_registry.errors import StorageError, TransferError
 from ual_registry.registry.registry import Registry
 from ual_registry.workflows.bases import find_base
+from ual_registry.workflows.domain_adapters import check_domains
 from ual_registry.workflows.encoders import matching_encoder
 from ual_registry.workflows.engines import convert_to_vllm
 from ual_registry.workflows.extras import need_dispatch, need_transformers, need_web
@@ -73,21 +74,24 @@ def open_served(order: ServeOrder) -> Served:
     Raises:
         MissingExtraError: What servers, dispatchers or models need is not installed.
         TransferError: The weights of the base model are not at hand.
-        UALError: A file cannot be read, or the adapter of the fallback is not in the registry or does not fit.
+        RouteError: The router has no domain of a name that an adapter is given for.
+        StorageError: The log cannot be written.
+        UALError: A file cannot be read, or an adapter that was named is not in the registry or does not fit.
     """
     need_web("a server")
     need_dispatch("a server")
     need_transformers("a server")
     from ual_registry.models.loaded import load_base_model  # noqa: PLC0415  # loads torch
 
-    return _opened(order, load_base_model(_folder(str(order.base))))
+    folder = _folder(str(order.base))
+    return _opened(order, lambda: load_base_model(folder))
 
 
 def open_routing(order: ServeOrder) -> Served:
     """Load a dispatcher that routes; errors as ``open_served``."""
     need_web("a proxy")
     need_dispatch("a proxy")
-    return _opened(order, None)
+    return _opened(order, lambda: None)
 
 
 def vllm_export(find: Callable[[str], Path], served_name: str | None = None) -> Callable[[str, Path], None]:
@@ -115,27 +119,45 @@ def vllm_export(find: Callable[[str], Path], served_name: str | None = None) -> 
     return export
 
 
-def _opened(order: ServeOrder, base: LoadedBase | None) -> Served:
+def _opened(order: ServeOrder, load: Callable[[], LoadedBase | None]) -> Served:
     from ual_registry.dispatch.answer import BASE, REFUSE  # noqa: PLC0415  # loads torch
     from ual_registry.dispatch.dispatcher import LoRADispatcher  # noqa: PLC0415  # likewise
 
     registry = Registry.open()
+    # What takes long comes last, so that what is wrong with anything else is told at once.
     router = open_router(order.router) if order.router is not None else None
+    if router is not None:
+        check_domains(router, order.adapters)
+    if order.log is not None:
+        _check_log(order.log)
+    encoder = matching_encoder(router, order.encoder) if router is not None else None
+    base = load()
     dispatcher = LoRADispatcher(
         router,
         base,
         registry,
-        encoder=matching_encoder(router, order.encoder) if router is not None else None,
+        encoder=encoder,
         adapters=order.adapters,
         fallback=order.fallback,
         cache_bytes=order.cache_bytes,
         log=order.log,
         is_any_base=order.is_any_base,
     )
-    # A proxy's fallback is a model of the server behind.
-    if base is not None and order.fallback not in (BASE, REFUSE):
-        dispatcher.digest(order.fallback)
+    # A proxy's fallback is a model of the server behind, and its adapters may all be there.
+    if base is not None:
+        named = [] if order.fallback in (BASE, REFUSE) else [order.fallback]
+        for reference in (*named, *order.adapters.values()):
+            dispatcher.digest(reference)
     return Served(dispatcher=dispatcher, base=base, registry=registry)
+
+
+def _check_log(path: Path) -> None:
+    """Refuse a log that cannot be written, before the first query is lost."""
+    try:
+        with path.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise StorageError.of("write", path, error) from error
 
 
 def _folder(base: str) -> Path:

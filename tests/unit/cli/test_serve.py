@@ -18,6 +18,7 @@ PROXY = ("desk", "--proxy", "http://127.0.0.1:9")
         ((), "give --base BASE to answer with, or --proxy URL"),
         ((*BASE, "--supply", "api"), "--supply, --folder, --base-name and --name go with --proxy"),
         ((*BASE, "--name", "a=b"), "--supply, --folder, --base-name and --name go with --proxy"),
+        ((*BASE, "--domain", "a=b"), "--domain needs a ROUTER, whose domains it names"),
         (("--proxy", "http://127.0.0.1:9"), "--proxy needs a ROUTER"),
         ((*PROXY, *BASE), "--base and --proxy exclude each other"),
         ((*BASE, "--domain", "banking"), "'banking': expected DOMAIN=REF"),

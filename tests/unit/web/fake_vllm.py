@@ -26,6 +26,7 @@ class FakeVLLM:
         keys: Authorization of each question.
         loads: Bodies of the load API.
         load_error: What the load API answers, if it refuses.
+        breaks: Whether answers break off after their first part.
         keeps_adapters: Whether an adapter is there after it was loaded.
         ended: Streams that ended, early or not.
         sent: Parts of streams that were sent.
@@ -36,6 +37,7 @@ class FakeVLLM:
     keys: list[str | None] = field(default_factory=list)
     loads: list[dict[str, Any]] = field(default_factory=list)
     load_error: str | None = None
+    breaks: bool = False
     keeps_adapters: bool = True
     ended: int = 0
     sent: int = 0
@@ -73,6 +75,8 @@ class FakeVLLM:
             return JSONResponse({"error": error}, status_code=404)
         if body.get("stream"):
             return StreamingResponse(self._events(model, body["max_tokens"]), media_type="text/event-stream")
+        if self.breaks:
+            return StreamingResponse(self._events(model, 1), media_type="application/json")
         message = {"role": "assistant", "content": model}
         return JSONResponse(
             {
@@ -96,6 +100,8 @@ class FakeVLLM:
                 }
                 self.sent += 1
                 yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
+                if self.breaks:
+                    raise ConnectionError
                 await asyncio.sleep(0.02)
             yield b"data: [DONE]\n\n"
         finally:

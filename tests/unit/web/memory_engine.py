@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ual_registry.dispatch.answer import refusal
 from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.errors import DigestMismatchError, RouteError
-from ual_registry.web.engine import AUTO, CacheFacts, Part, Question, Reply, ServedModel
+from ual_registry.web.engine import AUTO, CacheFacts, Part, Question, ReadQuestion, Reply, ServedModel
 from ual_registry.web.failure import unknown_model
 
 LONGEST_PROMPT = 2000
@@ -50,15 +50,19 @@ class MemoryEngine:
             *(ServedModel(id=name, root=f"sha256:{own}") for name, own in self.aliases.items()),
         ]
 
-    def count(self, question: Question) -> int:
+    def model(self, name: str) -> ServedModel | None:
+        return next((model for model in self.models() if model.id == name), None)
+
+    def read(self, question: Question) -> ReadQuestion:
         prompt = question.prompt
         words = prompt if isinstance(prompt, str) else " ".join(message["content"] for message in prompt)
         found = len(words.split())
         if found > LONGEST_PROMPT:
             raise RouteError(f"the prompt has {found} tokens", code="too-long")
-        return found
+        return ReadQuestion(question=question, tokens=found)
 
-    def stream(self, question: Question) -> Reply:
+    def stream(self, read: ReadQuestion) -> Reply:
+        question = read.question
         self.queries.append(question.query)
         decision = self._decision(question)
         if question.query.endswith("corrupt"):

@@ -220,16 +220,21 @@ def test_a_body_that_is_too_large_is_refused_and_the_server_goes_on(url: str, cl
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/v1/nothing", 404, "unknown_url"), ("GET", CHAT, 405, "method_not_allowed")],
+    [
+        ("GET", "/v1/nothing", 404, "unknown_url"),
+        ("GET", CHAT, 405, "method_not_allowed"),
+        ("POST", "/chat/completions", 404, "unknown_url"),
+    ],
 )
 def test_an_address_that_nothing_answers_is_an_error_of_the_same_shape(
     url: str, method: str, path: str, status: int, code: str
 ) -> None:
+    hint = "" if path.startswith("/v1/") else "; the addresses of OpenAI's interface begin with /v1/"
     answer = httpx.request(method, url + path)
     assert answer.status_code == status
     assert answer.json() == {
         "error": {
-            "message": f"nothing answers {method} {path}",
+            "message": f"nothing answers {method} {path}{hint}",
             "type": "invalid_request_error",
             "param": None,
             "code": code,

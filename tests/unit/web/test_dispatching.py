@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -24,7 +25,7 @@ from tests.unit.web.running import running
 from ual_registry.air.write import write
 from ual_registry.dispatch.dispatcher import LoRADispatcher
 from ual_registry.dispatch.log import DecisionLog, read_log
-from ual_registry.errors import RegistryNotFoundError
+from ual_registry.errors import FormatError, RegistryNotFoundError, RouteError, StorageError
 from ual_registry.registry.registry import Registry
 from ual_registry.web.app import make_app
 from ual_registry.web.choosing import DispatchChooser
@@ -139,6 +140,34 @@ def test_a_fallback_that_is_no_adapter_is_told_before_anybody_asks(desk: Desk, m
         open_served(ServeOrder(base=str(desk.stage.folder), fallback=fallback)).dispatcher.close()
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"adapters": {"bankin": "letter"}}, RouteError, "the router has no domain 'bankin'"),
+        ({"adapters": {"banking": "nobody"}}, RegistryNotFoundError, "adapter 'nobody': not in this registry"),
+        ({"log": Path("/dev/null/x.jsonl")}, StorageError, "cannot write /dev/null/x.jsonl: "),
+        ({"router": "cut"}, FormatError, "which has 300 bytes"),
+    ],
+)
+def test_what_would_go_wrong_with_a_query_is_told_before_anybody_asks(
+    desk: Desk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    change: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setenv("UAL_HOME", str(desk.home))
+    cut = tmp_path / "cut.air"
+    cut.write_bytes(desk.router.read_bytes()[:300])
+    own = {"router": str(desk.router), "base": str(desk.stage.folder), "encoder": str(desk.encoder), **change}
+    own["router"] = str(cut) if own["router"] == "cut" else own["router"]
+    with pytest.raises(error) as caught:
+        open_served(ServeOrder(**own))
+    assert message in str(caught.value)
+
+
 def test_threads_that_export_one_adapter_leave_one_whole_folder(desk: Desk, tmp_path: Path) -> None:
     source = tmp_path / "plain.air"
     digest = str(write(random_adapter(desk.stage.base, 0), source))
@@ -214,4 +243,4 @@ def test_a_proxy_writes_adapters_that_its_server_can_load(desk: Desk, tmp_path: 
     assert sorted(place.name for place in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/base"
     logged = [(row.query, row.domain, row.reason) for row in read_log(log)]
-    assert logged == [(MONEY, "banking", "ok"), (FLIGHT, "travel", "ok")]
+    assert logged == [(MONEY, "banking", "ok"), (MONEY, None, "forced"), (FLIGHT, "travel", "ok")]

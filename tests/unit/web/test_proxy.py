@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 from tests.unit.web.fake_vllm import BASE, FakeVLLM
 from tests.unit.web.running import running, wait_for
 from ual_registry.dispatch.decision import Decision, Reason
+from ual_registry.web import upstream
 from ual_registry.web.engine import ServedModel
 from ual_registry.web.limits import Limits
 from ual_registry.web.proxy import make_proxy
@@ -32,6 +34,7 @@ class MemoryChooser:
 
     digests: dict[str, str] = field(default_factory=lambda: {"bank@live": BANKING, "trip": TRAVEL})
     is_closed: bool = False
+    logged: list[tuple[str, str, str]] = field(default_factory=list)
 
     def route(self, query: str) -> Decision:
         domain = query.split(maxsplit=1)[0]
@@ -43,6 +46,12 @@ class MemoryChooser:
 
     def digest(self, reference: str) -> str | None:
         return self.digests.get(reference)
+
+    def log(self, query: str, decision: Decision, answered_by: str) -> None:
+        self.logged.append((query, str(decision.reason), answered_by))
+
+    def model(self, name: str) -> ServedModel | None:
+        return next((model for model in self.models() if model.id == name), None)
 
     def models(self) -> list[ServedModel]:
         return [ServedModel(id=name, root=digest) for name, digest in self.digests.items()]
@@ -63,7 +72,7 @@ class Scene:
     may_export: threading.Event
 
     def ask(
-        self, query: str = "banking please", model: str = "auto", *, timeout_s: float = 20, **more: Any
+        self, query: str | list[int] = "banking please", model: str = "auto", *, timeout_s: float = 20, **more: Any
     ) -> httpx.Response:
         body = {"model": model, "prompt": query, "max_tokens": 3, **more}
         headers = {"authorization": "Bearer key"}
@@ -82,8 +91,8 @@ def scene(folder: Path, supply: Supply, **options: Any) -> Iterator[Scene]:
 
     with running(vllm.app()) as (behind, _):
         names = options.pop("names", None)
-        upstream = Upstream(behind, supply=supply, folder=folder, export=export, names=names)
-        with running(make_proxy(chooser, upstream, Limits(max_body_bytes=10_000), **options)) as (url, _):
+        own = Upstream(behind, supply=supply, folder=folder, export=export, names=names)
+        with running(make_proxy(chooser, own, Limits(max_body_bytes=10_000), **options)) as (url, _):
             yield Scene(url, vllm, chooser, exported, folder, may_export)
     assert chooser.is_closed
 
@@ -211,6 +220,65 @@ def test_a_client_that_goes_away_ends_the_stream_behind_too(loading: Scene) -> N
 def test_the_models_are_auto_the_adapters_and_those_behind(loading: Scene) -> None:
     found = httpx.get(f"{loading.url}/v1/models").json()["data"]
     assert [model["id"] for model in found] == ["auto", "bank@live", "trip", BASE]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("auto", {"id": "auto", "object": "model", "created": 0, "owned_by": "ual", "root": None, "parent": None}),
+        (
+            "bank@live",
+            {"id": "bank@live", "object": "model", "created": 0, "owned_by": "ual", "root": BANKING, "parent": None},
+        ),
+        (BASE, {"id": BASE, "object": "model", "parent": None}),
+    ],
+)
+def test_a_model_is_shown_by_its_name(loading: Scene, name: str, found: dict[str, Any]) -> None:
+    answer = httpx.get(f"{loading.url}/v1/models/{name}")
+    assert (answer.status_code, answer.json()) == (200, found)
+
+
+def test_a_model_that_nobody_has_is_not_shown(loading: Scene) -> None:
+    answer = httpx.get(f"{loading.url}/v1/models/nobody")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_every_question_with_a_text_is_logged_with_who_was_to_answer(loading: Scene) -> None:
+    for query, model in (("banking", "auto"), ("odd", "auto"), ("x", "trip"), ("x", BASE)):
+        loading.ask(query, model)
+    loading.ask([1, 2], BASE)
+    assert loading.chooser.logged == [
+        ("banking", "ok", BANKING),
+        ("odd", "out_of_scope", "base"),
+        ("x", "forced", TRAVEL),
+        ("x", "forced", BASE),
+    ]
+
+
+def test_an_answer_that_breaks_off_behind_is_told(loading: Scene) -> None:
+    loading.vllm.breaks = True
+    answer = loading.ask()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_broken")
+    assert (answer.headers["x-ual-domain"], answer.headers["x-ual-reason"]) == ("banking", "ok")
+    *_, last = loading.ask(stream=True).text.strip().split("\n\n")
+    assert json.loads(last.removeprefix("data: ")) == {
+        "error": {
+            "message": "the server behind ended too soon",
+            "type": "server_error",
+            "param": None,
+            "code": "upstream_broken",
+        }
+    }
+    counted = httpx.get(f"{loading.url}/metrics").text
+    assert 'ual_requests_total{endpoint="completions",status="502"} 2.0' in counted
+
+
+def test_an_adapter_that_was_forgotten_is_brought_again(loading: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_MOST_NAMES", 1)
+    for model in ("bank@live", "bank@live", "trip", "bank@live"):
+        assert loading.ask(model=model).status_code == 200
+    assert [own["lora_name"] for own in loading.vllm.loads] == [NAME, "ual-" + "7" * 16, NAME]
+    assert loading.exported == [BANKING, TRAVEL]
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,11 @@ def test_what_breaks_on_the_way_is_raised_after_the_parts_before_it(is_whole: bo
     assert asyncio.run(main()) == ([] if is_whole else ["a"])
 
 
-def test_an_urgent_item_ends_a_rest_and_no_rest_comes_after_it() -> None:
+def test_the_last_item_ends_a_rest_and_no_rest_comes_after_it() -> None:
     async def main() -> list[int]:
         items: Handover[int] = Handover()
         items.put(1)
-        threading.Timer(0.02, lambda: items.put(2, is_urgent=True)).start()
+        threading.Timer(0.02, lambda: items.put(2, is_last=True)).start()
         await asyncio.wait_for(items.rest(600), 20)
         await asyncio.wait_for(items.rest(600), 20)
         return await items.take()
