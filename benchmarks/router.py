@@ -32,7 +32,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.measure import in_turns, machine
+from benchmarks.measure import in_turns, machine, resident
 from examples.materials import calm_threads, encoder_folder, materials_home
 
 calm_threads()
@@ -49,6 +49,7 @@ from benchmarks.router_peers import (  # noqa: E402  # as above
     semantic_router,
 )
 from ual_registry.air.router import Encoder  # noqa: E402  # as above
+from ual_registry.digest import Digest  # noqa: E402  # as above
 from ual_registry.dispatch.classifier import Floats  # noqa: E402  # as above
 from ual_registry.dispatch.encode import CachedEncoder, SentenceEncoder, load_encoder  # noqa: E402  # as above
 from ual_registry.dispatch.fit import DomainExamples, fit_router  # noqa: E402  # as above
@@ -252,7 +253,27 @@ def speed(data: Data, views: Views, raw: SentenceEncoder) -> None:
     print(f"encode and decide                {whole.text(1e-3)} ms: {ratio:.3f} times (target 1.1)", flush=True)
 
 
-_PARTS = ("encode", "clinc-10", "clinc-150", "banking", "few-shot", "leave-out", "speed")
+def large(examples: int = 10_000) -> None:
+    """Print how long a training on many examples of few domains takes, and the most memory, with vectors made up."""
+    chosen = np.random.default_rng(0)
+    width, names = 1536, ("banking", "cooking", "sports", "travel", "work")
+    encoder = Encoder(id="made up", config_digest=str(Digest.of_bytes(b"")), dimension=width, is_normalized=True)
+    centres = chosen.standard_normal((len(names), 16, width)).astype(np.float32)
+    rows = [own[np.arange(examples) % 16] + chosen.standard_normal((examples, width), np.float32) for own in centres]
+    vectors = np.concatenate(rows).astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    domains = [DomainExamples(name=name, texts=tuple(f"{name} {place}" for place in range(examples))) for name in names]
+    before, start = resident("VmRSS"), time.perf_counter()
+    report = fit_router(domains, vectors, encoder).report
+    seconds, peak = time.perf_counter() - start, resident("VmHWM")
+    print(
+        f"\nlarge, {len(domains)} domains, {report.examples:,} examples of {width} numbers, {before / 1e6:,.0f} MB held"
+    )
+    print(f"train after encoding             {seconds:.1f} s")
+    print(f"most memory                      {peak / 1e6:,.0f} MB", flush=True)
+
+
+_PARTS = ("encode", "clinc-10", "clinc-150", "banking", "few-shot", "leave-out", "speed", "large")
 
 
 @click.command()
@@ -277,6 +298,8 @@ def main(folder: Path, encoder: Path | None, parts: tuple[str, ...]) -> None:
             few_shot(folder, views)
         elif part == "leave-out":
             leave_out(clinc(folder, by_intent=False), views)
+        elif part == "large":
+            large()
         else:
             speed(clinc(folder, by_intent=True), views, raw)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Data", "Split", "banking", "clinc"]
+__all__ = ["Data", "Split", "banking", "clinc", "drawn"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,15 @@ class Split:
         """Return what is not of a domain."""
         rows = [(text, own) for text, own in zip(self.texts, self.labels, strict=True) if own != label]
         return Split(tuple(text for text, _ in rows), tuple(own for _, own in rows))
+
+    def at(self, places: Iterable[int]) -> Split:
+        """Return what stands at some places."""
+        own = [int(place) for place in places]
+        return Split(tuple(self.texts[place] for place in own), tuple(self.labels[place] for place in own))
+
+    def joined(self, other: Split) -> Split:
+        """Return this split and another one behind it."""
+        return Split(self.texts + other.texts, self.labels + other.labels)
 
     def only(self, label: str) -> Split:
         """Return the texts of a domain, as queries that no domain should answer."""
@@ -68,7 +78,12 @@ def banking(folder: Path, *, shots: int | None = None, seed: int = 0) -> Data:
 
     train = split("train")
     if shots is not None:
-        chosen, labels = np.random.default_rng(seed), np.array(train.labels)
-        own = np.concatenate([chosen.permutation(np.flatnonzero(labels == own))[:shots] for own in np.unique(labels)])
-        train = Split(tuple(train.texts[place] for place in own), tuple(labels[own].tolist()))
+        train = train.at(drawn(train, shots, seed))
     return Data(train, Split(()), split("test"))
+
+
+def drawn(split: Split, shots: int, seed: int) -> list[int]:
+    """Return the places of so many examples of each domain, drawn at random."""
+    chosen, labels = np.random.default_rng(seed), np.array(split.labels)
+    own = [chosen.permutation(np.flatnonzero(labels == label))[:shots] for label in np.unique(labels)]
+    return [int(place) for place in np.concatenate(own)]

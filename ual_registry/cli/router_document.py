@@ -138,5 +138,6 @@ def drift(found: Drift) -> dict[str, Any]:
         "domains": {name: [rounded(value) for value in pair] for name, pair in found.domains.items()},
         "abstained": [rounded(value) for value in found.abstained],
         "distance_p": rounded(found.distance_p),
+        "domains_p": rounded(found.domains_p),
         "has_drifted": found.has_drifted,
     }

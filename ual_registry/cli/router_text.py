@@ -191,10 +191,13 @@ def drift(found: Drift) -> str:
     rows = [[name, f"{old:.1%}", f"{new:.1%}"] for name, (old, new) in found.domains.items()]
     rows.append(["not routed", f"{found.abstained[0]:.1%}", f"{found.abstained[1]:.1%}"])
     said = "the traffic has drifted" if found.has_drifted else "no drift is seen"
+    tests = (
+        f"distances (Kolmogorov-Smirnov) p = {found.distance_p:.3g}, domains (chi-squared) p = {found.domains_p:.3g}"
+    )
     lines = [
         table(rows, ["", f"older {found.before}", f"newer {found.after}"]),
         "",
-        f"{said}: p = {found.distance_p:.3g} that distances are as before (two-sample Kolmogorov-Smirnov)",
+        f"{said}: {tests}",
     ]
     return "\n".join(lines)
 

@@ -7,6 +7,8 @@ nothing when a query comes and is more accurate than one class per domain.
 Two logistic regressions learn them, one on the embeddings as they are and one on whitened embeddings, and the mean of
 their logits decides: they err on different queries. Both are linear, so that the mean is one classifier again.
 
+A domain of few examples beside those of many counts for more than its examples: it would hardly ever be named.
+
 Of few examples the sentence embeddings tell more than whole ones do: the first regression sees them alone then, and
 the name of every domain is one more example of it.
 """
@@ -39,6 +41,8 @@ _INVERSE_PENALTY = 10.0
 _SHRINKAGE = 5.0
 """Weight of the round scatter, times dimension over degrees of freedom."""
 _ITERATIONS = 40
+_LEAST_SHARE = 0.25
+"""Weight that every domain has at least, as a share of the mean one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,28 +110,42 @@ def fit_classifier(
         width = sentence_width or width
         if names is not None:
             embeddings, clusters = np.concatenate([embeddings, names]), np.concatenate([clusters, np.arange(domains)])
+    weights = _weights(domain[clusters], domains)
     mean, whitening = _whitening(embeddings, clusters, len(domain))
     # Whitening is linear, so that it can be folded in: a query needs one product.
-    white, offset = _regression((embeddings - mean) @ whitening, clusters)
+    white, offset = _regression((embeddings - mean) @ whitening, clusters, weights)
     white = white @ whitening.T
-    plain = _front_regression(embeddings, clusters, width)
+    plain = _front_regression(embeddings, clusters, weights, width)
     found = _mean_of(embeddings, plain, (white, offset - white @ mean))
     return Classifier(*found, domain, domains)
 
 
-def _front_regression(embeddings: Floats, clusters: Indices, width: int) -> tuple[Floats, Floats]:
+def _weights(labels: Indices, domains: int) -> Floats | None:
+    """Return the weight of every example, which is more than 1 in small domains; ``None`` where no domain is small."""
+    counts = np.bincount(labels, minlength=domains)
+    least = _LEAST_SHARE * len(labels) / domains
+    if counts.min() >= least:
+        return None
+    found: Floats = np.maximum(1.0, least / counts)[labels]
+    return found
+
+
+def _front_regression(
+    embeddings: Floats, clusters: Indices, weights: Floats | None, width: int
+) -> tuple[Floats, Floats]:
     """Return weight and bias of a regression on the first columns, brought to unit length; the others weigh nothing."""
     size = float(np.linalg.norm(embeddings[:, :width], axis=1).mean()) or 1.0
-    weight, bias = _regression(embeddings[:, :width] / size, clusters)
+    weight, bias = _regression(embeddings[:, :width] / size, clusters, weights)
     return np.pad(weight / size, ((0, 0), (0, embeddings.shape[1] - width))), bias
 
 
-def _regression(rows: Floats, clusters: Indices) -> tuple[Floats, Floats]:
+def _regression(rows: Floats, clusters: Indices, weights: Floats | None) -> tuple[Floats, Floats]:
     """Return weight and bias of a logistic regression that learns the clusters."""
     # Half the width of the numbers is twice the speed; what is lost is far below the noise of the examples.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last iterations change no decision
-        model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=_ITERATIONS).fit(rows.astype(np.float32), clusters)
+        model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=_ITERATIONS)
+        model.fit(rows.astype(np.float32), clusters, sample_weight=weights)
     weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
     if len(bias) == 1:  # one row tells two classes apart
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])

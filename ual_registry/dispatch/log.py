@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
+import os
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,18 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import ks_2samp
+from scipy.stats import chi2_contingency, ks_2samp
 
-from ual_registry.dispatch.decision import Decision
+from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.errors import RouteError, StorageError
 from ual_registry.storage import read_file
 
 __all__ = ["Change", "DecisionLog", "Drift", "LoggedDecision", "measure_drift", "read_log", "replay"]
 
 _MAX_BYTES = 1 << 31
+_MAX_LINE_BYTES = 64 << 20
 _LEAST = 20
 """Decisions on either side below which nothing is said about drift."""
-_SIGNIFICANT = 0.01
+_SIGNIFICANT = 0.005
+_RARE = 10
+"""Decisions of both sides below which a domain is taken together with others: the test holds for frequent ones."""
+_ABSTAINED = frozenset({Reason.OUT_OF_SCOPE, Reason.AMBIGUOUS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +69,10 @@ class Drift:
         before: Decisions of the older part.
         after: Decisions of the newer part.
         domains: Share (0..1) of every domain before and after.
-        abstained: Share not routed before and after.
-        distance_p: p-value that the distances are of one distribution (two-sample Kolmogorov-Smirnov).
-        has_drifted: Whether that is below 1 %.
+        abstained: Share before and after that was out of scope or ambiguous.
+        distance_p: p-value of distances of one distribution (two-sample Kolmogorov-Smirnov).
+        domains_p: p-value of domains in the same shares (chi-squared, rare domains together).
+        has_drifted: Whether either is below half a per cent, so that one in a hundred says so by chance.
     """
 
     before: int
@@ -72,6 +80,7 @@ class Drift:
     domains: Mapping[str, tuple[float, float]]
     abstained: tuple[float, float]
     distance_p: float
+    domains_p: float
     has_drifted: bool
 
 
@@ -80,11 +89,21 @@ class DecisionLog:
 
     Args:
         path: The file; made where it is not there.
+
+    Raises:
+        RouteError: The file holds something else than decisions.
+        StorageError: The file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        try:
+            path.open("ab").close()
+            if path.is_file():  # a pipe holds nothing to go on with
+                _check_beginning(path)
+        except OSError as error:
+            raise StorageError.of("write", path, error) from error
 
     def write(self, query: str, decision: Decision, **more: Any) -> None:
         """Append one decision.
@@ -107,34 +126,81 @@ class DecisionLog:
             raise StorageError.of("write", self._path, error) from error
 
 
+def _check_beginning(path: Path) -> None:
+    """Refuse a file that is no log; end a last line that was cut off, which else took the next decision with it."""
+    with path.open("a+b") as stream:
+        stream.seek(0)
+        first = stream.readline(_MAX_LINE_BYTES)
+        if not first:
+            return
+        _decision(path, 1, first)
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() != b"\n":
+            stream.write(b"\n")
+
+
 def read_log(path: Path) -> list[LoggedDecision]:
-    """Read a log; a last line that was cut off is left out.
+    """Read a log; a last line that was cut off is left out, as are empty ones.
 
     Raises:
         RouteError: A line is no decision; the message names it.
         StorageError: The file cannot be read.
     """
-    lines = read_file(path, limit_bytes=_MAX_BYTES).decode("utf-8", "replace").split("\n")
-    found = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            row = json.loads(line)
-            nearest = row.get("nearest") or {}
-            found.append(
-                LoggedDecision(
-                    query=str(row["query"]),
-                    domain=row["domain"],
-                    adapter=row["adapter"],
-                    reason=str(row["reason"]),
-                    probability=row.get("probability"),
-                    distance=nearest.get("distance"),
-                )
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise RouteError(
-                f"{path}: line {number}: is no decision", code="log", context={"path": str(path)}
-            ) from error
+    lines = read_file(path, limit_bytes=_MAX_BYTES).removeprefix(codecs.BOM_UTF8).split(b"\n")
+    rows = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if lines[-1].strip() and not _is_json(lines[-1]):
+        rows.pop()
+    return [_decision(path, number, line) for number, line in rows]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _decision(path: Path, number: int, line: bytes) -> LoggedDecision:
+    """Decode a line, in which what is no UTF-8 is replaced."""
+    try:
+        row = json.loads(line.decode("utf-8", "replace"))
+        nearest = row.get("nearest") or {}
+        found = LoggedDecision(
+            query=row["query"],
+            domain=row["domain"],
+            adapter=row["adapter"],
+            reason=row["reason"],
+            probability=row.get("probability"),
+            distance=nearest.get("distance"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _no_decision(path, number) from error
+    texts, numbers = (found.query, found.reason, found.domain, found.adapter), (found.probability, found.distance)
+    if not all(isinstance(text, str) for text in texts[:2]) or not all(map(_is_text, texts[2:])):
+        raise _no_decision(path, number)
+    if not all(map(_is_number, numbers)):
+        raise _no_decision(path, number)
     return found
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _no_decision(path: Path, number: int) -> RouteError:
+    return RouteError(
+        f"{path}: line {number}: is no decision",
+        code="log",
+        context={"path": str(path), "line": number},
+        hint="a log is what 'ual route --log' writes; remove a line that was cut off",
+    )
 
 
 def replay(logged: Sequence[LoggedDecision], decisions: Sequence[Decision]) -> list[Change]:
@@ -166,17 +232,29 @@ def measure_drift(before: Sequence[LoggedDecision], after: Sequence[LoggedDecisi
         raise RouteError(
             f"{len(sides[0])} older and {len(sides[1])} newer decisions, expected at least {_LEAST} of each",
             code="log",
+            hint="only decisions of a router count; --since or --split say where the newer part begins",
         )
     counts = [Counter(str(row.domain) for row in rows) for rows in sides]
     sizes = [len(rows) for rows in sides]
     names = sorted(set(counts[0]) | set(counts[1]))
-    abstained = [float(np.mean([row.adapter is None for row in rows])) for rows in sides]
-    p_value = float(ks_2samp([row.distance for row in sides[0]], [row.distance for row in sides[1]]).pvalue)
+    abstained = [float(np.mean([row.reason in _ABSTAINED for row in rows])) for rows in sides]
+    distance_p = float(ks_2samp([row.distance for row in sides[0]], [row.distance for row in sides[1]]).pvalue)
+    domains_p = _domains_p(*counts)
     return Drift(
         before=sizes[0],
         after=sizes[1],
         domains={name: (counts[0][name] / sizes[0], counts[1][name] / sizes[1]) for name in names},
         abstained=(abstained[0], abstained[1]),
-        distance_p=p_value,
-        has_drifted=p_value < _SIGNIFICANT,
+        distance_p=distance_p,
+        domains_p=domains_p,
+        has_drifted=min(distance_p, domains_p) < _SIGNIFICANT,
     )
+
+
+def _domains_p(older: Mapping[str, int], newer: Mapping[str, int]) -> float:
+    """Return the p-value of two counts of domains in the same shares."""
+    table = np.array([[older.get(name, 0), newer.get(name, 0)] for name in sorted({*older, *newer})])
+    is_rare = table.sum(axis=1) < _RARE
+    table = np.concatenate([table[~is_rare], table[is_rare].sum(axis=0, keepdims=True)])
+    table = table[table.sum(axis=1) > 0]
+    return float(chi2_contingency(table).pvalue) if len(table) > 1 else 1.0

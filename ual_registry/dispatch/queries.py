@@ -99,11 +99,16 @@ def _queries(path: Path, lines: list[str]) -> Iterator[Query]:
         except (ValueError, RecursionError) as error:
             raise _refusal(path, f"line {number}: is not JSON ({error})") from error
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
-            raise _refusal(path, f'line {number}: expected an object with "text", got {line[:80]}')
+            hint = "a log is read by 'ual router replay' and 'ual router drift'" if _is_logged(row) else None
+            raise _refusal(path, f'line {number}: expected an object with "text", got {line[:80]}', hint=hint)
         domain = row.get("domain")
         if domain is not None and (not isinstance(domain, str) or not domain):
             raise _refusal(path, f'line {number}: "domain": expected a name or null, got {json.dumps(domain)[:80]}')
         yield Query(row["text"], domain, number)
+
+
+def _is_logged(row: Any) -> bool:
+    return isinstance(row, dict) and {"query", "reason"} <= row.keys()
 
 
 def read_settings(path: Path) -> RouterSettings:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from ual_registry.air.commit import is_commit
 from ual_registry.errors import RouteError
 from ual_registry.hub.address import HubAddress, is_hub, is_repository
 from ual_registry.hub.client import Hub
@@ -46,7 +47,7 @@ def find_encoder(
     text = str(name or DEFAULT_ENCODER)
     if Path(text).is_dir():
         return _viewed(Path(text), dimension)
-    if not is_hub(text) and not is_repository(text):
+    if not is_hub(text) and not is_repository(text.partition("@")[0]):
         raise RouteError(
             f"{text}: there is no such folder",
             code="encoder",
@@ -54,6 +55,9 @@ def find_encoder(
             hint="give the folder of a sentence-transformers model, or OWNER/NAME on the Hub",
         )
     address = HubAddress.parse(text)
+    commit = address.revision
+    if commit is not None and is_commit(commit) and _is_whole(folder := _folder(address.repository, commit)):
+        return _viewed(folder, dimension, id=address.repository, revision=commit)  # also without a connection
     own = hub or Hub.open()
     snapshot = own.pin(address.repository, address.revision)
     return _viewed(_fetched(own, snapshot), dimension, id=snapshot.repository, revision=snapshot.commit)
@@ -117,14 +121,22 @@ def _cache() -> Path:
     return Path(platformdirs.user_cache_dir("ual-registry", appauthor=False))
 
 
+def _folder(repository: str, commit: str) -> Path:
+    return _cache() / "encoders" / repository.replace("/", "--") / commit
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / _MODULES).is_file()
+
+
 def _fetched(hub: Hub, snapshot: Snapshot) -> Path:
     """Return a folder with the encoder's files, verified as they came; a commit is fetched once."""
-    folder = _cache() / "encoders" / snapshot.repository.replace("/", "--") / snapshot.commit
+    folder = _folder(snapshot.repository, snapshot.commit)
     wanted = [file for file in snapshot.files.values() if _is_needed(file)]
     missing = [file for file in wanted if not (folder / file.path).is_file()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        # The list of modules comes last: without it a folder is no encoder, so that a half fetched one is not taken.
+        # The list of modules comes last, which tells a whole folder from a half fetched one.
         missing.sort(key=lambda file: file.path == _MODULES)
         download(hub, snapshot, missing, folder)
     return folder

@@ -17,7 +17,7 @@ from ual_registry.workflows.router import open_router
 if TYPE_CHECKING:
     from ual_registry.dispatch.decision import Decision
     from ual_registry.dispatch.encode import TextEncoder
-    from ual_registry.dispatch.log import Change, Drift
+    from ual_registry.dispatch.log import Change, DecisionLog, Drift
     from ual_registry.dispatch.measure import RouterEvaluation
     from ual_registry.dispatch.overlap import Overlap
     from ual_registry.dispatch.queries import Query
@@ -59,7 +59,7 @@ def route(
         log: File that the decisions are appended to.
 
     Raises:
-        RouteError: The encoder is not the router's, or a query is empty.
+        RouteError: The encoder is not the router's, a query is empty, or the log's file holds something else.
         StorageError: The log cannot be written.
         UALError: As ``open_router`` and ``find_encoder``.
     """
@@ -67,14 +67,20 @@ def route(
         if not text.strip():
             raise RouteError(f"query {place} is empty", code="queries")
     own = _opened(router)
+    written = None if log is None else _opened_log(log)
     decisions = own.route(matching_encoder(own, encoder).encode(list(texts)))
-    if log is not None:
-        from ual_registry.dispatch.log import DecisionLog  # noqa: PLC0415  # loads scipy
-
-        written, now = DecisionLog(log), datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if written is not None:
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         for text, decision in zip(texts, decisions, strict=True):
             written.write(text, decision, at=now)
     return decisions
+
+
+def _opened_log(path: Path) -> DecisionLog:
+    """Open a log before any work is done for it."""
+    from ual_registry.dispatch.log import DecisionLog  # noqa: PLC0415  # loads scipy
+
+    return DecisionLog(path)
 
 
 def _opened(router: Router | str | Path) -> Router:

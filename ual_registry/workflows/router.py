@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.digest import Digest
-from ual_registry.errors import RegistryNotFoundError
+from ual_registry.errors import FormatError, RegistryNotFoundError, RouteError
+from ual_registry.registry.reference import check_name
 from ual_registry.storage import check_target
 from ual_registry.workflows.encoders import cached, find_encoder, matching_encoder
 from ual_registry.workflows.extras import need_dispatch
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 Say = Callable[[str], None]
+
+_NO_DOMAIN = "(no domain)"
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +101,15 @@ def train_router(order: RouterOrder, *, say: Say = _silent) -> TrainedRouter:
     from ual_registry.dispatch.fit import check_domains, fit_router  # noqa: PLC0415  # loads scikit-learn
     from ual_registry.dispatch.queries import read_queries, read_settings  # noqa: PLC0415
 
-    if order.output is not None:
-        check_target(order.output, force=order.force)
+    _check_place(order.output, order.name, force=order.force)
     settings = read_settings(order.config)
     queries = [query for path in order.data for query in read_queries(path)]
     domains = _domains(settings, queries)
-    check_domains(domains)  # before an encoder is loaded, which takes seconds
+    try:
+        check_domains(domains)  # before an encoder is loaded, which takes seconds
+    except RouteError as error:
+        _tell_unused(error, _unused(settings, queries))
+        raise
     encoder = cached(find_encoder(order.encoder or settings.encoder))
     texts = [text for domain in domains for text in domain.texts]
     say(f"encoding {len(texts)} examples with {encoder.identity.id}")
@@ -172,10 +179,26 @@ def _adapter_digest(domain: str, reference: str | None) -> str | None:
 def _unused(settings: RouterSettings, queries: Sequence[Query]) -> dict[str, int]:
     found: dict[str, int] = {}
     for query in queries:
-        name = query.domain or "(no domain)"
+        name = query.domain or _NO_DOMAIN
         if name not in settings.domains:
             found[name] = found.get(name, 0) + 1
     return dict(sorted(found.items()))
+
+
+def _tell_unused(error: RouteError, unused: Mapping[str, int]) -> None:
+    """Name the domains of the data that the settings do not, which are likely the same ones in other words."""
+    names = [name for name in unused if name != _NO_DOMAIN]
+    if error.problem_code == "examples" and names:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        error.hint = f"the data has examples of {', '.join(names[:_SHOWN])}{more}, which the settings do not name"
+
+
+def _check_place(output: Path | None, name: str | None, *, force: bool) -> None:
+    """Check where a router goes before any work is done for it."""
+    if output is not None:
+        check_target(output, force=force)
+    if name is not None:
+        check_name(name)
 
 
 def _stored(router: Router, output: Path | None, name: str | None) -> tuple[Digest | None, str | None]:
@@ -204,7 +227,12 @@ def open_router(reference: str | Path) -> Router:
     need_dispatch("routers")
     from ual_registry.dispatch.router import Router  # noqa: PLC0415  # loads scikit-learn
 
-    return Router.load(locate(str(reference)))
+    path = locate(str(reference))
+    try:
+        return Router.load(path)
+    except (FormatError, RouteError) as error:
+        error.reword(error.message.replace(str(path), str(reference)))  # not a place within the registry
+        raise
 
 
 def add_router_domain(
@@ -234,8 +262,7 @@ def add_router_domain(
         RouteError: The domain is there already or has too few examples.
         UALError: As ``open_router`` and ``find_encoder``.
     """
-    if output is not None:
-        check_target(output, force=force)
+    _check_place(output, register_as, force=force)
     router = open_router(reference)
     from ual_registry.dispatch.change import add_domain  # noqa: PLC0415  # loads scikit-learn
     from ual_registry.dispatch.fit import DomainExamples  # noqa: PLC0415  # loads scikit-learn
@@ -262,8 +289,7 @@ def remove_router_domain(
         RouteError: There is no such domain, or no other.
         UALError: As ``open_router``.
     """
-    if output is not None:
-        check_target(output, force=force)
+    _check_place(output, register_as, force=force)
     router = open_router(reference)
     from ual_registry.dispatch.change import remove_domain  # noqa: PLC0415  # loads scikit-learn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,7 @@ def test_drift_is_told(ual: Ual) -> None:
     write_rows(Path("log.jsonl"), [*older, *newer])
     found = checked(ual("router", "drift", "--log", "log.jsonl", "--since", 20, "--json"), "router")
     assert found.pop("distance_p") < 1e-9
+    assert found.pop("domains_p") < 1e-6
     assert found == {
         "before": 40,
         "after": 20,
@@ -384,6 +386,8 @@ def test_drift_is_told(ual: Ual) -> None:
         "not routed  0.0%        100.0%",
         "",
     ]
-    assert lines[5].startswith("the traffic has drifted: p = ")
+    number = r"[0-9.]+e-[0-9]+"
+    said = rf"distances \(Kolmogorov-Smirnov\) p = {number}, domains \(chi-squared\) p = {number}"
+    assert re.fullmatch(f"the traffic has drifted: {said}", lines[5])
     assert ual("router", "drift", "--log", "log.jsonl", "--json").document["before"] == 30
     assert ual("router", "drift", "--log", "log.jsonl", "--split", 0.5, "--json").document["before"] == 30

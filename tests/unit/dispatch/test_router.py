@@ -96,6 +96,21 @@ def test_few_and_many_examples_do(count: int) -> None:
     assert sum(decision.domain == "work" for decision in decisions) >= 9
 
 
+def test_five_examples_of_one_domain_do_beside_ten_thousand_of_another() -> None:
+    counts = {"banking": 10_000, "travel": 5, "work": 5}
+    own = [
+        DomainExamples(name=name, texts=tuple(f"{name} {place}" for place in range(n))) for name, n in counts.items()
+    ]
+    found = fit_router(own, np.concatenate([cloud(AXES[name], n, 1) for name, n in counts.items()]), ENCODER)
+    assert [domain.examples for domain in found.router.manifest.domains] == [10_000, 5, 5]
+    assert (found.report.examples, found.report.folds, found.report.held_out) == (10_010, 1, 2002)
+    assert np.bincount(found.router.prototypes.domain).tolist() == [32, 5, 5]
+    for name, axes in AXES.items():
+        decisions = found.router.route(cloud(axes, 40, 9))
+        # By their number alone the five would be named for 12 of these 40.
+        assert sum(decision.domain == name for decision in decisions) >= 30
+
+
 def test_the_name_of_a_domain_is_one_more_example_where_names_mean_something() -> None:
     own, embeddings = domains(3)
     # Of work, banking and travel, in the order of the domains: near their examples, with a direction of their own.
