@@ -42,7 +42,7 @@ RECIPE = Recipe(
     evaluate_every=20,
     patience=6,
     token_share=1.0,
-    alm_weight=0.1,
+    is_soft=True,
 )
 """The budget of either start."""
 

@@ -37,17 +37,18 @@ class Method:
     Attributes:
         name: What users type.
         fit: (factors, in_features, out_features) to new factors.
-        lift: The same, for the way back on which the loss is measured.
         reference: Where it comes from.
         summary: One line for people.
+        scale: (factors, in_features, out_features) to the number by which features are multiplied that are otherwise
+            only cut or padded with zeros; ``None`` where new features are made of them.
         needs: Shapes.
     """
 
     name: str
     fit: Callable[[Factors, int, int], Factors]
-    lift: Callable[[Factors, int, int], Factors]
     reference: str
     summary: str
+    scale: Callable[[Factors, int, int], float] | None = None
     needs: Needs = Needs.SHAPES
 
 

@@ -29,7 +29,7 @@ from ual_registry.projection.maps import Direction, LinearMap, procrustes, ridge
 from ual_registry.projection.method_kinds import ContextMethod, EffectMethod, Given, Method, Needs, PredictionMethod
 from ual_registry.projection.moments import PairMoments
 from ual_registry.projection.subspace import subspace
-from ual_registry.projection.svd import svd
+from ual_registry.projection.svd import svd, width_scale
 from ual_registry.projection.truncate import truncate
 
 __all__ = [
@@ -91,21 +91,20 @@ SHAPE_METHODS: dict[str, Method] = {
         Method(
             name="svd",
             fit=svd,
-            lift=truncate,
+            scale=width_scale,
             reference="ual-adapter 0.1, 'SVD projection'",
             summary="cut or pad the singular vectors, scale for the width (control-grade)",
         ),
         Method(
             name="truncate",
             fit=truncate,
-            lift=truncate,
+            scale=lambda *_: 1.0,
             reference="ual-adapter 0.1, 'truncate projection'",
             summary="cut or pad features (control-grade)",
         ),
         Method(
             name="interpolate",
             fit=interpolate,
-            lift=interpolate,
             reference="ual-adapter 0.1, 'interpolate projection', norm restored",
             summary="resample features linearly, norm restored (control-grade)",
         ),
@@ -216,8 +215,10 @@ def project(
     """
     chosen = SHAPE_METHODS[method]
     fitted = chosen.fit(factors, in_features, out_features)
-    lifted = chosen.lift(fitted, factors.in_features, factors.out_features)
-    return _measured(factors, fitted, lifted, norm(factors) if size is None else size)
+    before = norm(factors) if size is None else size
+    if chosen.scale is not None:
+        return _cut(fitted, chosen.scale(factors, in_features, out_features), before)
+    return _measured(factors, fitted, chosen.fit(fitted, factors.in_features, factors.out_features), before)
 
 
 def project_with(factors: Factors, method: ContextMethod[Given], context: Given) -> Projection:
@@ -236,6 +237,18 @@ def project_with(factors: Factors, method: ContextMethod[Given], context: Given)
     """
     fitted = method.fit(factors, context)
     return _measured(factors, fitted, method.fit(fitted, context.reversed()), norm(factors))
+
+
+def _cut(fitted: Factors, scale: float, before: float) -> Projection:
+    """Measure features that were cut or padded, and multiplied by a number: what is left of them is what comes back."""
+    values = singular_values(fitted).to(torch.float64)
+    ratio = float(values.norm()) / before if before > 0 else 0.0
+    return Projection(
+        factors=fitted,
+        energy_kept=min((ratio / scale) ** 2, 1.0),
+        norm_ratio=ratio,
+        effective_rank=effective_rank(values),
+    )
 
 
 def _measured(source: Factors, fitted: Factors, lifted: Factors, before: float) -> Projection:

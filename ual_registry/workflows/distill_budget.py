@@ -14,7 +14,7 @@ DEFAULT_TEXTS = 2000
 """How many texts are generated where nobody says; to generate and score one costs about as much as to train on it."""
 
 _PASSES = 2
-"""How often a text is trained on where the recipe is not given."""
+"""How often a text is trained on where the recipe is not given; see ADR 0018."""
 
 _FEWEST_STEPS, _MOST_STEPS = 60, 600
 

@@ -354,6 +354,12 @@ def test_a_number_moved_between_the_factors_changes_nothing(
     assert_close(dense(found), dense(other), scale=scale, dtype=torch.float64)
 
 
+def test_interpolating_to_a_width_that_is_there_changes_nothing(factors: Factors) -> None:
+    width, height = factors.in_features, factors.out_features
+    assert interpolate(factors, width, height) is factors
+    assert resample_features(factors.lora_A, width) is factors.lora_A
+
+
 @LAWS
 @given(st.integers(1, 6), SIZES, SIZES, SIZES, SIZES)
 def test_interpolate_restores_the_norm(rank: int, ins: int, outs: int, to_ins: int, to_outs: int) -> None:
