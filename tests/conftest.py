@@ -22,7 +22,13 @@ from ual_registry.air.write import write
 for own in ("UAL_HOME", "UAL_DATABASE_URL", "UAL_STORE_URL"):
     os.environ.pop(own, None)  # no test may touch the registry of whoever runs it
 
-pytest_plugins = ["tests.engines.fixtures", "tests.hub_server.fixtures"]
+pytest_plugins = [
+    "tests.counting",
+    "tests.engines.fixtures",
+    "tests.garbage",
+    "tests.hub_server.fixtures",
+    "tests.sharing",
+]
 
 settings.register_profile("quiet", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("quiet")

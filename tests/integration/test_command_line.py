@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.databases import SqliteFiles
 from tests.handmade import LLAMA_CONFIG, small_adapter
+from tests.shell import run_here
 from ual_registry.air.write import write
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with an adapter, a base model and a registry of both."""
+def place(tmp_path: Path, sqlite_files: SqliteFiles) -> Path:
+    """A folder with an adapter, a base model and an empty registry."""
+    sqlite_files.ready(tmp_path / "home" / "registry.db")
     write(small_adapter(domain="médecine"), tmp_path / "small.air")
     (tmp_path / "wide").mkdir()
     (tmp_path / "wide" / "config.json").write_text(json.dumps({**LLAMA_CONFIG, "intermediate_size": 8}))
@@ -43,6 +46,12 @@ def ual(place: Path, *arguments: str | bytes, **more: str) -> subprocess.Complet
         check=False,
         timeout=60,
     )
+
+
+def prepare(place: Path, *arguments: object) -> None:
+    """Run a command that only makes what a test needs; no process of its own is needed for that."""
+    done = run_here(*arguments, folder=place, environment=environment(place))
+    assert done.returncode == 0, done.stderr
 
 
 def shell(place: Path, line: str) -> subprocess.CompletedProcess[str]:
@@ -75,7 +84,7 @@ def test_the_exit_code_of_a_process_is_that_of_the_branch(place: Path) -> None:
 
 
 def test_a_document_is_all_there_is_on_standard_output(place: Path) -> None:
-    assert ual(place, "add", "small.air", "--name", "med").returncode == 0
+    prepare(place, "add", "small.air", "--name", "med")
     for words in (["list"], ["show", "med"], ["search", "rank:2"], ["lineage", "med"], ["validate", "small.air"]):
         result = ual(place, *words, "--json")
         assert (result.returncode, result.stderr) == (0, "")
@@ -84,7 +93,7 @@ def test_a_document_is_all_there_is_on_standard_output(place: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error(place: Path) -> None:
-    ual(place, "add", "small.air", "--name", "med")
+    prepare(place, "add", "small.air", "--name", "med")
     for line in ("ual list", "ual show med --json", "ual search -h", "ual --help", "ual show none --json 2>/dev/null"):
         result = shell(place, f"{{ sleep 0.2; {line}; echo $? >code; }} | true; exec true")
         assert result.stderr == ""
@@ -94,7 +103,6 @@ def test_a_reader_that_goes_away_is_no_error(place: Path) -> None:
 
 
 def test_standard_output_that_cannot_be_written_is_told_of(place: Path) -> None:
-    ual(place, "db", "upgrade")
     for line in ("ual list -q >/dev/full", "ual list -q --json >/dev/full"):
         result = shell(place, line)
         assert (result.returncode, result.stdout) == (11, "")
@@ -105,7 +113,7 @@ def test_ctrl_c_ends_a_command_with_130(place: Path) -> None:
     """The command waits for a registry that another process migrates; a lock holds it there."""
     import filelock
 
-    (place / "home").mkdir()
+    (place / "home" / "registry.db").unlink()
     with filelock.FileLock(f"{place / 'home' / 'registry.db'}.lock"):
         process = subprocess.Popen(
             [sys.executable, "-m", "ual_registry", "list"],
@@ -122,9 +130,9 @@ def test_ctrl_c_ends_a_command_with_130(place: Path) -> None:
 
 
 def test_a_terminal_without_the_characters_gets_escapes(place: Path) -> None:
-    ual(place, "add", "small.air", "--name", "med")
-    assert ual(place, "transfer", "med", "--to", "wide", "-o", "moved.air").returncode == 0
-    ual(place, "add", "moved.air", "--name", "moved")
+    prepare(place, "add", "small.air", "--name", "med")
+    prepare(place, "transfer", "med", "--to", "wide", "-o", "moved.air")
+    prepare(place, "add", "moved.air", "--name", "moved")
     result = ual(place, "lineage", "moved", PYTHONIOENCODING="latin-1")
     assert (result.returncode, result.stdout.splitlines()[1].split()[0]) == (0, "\\u2514\\u2500")
 
@@ -143,7 +151,7 @@ def test_a_path_that_is_no_text_is_told_of(place: Path) -> None:
 
 def test_what_a_file_says_cannot_command_a_terminal(place: Path) -> None:
     write(small_adapter(name="a\x1b[2Jb", domain="x\x07\u009by"), place / "evil.air")
-    ual(place, "add", "evil.air", "--name", "evil")
+    prepare(place, "add", "evil.air", "--name", "evil")
     result = ual(place, "show", "evil.air")
     assert "name       a\\x1b[2Jb\n" in result.stdout
     assert "x\\x07\\x9by" in ual(place, "list").stdout

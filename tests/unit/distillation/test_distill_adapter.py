@@ -79,19 +79,28 @@ def test_a_run_says_what_it_does_and_keeps_what_it_makes(
     }
 
 
+WHOLE: dict[str, Any] = {"warm": "auto", "seeds": None}
+
+
+@pytest.fixture(scope="module")
+def whole(
+    adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path_factory: pytest.TempPathFactory
+) -> DistillationResult:
+    """A run that nothing interrupted."""
+    return run(adapter, source, target, tmp_path_factory.mktemp("whole"), **WHOLE)
+
+
 @pytest.mark.parametrize("point", ["kept of", "scoring", "fitting", "cold start, step 2", "warm start, step 2"])
 def test_an_interrupted_run_goes_on_to_the_same_adapter(
-    adapter: Named, source: LoadedBase, target: LoadedBase, point: str, tmp_path: Path
+    adapter: Named, source: LoadedBase, target: LoadedBase, *, whole: DistillationResult, point: str, tmp_path: Path
 ) -> None:
     def stop(line: str) -> None:
         if point in line:
             raise StoppedError
 
-    settings: dict[str, Any] = {"warm": "auto", "seeds": None}
-    whole = run(adapter, source, target, tmp_path / "whole", **settings)
     with pytest.raises(StoppedError):
-        run(adapter, source, target, tmp_path / "parts", on_progress=stop, **settings)
-    again = run(adapter, source, target, tmp_path / "parts", **settings)
+        run(adapter, source, target, tmp_path / "parts", on_progress=stop, **WHOLE)
+    again = run(adapter, source, target, tmp_path / "parts", **WHOLE)
     assert values(again.adapter) == values(whole.adapter)
     assert [(arm.name, arm.curve) for arm in again.report.arms] == [(arm.name, arm.curve) for arm in whole.report.arms]
     assert [arm.name for arm in whole.report.arms] == ["cold", "warm"]
