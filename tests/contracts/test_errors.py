@@ -40,6 +40,13 @@ def test_every_error_is_documented_and_public() -> None:
     assert sorted({kind.__name__ for kind in CLASSES} | {"error_classes"}) == sorted(errors.__all__)
 
 
+def test_an_error_is_said_in_other_words() -> None:
+    error = UALError("it is wrong", context={"path": "here"}, hint="mend it", code="finer")
+    error.reword(f"{error.message} there")
+    assert (error.message, str(error), error.args) == ("it is wrong there",) * 2 + (("it is wrong there",),)
+    assert (error.context, error.hint, error.problem_code) == ({"path": "here"}, "mend it", "finer")
+
+
 def test_every_branch_has_its_exit_code() -> None:
     branches = {kind.__name__: kind.exit_code for kind in [UALError, *UALError.__subclasses__()]}
     assert branches == BRANCHES

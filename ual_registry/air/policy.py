@@ -11,13 +11,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from ual_registry.air.commit import is_commit
 from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem
 from ual_registry.air.router import RouterManifest
 
 __all__ = ["REQUIREMENTS", "Policy", "is_license_allowed", "policy_problems"]
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ def _needs_pinned_base(manifest: Manifest | RouterManifest) -> Iterator[Problem]
     if not isinstance(manifest, Manifest):
         return
     revision = manifest.base_model.revision
-    if revision is None or not _COMMIT.fullmatch(revision):
+    if not is_commit(revision):
         found = "" if revision is None else f", got {revision!r} (expected 40 hexadecimal digits)"
         yield Problem(
             code="policy-pinned-base",

@@ -52,7 +52,8 @@ _DATA = Path(__file__).resolve().parent / "data"
 INDEX = _DATA.parent / "index.json"
 """Where the index of the shipped documents stands: architecture by model type."""
 
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 100_000_000
+"""Size of a document that must be read (spec: considerations, limits)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def load_binder(path: Path) -> Binder:
         BinderDataError: The document is not legal.
         StorageError: The file cannot be read.
     """
-    return decode_binder(read_file(path, limit_bytes=_MAX_BYTES), what=path.name)
+    return decode_binder(_bytes(path), what=path.name)
 
 
 def decode_binder(data: bytes, *, what: str) -> Binder:
@@ -154,6 +155,8 @@ def decode_binder(data: bytes, *, what: str) -> Binder:
     Raises:
         BinderDataError: The document is not legal.
     """
+    if len(data) > _MAX_BYTES:
+        raise BinderDataError(f"{what}: over the limit of {_MAX_BYTES} bytes")
     try:
         document = parse_json(data, what=what)
     except FormatError as error:
@@ -236,7 +239,11 @@ def _installed() -> Iterator[_Source]:
 
 
 def _read(source: _Source) -> Binder:
-    return _decoded(source.what, read_file(source.path, limit_bytes=_MAX_BYTES))
+    return _decoded(source.what, _bytes(source.path))
+
+
+def _bytes(path: Path) -> bytes:
+    return read_file(path, limit_bytes=_MAX_BYTES + 1)  # one more, so that what is over the limit is refused as such
 
 
 @functools.lru_cache(maxsize=512)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ual_registry.air.commit import is_commit
 from ual_registry.binders.base import MAX_CONFIG_BYTES, BaseConfig, load_base, parse_base
 from ual_registry.errors import BinderDataError, HubError, HubNotFoundError
-from ual_registry.hub.address import PREFIX, HubAddress, is_commit, is_hub, is_repository
+from ual_registry.hub.address import PREFIX, HubAddress, is_hub, is_repository
 
 if TYPE_CHECKING:
     from ual_registry.hub.client import Hub
@@ -91,8 +92,7 @@ def find_base(base: str | Path, *, hub: Hub | None = None) -> NamedBase:
         return hub_base(hub or Hub.open(), address.repository, address.revision)
     except HubError as error:
         if not is_hub(str(base)):
-            error.message = f"{error.message} (nor is there a file or folder {base})"
-            error.args = (error.message,)
+            error.reword(f"{error.message} (nor is there a file or folder {base})")
         raise
 
 

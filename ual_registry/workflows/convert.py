@@ -209,8 +209,7 @@ def _from_peft(folder: Path, config: BaseConfig, labels: Labels) -> tuple[Adapte
         return peft_reader.from_peft(folder, config, base_id=labels.base_id, base_revision=labels.base_revision), ()
     except ForeignFormatError as error:
         if error.message.startswith(f"{CONFIG_FILE}: "):  # which of many folders it is
-            error.message = f"{folder / CONFIG_FILE}{error.message.removeprefix(CONFIG_FILE)}"
-            error.args = (error.message,)
+            error.reword(f"{folder / CONFIG_FILE}{error.message.removeprefix(CONFIG_FILE)}")
         raise
 
 

@@ -10,11 +10,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ual_registry.air.commit import is_commit
 from ual_registry.air.model import BaseModel
 from ual_registry.binders.base import load_base
 from ual_registry.binders.describe import describe_base
 from ual_registry.errors import BaseMismatchError, StorageError, UALError
-from ual_registry.hub.address import is_commit, is_repository
+from ual_registry.hub.address import is_repository
 from ual_registry.workflows.bases import NamedBase
 
 __all__ = ["Place", "find_source", "find_target"]

@@ -171,6 +171,24 @@ def test_the_documents_of_an_installed_package_are_known(tmp_path: Path, monkeyp
         load.forget()
 
 
+def test_a_document_is_read_up_to_the_limit_of_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps(own_binder())
+    path = tmp_path / "own.json"
+    path.write_text(text + " " * (2 << 20))  # more than any document of ours, and far from the limit
+    monkeypatch.setenv("UAL_BINDERS", str(path))
+    assert binder_for("own") == load.load_binder(path) == decode_binder(text.encode(), what="own.json")
+    monkeypatch.setattr(load, "_MAX_BYTES", len(text))
+    path.write_text(text)
+    assert binder_for("own").architecture == "own"
+    path.write_text(f"{text} ")
+    with pytest.raises(BinderDataError) as caught:
+        binder_for("own")
+    assert (caught.value.problem_code, caught.value.message) == (
+        "binder-data",
+        f"{path}: over the limit of {len(text)} bytes",
+    )
+
+
 def test_a_binder_that_is_no_json_is_refused() -> None:
     with pytest.raises(BinderDataError) as caught:
         decode_binder(b'{"a":1,"a":2}', what="my.json")
