@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.describe import Description, Row
-from ual_registry.registry.facets import facets_of
+from ual_registry.registry.facets import facets_of, renew_facets
 from ual_registry.registry.record_tables import DomainRow, EvaluationRow, ProjectionRow, RouterRow, TrainingRow
 from ual_registry.registry.reference import is_tag_key
 from ual_registry.registry.tables import (
@@ -127,6 +127,7 @@ def _revive(session: Session, artifact_id: int, columns: Row) -> int | None:
         for table in RECORD_TABLES:  # what was left of it is written anew
             rows = Table.metadata.tables[table.__tablename__]
             session.execute(rows.delete().where(rows.c.artifact_id == artifact_id))
+        renew_facets(session, RevisionRow.artifact_id == artifact_id)
     return revived
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from ual_registry.errors import RegistryNotFoundError
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.commands import RECORD_TABLES, insert_absent
+from ual_registry.registry.facets import renew_facets
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, BlobRow, RevisionRow
 
 __all__ = ["bury", "check_held", "hidden", "lock_blob", "revisions_of"]
@@ -74,6 +75,7 @@ def bury(session: Session, digest: str, before: datetime.datetime) -> tuple[str,
     session.execute(delete(BlobRow).where(BlobRow.digest == digest))
     gone = {"deleted_at": now(), "targets": None, "measurements": None}
     session.execute(update(ArtifactRow).where(ArtifactRow.id == artifact_id).values(gone))
+    renew_facets(session, RevisionRow.artifact_id == artifact_id)
     for name, number in names:
         write_log(session, "gc", name, digest=digest, number=number)
     return tuple(f"{name}@{number}" for name, number in names)

@@ -270,6 +270,7 @@ def test_a_refused_query_is_an_error_of_the_request_that_says_why_and_is_counted
         "x-ual-reason": "out_of_scope",
         "x-ual-probability": "0.5000",
     }
+    wait_for(lambda: bool(caplog.records))
     line = json.loads(caplog.records[0].getMessage())
     assert (line["status"], line["reason"], line["error"]) == (400, "out_of_scope", "refused")
     lines = httpx.get(f"{url}/metrics").text.splitlines()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.dispatch.answering.stage import FLIGHT, MONEY, letter_adapter
 from tests.unit.web.conftest import Desk
-from tests.unit.web.running import running
+from tests.unit.web.running import running, wait_for
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.write import write
 from ual_registry.dispatch.dispatcher import LoRADispatcher
@@ -116,6 +116,9 @@ def test_a_query_whose_adapter_does_not_fit_can_be_refused(place: Place) -> None
 def test_an_adapter_that_broke_is_the_servers_fault_and_the_server_goes_on(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def told() -> list[str]:
+        return [record.message for record in caplog.records if record.levelname == "INFO"]
+
     broken = str(place.registry.resolve("letter@3"))
     with caplog.at_level(logging.INFO, logger="ual_registry.web"):
         assert place.error(place.ask("letter@3")) == (500, "digest_mismatch", {"x-ual-reason": "forced"})
@@ -123,8 +126,9 @@ def test_an_adapter_that_broke_is_the_servers_fault_and_the_server_goes_on(
         status, code, own = place.error(place.ask("auto"))
         place.registry.alias("letter", "live", "2")
         assert place.ask("auto").json()["choices"][0]["text"] == "BB"
+        wait_for(lambda: len(told()) == 3)  # a line is written when its answer is on its way
     assert (status, code, own["x-ual-domain"], own["x-ual-reason"]) == (500, "digest_mismatch", "banking", "ok")
-    lines = [json.loads(record.message) for record in caplog.records if record.levelname == "INFO"]
+    lines = [json.loads(line) for line in told()]
     kept = [(line["status"], line["reason"], line["adapter"], line.get("error")) for line in lines]
     assert kept == [
         (500, "forced", broken, "digest_mismatch"),
