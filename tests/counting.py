@@ -17,7 +17,7 @@ import pytest
 
 __all__ = ["pytest_collection_modifyitems", "pytest_sessionstart"]
 
-_UNCOUNTED = ("conformance", "contracts", "faults", "ground_truth", "hostile", "property")
+_UNCOUNTED = ("faults", "ground_truth", "hostile", "property")
 _TESTS = Path(__file__).parent
 
 
