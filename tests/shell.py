@@ -188,9 +188,18 @@ def _log(stream: io.TextIOBase) -> Iterator[None]:
     """Let libraries that log to the stream of errors, which they remember, log to this one."""
     loggers = [logging.root, *(item for item in logging.root.manager.loggerDict.values())]
     handlers = [own for item in loggers if isinstance(item, logging.Logger) for own in item.handlers]
-    before = [(own, own.setStream(stream)) for own in handlers if type(own) is logging.StreamHandler]
+    before = [(own, _to(own, stream)) for own in handlers if type(own) is logging.StreamHandler]
     try:
         yield
     finally:
         for handler, old in before:
-            handler.setStream(old or sys.__stderr__)
+            handler.setStream(old)
+
+
+def _to(handler: Any, stream: io.TextIOBase) -> Any:
+    """Let a handler write to a stream; return the one before, or ours where a test has closed that since."""
+    old = handler.stream
+    if old.closed:
+        handler.stream = sys.__stderr__  # for what is closed cannot be flushed
+    handler.setStream(stream)
+    return sys.__stderr__ if old.closed else old

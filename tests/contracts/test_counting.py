@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+pytestmark = pytest.mark.no_cover
+
 
 def test_a_room_that_is_not_counted_is_not_traced(request: pytest.FixtureRequest) -> None:
     """``coverage`` would set its tracer for this thread, for each new one, and for each new process."""
