@@ -215,15 +215,22 @@ def _facets(artifact: Row) -> Row:
     return {**folded, **{name: artifact[name] for name in same}, "shown": artifact["_shown"]}
 
 
-def _shown(artifact: Row, bases: Mapping[int, Row]) -> str:
-    """Return what a revision keeps for its hits."""
-    measured, base = artifact["measurements"], bases[artifact["base_model_id"]]
-    own = [*(artifact[name] for name in SHOWN), measured and json.loads(measured)]
-    return json.dumps([*own, base["label"], base["architecture"]], separators=(",", ":"))
+def _shown(artifact: Row, bases: Mapping[int, Row], separator: str) -> str:
+    """Return what a revision keeps for its hits, as the engine writes it; measurements stand there as they are."""
+    base = bases[artifact["base_model_id"]]
+    own = [json.dumps(artifact[name]) for name in SHOWN]
+    behind = [json.dumps(base[name]) for name in ("label", "architecture")]
+    return f"[{separator.join([*own, artifact['measurements'] or 'null', *behind])}]"
 
 
-def _rows(count: int, rng: random.Random) -> Iterator[tuple[type[Table], Row]]:
-    """Yield every row, but for the entries, each after those that it refers to where it can."""
+def _rows(count: int, rng: random.Random, separator: str) -> Iterator[tuple[type[Table], Row]]:
+    """Yield every row, but for the entries, each after those that it refers to where it can.
+
+    Args:
+        count: How many revisions.
+        rng: What is taken at random.
+        separator: Stands between the members of a list that the engine writes as JSON.
+    """
     bases = {}
     for table, base in _bases(rng):
         bases[base["id"]] = base
@@ -235,7 +242,7 @@ def _rows(count: int, rng: random.Random) -> Iterator[tuple[type[Table], Row]]:
         roles, measurements = list(_roles(artifact)), list(_measurements(number, rng))
         artifact["targets"] = targets_text(row for _, row in roles)
         artifact["measurements"] = measurements_text(row for _, row in measurements)
-        artifact["_shown"] = _shown(artifact, bases)
+        artifact["_shown"] = _shown(artifact, bases, separator)
         yield from roles
         yield from measurements
         yield ArtifactRow, {key: value for key, value in artifact.items() if not key.startswith("_")}
@@ -257,7 +264,6 @@ def _rows(count: int, rng: random.Random) -> Iterator[tuple[type[Table], Row]]:
                 "artifact_id": number,
                 "created_at": at,
                 "yanked_at": at if is_yanked else None,
-                **_facets(artifact),
             },
         )
     for row, newest, revision in zip(adapters.rows, adapters.newest, adapters.revision, strict=True):
@@ -291,7 +297,8 @@ def fill(database: Database, count: int = 100_000, *, seed: int = 0, with_entrie
         seed: Of the random numbers.
         with_entries: Whether to write the 112 entries of each.
     """
-    rows, indexes = _rows(count, random.Random(seed)), []
+    separator = "," if database.is_sqlite else ", "
+    rows, indexes = _rows(count, random.Random(seed), separator), []
     with database.engine.connect() as connection:
         if database.is_sqlite:
             connection.exec_driver_sql("COMMIT")

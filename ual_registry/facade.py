@@ -18,6 +18,7 @@ from ual_registry.binders.base import load_base
 from ual_registry.binders.describe import describe_base
 from ual_registry.errors import BaseMismatchError
 from ual_registry.interop.peft_config import CONFIG_FILE
+from ual_registry.registry.views import on_all_pages
 from ual_registry.storage import check_target
 from ual_registry.workflows.convert import convert_to_peft, from_peft
 from ual_registry.workflows.extras import need_transformers
@@ -223,14 +224,9 @@ class UniversalAdapter:
         Raises:
             RegistryError: The registry cannot be used.
         """
-        found: list[RevisionRecord] = []
-        after: str | None = None
-        while True:
-            page = list_adapters(config_digest=self.base.config_digest, after=after)
-            found += [own.newest for own in page]
-            if page.next is None:
-                return tuple(found)
-            after = page.next
+        own = self.base.config_digest
+        found = on_all_pages(lambda after: list_adapters(config_digest=own, after=after))
+        return tuple([adapter.newest for adapter in found])
 
     def _load(self) -> None:
         """Load the model where it is not in memory."""

@@ -12,6 +12,7 @@ from ual_registry.registry.pages import search_page
 from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.query import parse_query
 from ual_registry.registry.session import Database
+from ual_registry.registry.views import Page, RevisionRecord, on_all_pages
 
 if TYPE_CHECKING:
     from ual_registry.registry.exchange import ExportReport
@@ -105,15 +106,12 @@ class RegistryCare:
 
     def _hits(self, query: str) -> list[tuple[str, int]]:
         parsed = parse_query(query)
-        found: list[tuple[str, int]] = []
-        after: str | None = None
-        while True:
+
+        def page_after(after: str | None) -> Page[RevisionRecord]:
             with self.database.reading() as connection:
-                page = search_page(connection, parsed, limit=_PAGE, after=after, text=query)
-            found += [(record.name, record.number) for record in page.items]
-            after = page.next
-            if after is None:
-                return found
+                return search_page(connection, parsed, limit=_PAGE, after=after, text=query)
+
+        return [(record.name, record.number) for record in on_all_pages(page_after)]
 
     def import_(self, source: str | Path, *, on_conflict: str = "fail", progress: Progress = silent) -> ImportReport:
         """Take in what ``export`` wrote; every blob is checked, and the same again changes nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from ual_registry.registry.conditions import among
 from ual_registry.registry.moments import utc
-from ual_registry.registry.statements import is_sqlite, prepared
+from ual_registry.registry.statements import Statement, is_sqlite, prepared
 from ual_registry.registry.summaries import NO_TARGETS, measurements_of, read_targets
 from ual_registry.registry.tables import Table
 from ual_registry.registry.views import RevisionRecord
@@ -74,10 +74,9 @@ def _labels(found: ColumnElement[Any], table: FromClause) -> Subquery:
     return statement.group_by(owner).subquery()
 
 
-_STATEMENTS = {
-    True: prepared(_sqlite_statement(), is_sqlite=True),
-    False: prepared(_postgresql_statement(), is_sqlite=False),
-}
+@functools.cache
+def _statement(*, is_sqlite: bool) -> Statement:
+    return prepared(_sqlite_statement() if is_sqlite else _postgresql_statement(), is_sqlite=is_sqlite)
 
 
 def records(connection: Connection, revision_ids: Sequence[int]) -> list[RevisionRecord]:
@@ -91,7 +90,7 @@ def records(connection: Connection, revision_ids: Sequence[int]) -> list[Revisio
         return []
     on_sqlite = is_sqlite(connection)
     keys = json.dumps(revision_ids) if on_sqlite else _array(revision_ids)
-    rows = _STATEMENTS[on_sqlite].rows(connection, **{_KEYS: keys})
+    rows = _statement(is_sqlite=on_sqlite).rows(connection, **{_KEYS: keys})
     texts = [f"[{row[9]},{row[10] or '[]'},{row[11] or '{}'}]" for row in rows]
     found = {row[0]: _record(row, *parts) for row, parts in zip(rows, json.loads(f"[{','.join(texts)}]"), strict=True)}
     return [found[key] for key in revision_ids if key in found]
@@ -110,7 +109,7 @@ def _record(row: Any, shown: list[Any], aliases: list[str], tags: dict[str, str]
         name=name,
         number=number,
         digest=digest,
-        created_at=_utc(created_at),
+        created_at=utc(created_at),
         owner=owner,
         aliases=tuple(aliases),
         tags=tags,
@@ -130,10 +129,3 @@ def _record(row: Any, shown: list[Any], aliases: list[str], tags: dict[str, str]
         evaluations=() if measured is None else measurements_of(measured),
         yank_reason=None if yanked_at is None else reason or "",
     )
-
-
-def _utc(moment: datetime.datetime | str) -> datetime.datetime:
-    """SQLite keeps a text without a time zone; ours is always UTC."""
-    if isinstance(moment, str):
-        moment = datetime.datetime.fromisoformat(moment)
-    return utc(moment)

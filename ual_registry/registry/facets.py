@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, ScalarSelect, Text, bindparam, func, or_, select, update
 from sqlalchemy.ext.compiler import compiles
@@ -14,40 +14,41 @@ from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow
 __all__ = ["SHOWN", "differing", "facets_of", "renew_facets"]
 
 
-class _JsonList(FunctionElement[str]):
+class _Json(FunctionElement[str]):
+    """What each engine writes as JSON in a way of its own.
+
+    Attributes:
+        postgresql: How PostgreSQL is asked for it, with a place for the arguments.
+        sqlite: The same for SQLite.
+    """
+
+    type = Text()
+    postgresql: ClassVar[str]
+    sqlite: ClassVar[str]
+
+
+class _JsonList(_Json):
     """A list as one JSON text."""
 
-    type = Text()
     name = "json_list"
-    inherit_cache = True
+    inherit_cache = True  # which SQLAlchemy reads of each class alone
+    postgresql = "json_build_array({})::text"
+    sqlite = "json_array({})"
 
 
-class _JsonText(FunctionElement[str]):
+class _JsonText(_Json):
     """A text that is JSON already."""
 
-    type = Text()
     name = "json_text"
     inherit_cache = True
+    postgresql = "CAST({} AS json)"
+    sqlite = "json({})"
 
 
-@compiles(_JsonList)
-def _list_of_postgresql(element: _JsonList, compiler: Any, **options: Any) -> str:
-    return f"json_build_array({compiler.process(element.clauses, **options)})::text"
-
-
-@compiles(_JsonList, "sqlite")
-def _list_of_sqlite(element: _JsonList, compiler: Any, **options: Any) -> str:
-    return f"json_array({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_JsonText)
-def _text_of_postgresql(element: _JsonText, compiler: Any, **options: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **options)} AS json)"
-
-
-@compiles(_JsonText, "sqlite")
-def _text_of_sqlite(element: _JsonText, compiler: Any, **options: Any) -> str:
-    return f"json({compiler.process(element.clauses, **options)})"
+@compiles(_Json)
+def _compile(element: _Json, compiler: Any, **options: Any) -> str:
+    form: str = getattr(element, compiler.dialect.name)
+    return form.format(compiler.process(element.clauses, **options))
 
 
 def _of_base(column: InstrumentedAttribute[Any]) -> ScalarSelect[Any]:

@@ -19,7 +19,7 @@ from ual_registry.registry.search import Searcher, terms
 from ual_registry.registry.sources import Source
 from ual_registry.registry.statements import Statement, prepared
 from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow
-from ual_registry.registry.tree import All, Any_, Node, Not, Order, Term
+from ual_registry.registry.tree import All, Node, Order, Term, leaves
 from ual_registry.registry.values import Text
 
 __all__ = ["KEY_NAMES", "Asked", "What", "key_types", "page_statement"]
@@ -130,8 +130,4 @@ def _linked(driver: Source, *, is_direct: bool) -> ColumnElement[bool]:
 
 def _asks_for_yanked(node: Node) -> bool:
     """Tell whether a query says itself what becomes of hidden revisions."""
-    if isinstance(node, Term):
-        return node.field == "yanked"
-    if isinstance(node, Not):
-        return _asks_for_yanked(node.part)
-    return isinstance(node, (All, Any_)) and any(map(_asks_for_yanked, node.parts))
+    return any(isinstance(leaf, Term) and leaf.field == "yanked" for leaf in leaves(node))

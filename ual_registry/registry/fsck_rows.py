@@ -58,7 +58,7 @@ def _facets(session: Session) -> Iterator[tuple[str, str]]:
         .order_by(RevisionRow.adapter_name, RevisionRow.number)
     )
     for name, number in session.execute(statement):
-        yield "stale", f"revision {name}@{number} is searched by other values than those of its artifact"
+        yield "stale", f"revision {name}@{number} keeps other values than those of its artifact"
 
 
 def _numbers(session: Session) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ circle; with a depth, the depth ends it.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,11 +141,12 @@ def _nodes(connection: Connection, wanted: Sequence[str]) -> dict[str, LineageNo
     on_sqlite = is_sqlite(connection)
     keys = bound_list(wanted, is_sqlite=on_sqlite)
     rows: dict[str, list[Any]] = defaultdict(list)
-    for row in _NODES[on_sqlite].rows(connection, keys=keys):
+    for row in _nodes_statement(is_sqlite=on_sqlite).rows(connection, keys=keys):
         rows[row[0]].append(row)
     return {digest: _node(digest, rows[digest]) for digest in wanted}
 
 
+@functools.cache
 def _nodes_statement(*, is_sqlite: bool) -> Statement:
     tables = Table.metadata.tables
     artifacts, bases, revisions = tables["artifacts"], tables["base_models"], tables["revisions"]
@@ -156,9 +158,6 @@ def _nodes_statement(*, is_sqlite: bool) -> Statement:
         .where(among(artifacts.c.digest, "keys", is_sqlite=is_sqlite))
     )
     return prepared(statement, is_sqlite=is_sqlite)
-
-
-_NODES = {is_sqlite: _nodes_statement(is_sqlite=is_sqlite) for is_sqlite in (True, False)}
 
 
 def _node(digest: str, rows: Sequence[Any]) -> LineageNode:

@@ -135,10 +135,8 @@ def read_cursor(cursor: str, order: Order, question: object) -> Key:
 
 
 def _written(value: Any, column: InstrumentedAttribute[Any]) -> Any:
-    """Return a value as JSON has it; SQLite keeps moments as texts."""
-    if column.type.python_type is not datetime.datetime:
-        return value
-    return utc(datetime.datetime.fromisoformat(value) if isinstance(value, str) else value).isoformat()
+    """Return a value as JSON has it."""
+    return utc(value).isoformat() if column.type.python_type is datetime.datetime else value
 
 
 def _name(order: Order) -> str:

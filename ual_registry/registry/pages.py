@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -19,7 +20,7 @@ from ual_registry.registry.queries import find_digest, unknown_adapter
 from ual_registry.registry.reference import Reference
 from ual_registry.registry.statements import Statement, is_sqlite, prepared
 from ual_registry.registry.tables import Table
-from ual_registry.registry.tree import All, Any_, Node, Not, Order, Query, Term, mistake_at
+from ual_registry.registry.tree import All, Node, Order, Query, Term, leaves, mistake_at
 from ual_registry.registry.values import Text
 from ual_registry.registry.views import AdapterRecord, Page, RevisionRecord
 
@@ -142,21 +143,12 @@ def _page(
     return Page(items=tuple(records(connection, [row[0] for row in rows[:limit]])), next=more)
 
 
-def _terms(node: Node) -> Iterator[Term]:
-    if isinstance(node, Term):
-        yield node
-    elif isinstance(node, Not):
-        yield from _terms(node.part)
-    elif isinstance(node, (All, Any_)):
-        for part in node.parts:
-            yield from _terms(part)
-
-
 def _digests(connection: Connection, where: Node, text: str) -> dict[str, str]:
     """Return the digest of every reference; that of a digest is itself, whether it is here or not."""
     found: dict[str, str] = {}
-    for term in _terms(where):
-        for value in term.values if term.field == "derived-from" else ():
+    derived = (leaf for leaf in leaves(where) if isinstance(leaf, Term) and leaf.field == "derived-from")
+    for term in derived:
+        for value in term.values:
             assert isinstance(value, Text)  # as the parser made it
             reference = Reference.parse(value.text)
             try:
@@ -167,15 +159,13 @@ def _digests(connection: Connection, where: Node, text: str) -> dict[str, str]:
 
 
 def _revision_counts(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    keys = bound_list(names, is_sqlite=is_sqlite(connection))
-    rows = _COUNTS[is_sqlite(connection)].rows(connection, keys=keys)
+    on_sqlite = is_sqlite(connection)
+    rows = _counts_statement(is_sqlite=on_sqlite).rows(connection, keys=bound_list(names, is_sqlite=on_sqlite))
     return {row[0]: row[1] for row in rows}
 
 
+@functools.cache
 def _counts_statement(*, is_sqlite: bool) -> Statement:
     name = Table.metadata.tables["revisions"].c.adapter_name
     counted = select(name, func.count()).where(among(name, "keys", is_sqlite=is_sqlite)).group_by(name)
     return prepared(counted, is_sqlite=is_sqlite)
-
-
-_COUNTS = {is_sqlite: _counts_statement(is_sqlite=is_sqlite) for is_sqlite in (True, False)}

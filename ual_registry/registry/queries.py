@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from sqlalchemy import BigInteger, Connection, String, bindparam, func, select
 from sqlalchemy.orm import Session, contains_eager
 
@@ -22,7 +24,7 @@ def find_digest(connection: Connection, reference: Reference) -> str:
     named = {"alias": reference.alias, "number": reference.number, "digest": str(reference.digest or "") or None}
     by = next((part for part, value in named.items() if value is not None), "newest")
     asked = {"name": reference.name} | {part: value for part, value in named.items() if value is not None}
-    rows = _DIGESTS[is_sqlite(connection), by].rows(connection, **asked)
+    rows = _digest_statement(by, is_sqlite=is_sqlite(connection)).rows(connection, **asked)
     if rows:
         return str(rows[0][0])
     if reference.digest is not None:
@@ -32,6 +34,7 @@ def find_digest(connection: Connection, reference: Reference) -> str:
         return find_revision(session, reference).artifact.digest  # which says what there is instead
 
 
+@functools.cache
 def _digest_statement(by: str, *, is_sqlite: bool) -> Statement:
     """Return the statement that finds a digest by a digest, or by a name and what else is given.
 
@@ -52,13 +55,6 @@ def _digest_statement(by: str, *, is_sqlite: bool) -> Statement:
         chosen = chosen.where(RevisionRow.yanked_at.is_(None)).order_by(RevisionRow.number.desc()).limit(1)
     statement = select(ArtifactRow.digest).where(ArtifactRow.id == chosen.scalar_subquery())
     return prepared(statement, is_sqlite=is_sqlite)
-
-
-_DIGESTS = {
-    (is_sqlite, by): _digest_statement(by, is_sqlite=is_sqlite)
-    for is_sqlite in (True, False)
-    for by in ("digest", "alias", "number", "newest")
-}
 
 
 def find_revision(session: Session, reference: Reference) -> RevisionRow:

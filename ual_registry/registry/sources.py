@@ -56,7 +56,7 @@ class Source:
         where: What holds there.
         check: What holds for a revision that is found already, where that is cheaper to say otherwise.
         counted: What is counted instead of ``where``: something wider that an index alone can answer.
-        is_kept: Whether to check a revision reads its row alone.
+        is_kept: Whether the indexes that are walked in the order of names hold all that a check of a revision reads.
         is_ordered: Whether an index holds what is found in the order of names, with all that is kept.
     """
 
@@ -114,7 +114,7 @@ def _facet(where: Condition, check: Condition) -> Source:
 
 
 def _revision_source(where: Condition, check: Condition | None = None, *, is_ordered: bool = False) -> Source:
-    """Return where a term about the revision itself looks."""
+    """Return where a term looks that asks about columns of the revision which the indexes of a walk hold."""
     return Source(RevisionRow.id, RevisionRow.id, where, check=check, is_kept=True, is_ordered=is_ordered)
 
 
@@ -228,7 +228,8 @@ def _alias(values: Values) -> Source:
 
 
 def _created(values: Values) -> Source:
-    return _revision_source(lies_in(RevisionRow.created_at, values))
+    """Look at the row of the revision; no index of a walk holds the moment, so that it is none of what is kept."""
+    return Source(RevisionRow.id, RevisionRow.id, lies_in(RevisionRow.created_at, values))
 
 
 def _yanked(values: Values) -> Source:

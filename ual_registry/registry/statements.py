@@ -64,8 +64,8 @@ class Statement:
             driver: Any = connection.connection.driver_connection
             driver.prepare_threshold = _USES_BEFORE_A_PLAN if self.is_planned_once else None
         result = connection.exec_driver_sql(self.text, parameters)
-        rows: Sequence[Any] = result.cursor.fetchall() if result.cursor is not None else []
-        result.close()
+        # Not the driver's own method: what goes wrong behind the first row must become an error of SQLAlchemy, too.
+        rows: Sequence[Any] = result.cursor_strategy.fetchall(result, result.cursor)
         return rows
 
 

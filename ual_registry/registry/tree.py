@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ual_registry.errors import QueryError
 from ual_registry.registry.fields import DEFAULT_ORDER, FIELDS
 from ual_registry.registry.values import Value
 
-__all__ = ["All", "Any_", "Node", "Not", "Order", "Query", "Term", "Words", "mistake_at"]
+__all__ = ["All", "Any_", "Node", "Not", "Order", "Query", "Term", "Words", "leaves", "mistake_at"]
 
 _SHOWN = 100
 
@@ -76,6 +77,15 @@ class Query:
 
     where: Node
     order: Order = Order()
+
+
+def leaves(node: Node) -> Iterator[Term | Words]:
+    """Yield the terms and words of a tree in the order of the query."""
+    if isinstance(node, (Term, Words)):
+        yield node
+        return
+    for part in (node.part,) if isinstance(node, Not) else node.parts:
+        yield from leaves(part)
 
 
 def mistake_at(text: str, column: int, message: str) -> QueryError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ __all__ = [
     "Page",
     "RevisionRecord",
     "RoleSummary",
+    "on_all_pages",
 ]
 
 T = TypeVar("T")
@@ -146,6 +147,19 @@ class Page(Generic[T]):
 
     def __getitem__(self, index: int) -> T:
         return self.items[index]
+
+
+def on_all_pages(page_after: Callable[[str | None], Page[T]]) -> Iterator[T]:
+    """Yield what is on all pages of a list.
+
+    Args:
+        page_after: Returns the page behind a cursor, the first one where there is none.
+    """
+    page = page_after(None)
+    yield from page
+    while page.next is not None:
+        page = page_after(page.next)
+        yield from page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

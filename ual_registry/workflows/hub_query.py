@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ual_registry.errors import QueryError
 from ual_registry.hub.address import PREFIX
 from ual_registry.registry.query import parse_query
-from ual_registry.registry.tree import All, Any_, Node, Not, Query, Term, Words, mistake_at
+from ual_registry.registry.tree import Node, Query, Term, Words, leaves, mistake_at
 from ual_registry.registry.values import Text
 
 __all__ = ["check_askable", "likely_words"]
@@ -64,20 +64,9 @@ def _is_digest(value: object) -> bool:
 def likely_words(query: Query) -> tuple[str, ...]:
     """Return the texts of a query in lower case, by which likely repositories are looked at first."""
     found = [value.text for term in _terms(query.where) for value in term.values if isinstance(value, Text)]
-    found += [word for node in _nodes(query.where) if isinstance(node, Words) for word in node.words]
+    found += [word for node in leaves(query.where) if isinstance(node, Words) for word in node.words]
     return tuple(dict.fromkeys(text.lower() for text in found if text))
 
 
 def _terms(node: Node) -> Iterator[Term]:
-    return (found for found in _nodes(node) if isinstance(found, Term))
-
-
-def _nodes(node: Node) -> Iterator[Node]:
-    """Yield the terms and words of a tree."""
-    if isinstance(node, Not):
-        yield from _nodes(node.part)
-    elif isinstance(node, (All, Any_)):
-        for part in node.parts:
-            yield from _nodes(part)
-    else:
-        yield node
+    return (leaf for leaf in leaves(node) if isinstance(leaf, Term))

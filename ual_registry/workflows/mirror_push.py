@@ -15,7 +15,7 @@ from ual_registry.hub.choice import is_air
 from ual_registry.hub.client import Hub
 from ual_registry.hub.limits import patiently
 from ual_registry.registry.registry import Registry
-from ual_registry.registry.views import RevisionRecord
+from ual_registry.registry.views import RevisionRecord, on_all_pages
 from ual_registry.workflows.mirror_journal import Journal, Mirrored, Settled
 from ual_registry.workflows.mirror_names import place_there
 from ual_registry.workflows.mirror_pull import list_all
@@ -109,14 +109,8 @@ class PushSide:
         return settled, [PushJob(repository=key, revisions=tuple(found)) for key, found in waiting.items()]
 
     def _revisions(self) -> list[RevisionRecord]:
-        found: list[RevisionRecord] = []
-        after = None
-        while True:
-            page = self._registry.search(self._query, limit=_PAGE, after=after)
-            found += page.items
-            after = page.next
-            if after is None:
-                return sorted(found, key=lambda record: (record.name, record.number))
+        found = on_all_pages(lambda after: self._registry.search(self._query, limit=_PAGE, after=after))
+        return sorted(found, key=lambda record: (record.name, record.number))
 
     def _known(self, repository: str, folder: str | None) -> dict[str, tuple[str, str]]:
         """Return the commit and path of each artifact that is in a folder of a repository as an AIR file."""

@@ -21,11 +21,14 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from benchmarks.registry_data import fill
 from tests.engines.databases import parameters
 from tests.engines.server import Server
 from ual_registry.errors import RegistryUnavailableError
 from ual_registry.registry import session as module
+from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.faults import translate
+from ual_registry.registry.registry import Registry
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import AdapterRow
 
@@ -59,6 +62,11 @@ def refusal(database: Database, action: Callable[[], object]) -> tuple[str, str 
     assert caught.value.message.startswith(start)
     assert (caught.value.problem_code, caught.value.exit_code) == ("unavailable", 8)
     return caught.value.message.removeprefix(start), caught.value.hint
+
+
+def registry_of(database: Database) -> Registry:
+    """A registry on a database, without a place for bytes that matters."""
+    return Registry(database, BlobStore(Path("nowhere")))
 
 
 @pytest.fixture
@@ -102,6 +110,27 @@ def test_a_damaged_file(file: Path) -> None:
     content[len(content) // 2 :] = b"\xa5" * (len(content) - len(content) // 2)
     file.write_bytes(content)
     assert refusal(database, lambda: names(database)) == ("database disk image is malformed", DAMAGED)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [lambda registry: registry.search("", limit=10_000), lambda registry: registry.list(limit=10_000)],
+    ids=["search", "list"],
+)
+def test_a_file_that_is_damaged_behind_the_first_rows_of_a_page(file: Path, ask: Callable[[Registry], object]) -> None:
+    """The statement begins well; what is wrong is met while its rows are fetched."""
+    database = Database(f"sqlite:///{file}")
+    fill(database, 1500, with_entries=False)
+    last = registry_of(database).search("order:-name", limit=1)[0].name
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((page_bytes,),) = connection.execute("PRAGMA page_size")
+    connection.close()
+    database.engine.dispose()
+    content = file.read_bytes()
+    pages = [content[at : at + page_bytes] for at in range(0, len(content), page_bytes)]
+    file.write_bytes(b"".join(b"\xa5" * page_bytes if last.encode() in page else page for page in pages))
+    assert refusal(database, lambda: ask(registry_of(database))) == ("database disk image is malformed", DAMAGED)
 
 
 def test_a_file_cut_short(file: Path) -> None:

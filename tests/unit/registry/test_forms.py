@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import pytest
+from sqlalchemy.sql.visitors import iterate
 
 from ual_registry.registry.blanks import READINGS, after
 from ual_registry.registry.finding import Asked, What, page_statement
 from ual_registry.registry.forms import form_of
 from ual_registry.registry.query import parse_query
+from ual_registry.registry.search import Searcher
+from ual_registry.registry.tables import RevisionRow
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -53,6 +57,31 @@ def test_questions_of_one_form_have_one_statement(one: str, other: str, is_sqlit
 @pytest.mark.parametrize(("one", "other"), APART)
 def test_questions_of_other_forms_have_other_statements(one: str, other: str) -> None:
     assert text_of(one, is_sqlite=True) != text_of(other, is_sqlite=True)
+
+
+@pytest.mark.parametrize("name", ["ix_revisions_name", "ix_revisions_domain_folded"])
+@pytest.mark.parametrize(
+    ("query", "is_kept"),
+    [
+        ("base:a", True),
+        ("architecture:a", True),
+        ("domain:a", True),
+        ("license:a", True),
+        ("method:a", True),
+        ("rank:8..16", True),
+        ("recovered>0.5", True),
+        ("yanked:true", True),
+        ("created>=2026-01-01", False),
+    ],
+)
+def test_what_is_said_to_be_kept_stands_in_the_indexes_of_a_walk(query: str, is_kept: bool, name: str) -> None:
+    node: Any = form_of(parse_query(query).where, {}).where
+    source = Searcher(is_sqlite=True).source(node)
+    revisions: Any = RevisionRow.__table__
+    (held,) = [set(index.columns.keys()) for index in revisions.indexes if index.name == name]
+    parts: list[Any] = list(iterate(source.condition()))
+    asked = {part.key for part in parts if getattr(part, "table", None) is revisions}
+    assert (source.is_kept, bool(asked), asked <= held) == (is_kept, True, is_kept)
 
 
 def test_a_form_holds_its_values_in_the_order_of_its_blanks() -> None:

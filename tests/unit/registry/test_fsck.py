@@ -238,7 +238,7 @@ def test_rows_that_differ_from_the_manifest_are_told_when_looked_at_deeply(
     change(registry, update(EntryRow).where(EntryRow.artifact_id == wrong, EntryRow.position == 0).values(rank=99))
     change(registry, delete(LineageRow).where(LineageRow.child_digest == child))
 
-    stale = "revision medical@2 is searched by other values than those of its artifact"
+    stale = "revision medical@2 keeps other values than those of its artifact"
     assert [(fault.kind, fault.message) for fault in registry.fsck().faults] == [("stale", stale)]
     messages = {fault.digest: (fault.kind, fault.message) for fault in registry.fsck(deep=True).faults}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 
 from benchmarks.registry_data import fill
 from tests.handmade import base_model, entry, floats, method
@@ -18,7 +18,13 @@ from ual_registry.air.model import Manifest, Statement
 from ual_registry.air.write import write
 from ual_registry.digest import Digest
 from ual_registry.errors import QueryError, RegistryError, RegistryNotFoundError
+from ual_registry.registry.facets import differing
+from ual_registry.registry.forms import form_of
+from ual_registry.registry.moments import utc
+from ual_registry.registry.plan import choose_driver
+from ual_registry.registry.query import parse_query
 from ual_registry.registry.registry import Registry
+from ual_registry.registry.tables import ArtifactRow, RevisionRow
 from ual_registry.registry.tree import Order
 from ual_registry.registry.views import AdapterRecord, Page
 
@@ -326,6 +332,31 @@ def test_a_page_costs_the_same_number_of_statements_however_many_rows(
     assert spent["search in a lineage"] in {1 + 2, 1 + 2 + details}
 
 
+def test_filled_revisions_keep_what_the_registry_itself_would_write(registry: Registry) -> None:
+    fill(registry.database, 300, with_entries=False)
+    joined = select(func.count()).select_from(RevisionRow).join(ArtifactRow, ArtifactRow.id == RevisionRow.artifact_id)
+    with registry.database.reading() as connection:
+        assert (connection.scalar(joined), connection.scalar(joined.where(differing()))) == (300, 0)
+
+
+@pytest.mark.parametrize(
+    ("query", "driver"),
+    [
+        ('domain:"domain 0" rank>=4', 0),
+        ('domain:"domain 0" created<2024-01-01T01:00:00Z', 1),
+        ('created<2024-01-01T01:00:00Z domain:"domain 0"', 0),
+    ],
+)
+def test_a_domain_is_walked_uncounted_only_where_its_index_holds_all_that_is_asked(
+    registry: Registry, query: str, driver: int
+) -> None:
+    """The moments of an hour, a few revisions, are found sooner than a domain of dozens is walked."""
+    fill(registry.database, 300, with_entries=False)
+    form = form_of(parse_query(query).where, {})
+    with registry.database.reading() as connection:
+        assert choose_driver(connection, form.where, form.values, limit=100, walked=Order()) == driver
+
+
 def test_every_row_of_a_large_registry_is_on_one_page_after_the_other(registry: Registry) -> None:
     fill(registry.database, 1500, with_entries=False)
     whole = registry.search("yanked:*", limit=10_000)
@@ -347,8 +378,7 @@ def test_times_are_utc_whatever_the_database_keeps(registry: Registry, files: Fi
     registry.add(files.make(), name="one")
     (found,) = registry.search("")
     assert (found.created_at >= before, found.created_at.tzinfo) == (True, datetime.UTC)
-    from ual_registry.registry.details import _utc
-
     east = datetime.timezone(datetime.timedelta(hours=2))
-    moment = _utc(datetime.datetime(2025, 1, 2, 5, tzinfo=east))
-    assert (moment, moment.tzinfo) == (datetime.datetime(2025, 1, 2, 3, tzinfo=datetime.UTC), datetime.UTC)
+    for kept in (datetime.datetime(2025, 1, 2, 5, tzinfo=east), "2025-01-02 03:00:00.000000"):
+        moment = utc(kept)
+        assert (moment, moment.tzinfo) == (datetime.datetime(2025, 1, 2, 3, tzinfo=datetime.UTC), datetime.UTC)
