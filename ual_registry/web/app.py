@@ -97,8 +97,7 @@ class _Desk:
 
     async def _answer(self, request: Request, order: Order, visit: Visit) -> Response:
         async with Presence(request.receive):
-            since = self.gate.enter_at_once()
-            since = await self.gate.enter() if since is None else since
+            since = await self.gate.enter()
             run = self._run(order, visit, since)
             try:
                 await run.reply()

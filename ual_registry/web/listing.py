@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
-
-from ual_registry.dispatch.sources import is_path
 from ual_registry.errors import FormatError, RegistryError, RegistryUnavailableError
+from ual_registry.registry.reference import is_path
 from ual_registry.registry.registry import Registry
-from ual_registry.registry.views import Page, RevisionRecord
+from ual_registry.registry.views import RevisionRecord, on_all_pages
 from ual_registry.web.engine import ServedModel
 
 __all__ = ["named_digest", "named_model", "registered_models"]
-
-T = TypeVar("T")
 
 _ADAPTER = "adapter"
 _PAGE = 1000
@@ -31,10 +26,10 @@ def registered_models(registry: Registry) -> list[ServedModel]:
         RegistryUnavailableError: It cannot be asked.
     """
     found: dict[tuple[str, str], RevisionRecord] = {}
-    for adapter in _all(lambda after: registry.list(limit=_PAGE, after=after)):
+    for adapter in on_all_pages(lambda after: registry.list(limit=_PAGE, after=after)):
         if adapter.newest.kind == _ADAPTER:
             found[adapter.name, ""] = adapter.newest
-    for revision in _all(lambda after: registry.search(f"kind:{_ADAPTER} alias:*", limit=_PAGE, after=after)):
+    for revision in on_all_pages(lambda after: registry.search(f"kind:{_ADAPTER} alias:*", limit=_PAGE, after=after)):
         found |= {(revision.name, alias): revision for alias in revision.aliases}
     return [_model(f"{name}@{alias}" if alias else name, found[name, alias]) for name, alias in sorted(found)]
 
@@ -70,15 +65,6 @@ def named_model(registry: Registry, reference: str) -> ServedModel | None:
     name = reference.partition("@")[0]
     own = next((revision for revision in page if revision.name == name), page[0])
     return _model(reference, own) if own.kind == _ADAPTER else None
-
-
-def _all(page_after: Callable[[str | None], Page[T]]) -> Iterator[T]:
-    """Yield what is on all pages."""
-    page = page_after(None)
-    yield from page
-    while page.next is not None:
-        page = page_after(page.next)
-        yield from page
 
 
 def _model(name: str, revision: RevisionRecord) -> ServedModel:

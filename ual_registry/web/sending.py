@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -49,7 +49,7 @@ class GatheringTransport:
         data = b"".join(self._held)
         self._held.clear()
         self._size = 0
-        if data:
+        if data and not self._transport.is_closing():  # some transports refuse then
             self._transport.write(data)
 
 
@@ -58,5 +58,5 @@ class GatheringProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # t
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with a connection."""
-        assert isinstance(transport, asyncio.Transport)
-        super().connection_made(GatheringTransport(transport, asyncio.get_running_loop()))
+        own = cast("asyncio.Transport", transport)  # uvloop's is one by its methods, not by its class
+        super().connection_made(GatheringTransport(own, asyncio.get_running_loop()))

@@ -24,6 +24,9 @@ class FakeTransport:
     def close(self) -> None:
         self.written.append("closed")
 
+    def is_closing(self) -> bool:
+        return "closed" in self.written
+
     def get_extra_info(self, name: str) -> str:
         return f"its {name}"
 
@@ -81,7 +84,7 @@ class FakeClient:
 
 async def forever(done: list[str]) -> None:
     try:
-        await asyncio.Event().wait()
+        await asyncio.wait_for(asyncio.Event().wait(), 20)  # nobody may have to end the run of the tests by hand
     finally:
         done.append("ended")
 
