@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import codecs
 import json
-import math
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from scipy.stats import chi2_contingency, ks_2samp
@@ -20,7 +21,7 @@ from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.errors import RouteError, StorageError
 from ual_registry.storage import read_file
 
-__all__ = ["Change", "DecisionLog", "Drift", "LoggedDecision", "measure_drift", "read_log", "replay"]
+__all__ = ["Change", "DecisionLog", "Drift", "LoggedDecision", "log_time", "measure_drift", "read_log", "replay"]
 
 _MAX_BYTES = 1 << 31
 _MAX_LINE_BYTES = 64 << 20
@@ -126,17 +127,50 @@ class DecisionLog:
             raise StorageError.of("write", self._path, error) from error
 
 
+def log_time() -> str:
+    """Return what a decision's ``at`` says now: UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _check_beginning(path: Path) -> None:
-    """Refuse a file that is no log; end a last line that was cut off, which else took the next decision with it."""
-    with path.open("a+b") as stream:
-        stream.seek(0)
-        first = stream.readline(_MAX_LINE_BYTES)
-        if not first:
-            return
-        _decision(path, 1, first)
-        stream.seek(-1, os.SEEK_END)
-        if stream.read() != b"\n":
-            stream.write(b"\n")
+    """Refuse a file that is no log, and end its last line, which else took the next decision with it."""
+    with path.open("rb") as stream:
+        _check_first(path, stream)
+        last = _unended(stream)
+    if last:
+        _end_line(path, last)
+
+
+def _check_first(path: Path, stream: BinaryIO) -> None:
+    """Refuse a file whose first line with something in it is no decision."""
+    number, line = 1, stream.readline(_MAX_LINE_BYTES).removeprefix(codecs.BOM_UTF8)
+    while line and not line.strip():
+        number, line = number + 1, stream.readline(_MAX_LINE_BYTES)
+    if line:
+        _decision(path, number, line)
+
+
+def _unended(stream: BinaryIO) -> bytes:
+    """Return what stands behind the last end of a line."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - 1))
+    if stream.read() in (b"", b"\n"):
+        return b""
+    stream.seek(max(0, size - _MAX_LINE_BYTES))
+    return stream.read().rpartition(b"\n")[2]
+
+
+def _end_line(path: Path, last: bytes) -> None:
+    """End the last line; one that was cut off becomes blank, for within a log it would be no decision.
+
+    Nothing is cut away, since another process may append meanwhile.
+    """
+    if not _is_json(last):
+        with path.open("r+b") as stream:
+            stream.seek(-len(last), os.SEEK_END)
+            stream.write(b" " * len(last))
+    with path.open("ab") as stream:
+        stream.write(b"\n")
 
 
 def read_log(path: Path) -> list[LoggedDecision]:
@@ -191,7 +225,7 @@ def _is_text(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if value is None:
         return True
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _no_decision(path: Path, number: int) -> RouteError:

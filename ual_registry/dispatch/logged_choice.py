@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 
 from ual_registry.dispatch.answer import BASE, REFUSE, Fallback
 from ual_registry.dispatch.choice import AdapterChooser, Choice, Moment
 from ual_registry.dispatch.decision import Decision
 from ual_registry.dispatch.domains import Domains
-from ual_registry.dispatch.log import DecisionLog
+from ual_registry.dispatch.log import DecisionLog, log_time
 from ual_registry.errors import RouteError
 
 __all__ = ["LoggedChooser", "check_counts"]
@@ -66,7 +65,7 @@ class LoggedChooser:
         ]
 
     def _logged(self, query: str, decision: Decision, moment: Moment, fallback: Fallback) -> Choice:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = log_time()
         try:
             choice = moment.choice(query, decision, fallback)
         except RouteError:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from ual_registry.dispatch.decision import Decision
 from ual_registry.dispatch.dispatcher import LoRADispatcher
-from ual_registry.dispatch.log import DecisionLog
+from ual_registry.dispatch.log import DecisionLog, log_time
 from ual_registry.registry.registry import Registry
 from ual_registry.web.engine import ServedModel
 from ual_registry.web.listing import named_digest, named_model, registered_models
@@ -49,8 +47,7 @@ class DispatchChooser:
             StorageError: The log cannot be written.
         """
         if self._log is not None:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            self._log.write(query, decision, at=now, answered_by=answered_by)
+            self._log.write(query, decision, at=log_time(), answered_by=answered_by)
 
     def model(self, name: str) -> ServedModel | None:
         """Return the adapter of a reference."""

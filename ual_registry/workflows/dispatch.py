@@ -103,12 +103,14 @@ def open_dispatcher(order: DispatchOrder, *, say: Say = _silent) -> LoRADispatch
     """
     _need()
     from ual_registry.dispatch.dispatcher import LoRADispatcher  # noqa: PLC0415  # loads torch
+    from ual_registry.dispatch.log import DecisionLog  # noqa: PLC0415  # loads scipy
     from ual_registry.models.loaded import load_base_model  # noqa: PLC0415  # loads torch
 
     router = open_router(order.router)
     check_domains(router, order.adapters)
     encoder = matching_encoder(router, order.encoder) if order.adapter is None else None
     folder = _folder(order.base)
+    log = DecisionLog(order.log) if order.log is not None else None
     say(f"loading {order.base}")
     return LoRADispatcher(
         router,
@@ -116,7 +118,7 @@ def open_dispatcher(order: DispatchOrder, *, say: Say = _silent) -> LoRADispatch
         encoder=encoder,
         adapters=order.adapters,
         fallback=order.fallback,
-        log=order.log,
+        log=log,
         is_any_base=order.is_any_base,
     )
 

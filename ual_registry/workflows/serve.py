@@ -122,14 +122,14 @@ def vllm_export(find: Callable[[str], Path], served_name: str | None = None) -> 
 def _opened(order: ServeOrder, load: Callable[[], LoadedBase | None]) -> Served:
     from ual_registry.dispatch.answer import BASE, REFUSE  # noqa: PLC0415  # loads torch
     from ual_registry.dispatch.dispatcher import LoRADispatcher  # noqa: PLC0415  # likewise
+    from ual_registry.dispatch.log import DecisionLog  # noqa: PLC0415  # loads scipy
 
     registry = Registry.open()
     # What takes long comes last, so that what is wrong with anything else is told at once.
     router = open_router(order.router) if order.router is not None else None
     if router is not None:
         check_domains(router, order.adapters)
-    if order.log is not None:
-        _check_log(order.log)
+    log = DecisionLog(order.log) if order.log is not None else None
     encoder = matching_encoder(router, order.encoder) if router is not None else None
     base = load()
     dispatcher = LoRADispatcher(
@@ -140,7 +140,7 @@ def _opened(order: ServeOrder, load: Callable[[], LoadedBase | None]) -> Served:
         adapters=order.adapters,
         fallback=order.fallback,
         cache_bytes=order.cache_bytes,
-        log=order.log,
+        log=log,
         is_any_base=order.is_any_base,
     )
     # A proxy's fallback is a model of the server behind, and its adapters may all be there.
@@ -149,15 +149,6 @@ def _opened(order: ServeOrder, load: Callable[[], LoadedBase | None]) -> Served:
         for reference in (*named, *order.adapters.values()):
             dispatcher.digest(reference)
     return Served(dispatcher=dispatcher, base=base, registry=registry)
-
-
-def _check_log(path: Path) -> None:
-    """Refuse a log that cannot be written, before the first query is lost."""
-    try:
-        with path.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise StorageError.of("write", path, error) from error
 
 
 def _folder(base: str) -> Path:

@@ -57,8 +57,11 @@ LOGGED = LoggedDecision(query="a", domain=None, adapter="x", reason="forced", pr
 
 @pytest.mark.parametrize("text", [LINE, f"{LINE}\r\n", f"\ufeff{LINE}\n", f"\n{LINE}\n  \n"])
 def test_a_log_that_an_editor_saved_is_read(tmp_path: Path, text: str) -> None:
-    (tmp_path / "log.jsonl").write_text(text, newline="")
-    assert read_log(tmp_path / "log.jsonl") == [LOGGED]
+    path = tmp_path / "log.jsonl"
+    path.write_text(text, newline="")
+    assert read_log(path) == [LOGGED]
+    DecisionLog(path).write("z", Decision(reason=Reason.FORCED, domain=None, adapter="x"))
+    assert [row.query for row in read_log(path)] == ["a", "z"]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,7 @@ def test_a_log_that_an_editor_saved_is_read(tmp_path: Path, text: str) -> None:
         '{"query": "b", "domain": "a", "adapter": "x", "reason": "ok", "nearest": {"distance": "far"}}',
         '{"query": "b", "domain": "a", "adapter": "x", "reason": "ok", "nearest": {"distance": NaN}}',
         '{"query": "b", "domain": "a", "adapter": "x", "reason": "ok", "probability": true}',
+        '{"query": "b", "domain": "a", "adapter": "x", "reason": "ok", "probability": 1' + "0" * 400 + "}",
     ],
 )
 def test_a_line_that_is_no_decision_is_refused_by_its_number(tmp_path: Path, line: str) -> None:
@@ -95,9 +99,10 @@ def test_nothing_is_appended_to_a_file_that_is_no_log(tmp_path: Path, content: b
     assert path.read_bytes() == content
 
 
-def test_a_log_that_was_cut_off_goes_on_with_a_line_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [LINE, f'{LINE}\n{{"query": "lost", "dom', f'{LINE}\n{{"query": "lost", "dom\u00e4'])
+def test_a_log_that_was_cut_off_goes_on_with_a_line_of_its_own(tmp_path: Path, text: str) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_text(LINE)
+    path.write_bytes(text.encode()[: -1 if text.endswith("\u00e4") else None])
     forced = Decision(reason=Reason.FORCED, domain=None, adapter="x")
     DecisionLog(path).write("b", forced)
     DecisionLog(path).write("c", forced)
