@@ -25,14 +25,24 @@ def read_file(path: Path, *, limit_bytes: int) -> bytes:
     Raises:
         StorageError: It cannot be read, or has more than ``limit_bytes``.
     """
+    data = read_at_most(path, limit_bytes=limit_bytes)
+    if data is None:
+        raise StorageError(f"cannot read {path}: over the limit of {limit_bytes} bytes", context={"path": str(path)})
+    return data
+
+
+def read_at_most(path: Path, *, limit_bytes: int) -> bytes | None:
+    """Read a small file whole; ``None`` where it has more than ``limit_bytes``, for those with an error of their own.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
     try:
         with path.open("rb") as stream:
             data = stream.read(limit_bytes + 1)
     except OSError as error:
         raise StorageError.of("read", path, error) from error
-    if len(data) > limit_bytes:
-        raise StorageError(f"cannot read {path}: over the limit of {limit_bytes} bytes", context={"path": str(path)})
-    return data
+    return data if len(data) <= limit_bytes else None
 
 
 def check_target(path: Path, *, force: bool, replaceable: str | None = None) -> None:

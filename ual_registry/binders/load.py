@@ -25,7 +25,7 @@ from ual_registry.errors import (
     FormatError,
     UnknownArchitectureError,
 )
-from ual_registry.storage import read_file
+from ual_registry.storage import read_at_most
 
 __all__ = [
     "BINDERS_VARIABLE",
@@ -142,7 +142,7 @@ def load_binder(path: Path) -> Binder:
         BinderDataError: The document is not legal.
         StorageError: The file cannot be read.
     """
-    return decode_binder(_bytes(path), what=path.name)
+    return decode_binder(_bytes(path, path.name), what=path.name)
 
 
 def decode_binder(data: bytes, *, what: str) -> Binder:
@@ -155,8 +155,6 @@ def decode_binder(data: bytes, *, what: str) -> Binder:
     Raises:
         BinderDataError: The document is not legal.
     """
-    if len(data) > _MAX_BYTES:
-        raise BinderDataError(f"{what}: over the limit of {_MAX_BYTES} bytes")
     try:
         document = parse_json(data, what=what)
     except FormatError as error:
@@ -239,11 +237,14 @@ def _installed() -> Iterator[_Source]:
 
 
 def _read(source: _Source) -> Binder:
-    return _decoded(source.what, _bytes(source.path))
+    return _decoded(source.what, _bytes(source.path, source.what))
 
 
-def _bytes(path: Path) -> bytes:
-    return read_file(path, limit_bytes=_MAX_BYTES + 1)  # one more, so that what is over the limit is refused as such
+def _bytes(path: Path, what: str) -> bytes:
+    data = read_at_most(path, limit_bytes=_MAX_BYTES)
+    if data is None:
+        raise BinderDataError(f"{what}: over the limit of {_MAX_BYTES} bytes")
+    return data
 
 
 @functools.lru_cache(maxsize=512)

@@ -17,10 +17,10 @@ from ual_registry.air.tensor import FileSource
 from ual_registry.air.validate import validate_file
 from ual_registry.binders.base import load_base
 from ual_registry.binders.bind import apply_binder
-from ual_registry.binders.load import decode_binder
+from ual_registry.binders.load import load_binder
 from ual_registry.binders.slots import Slot
 from ual_registry.errors import FormatError, UALError
-from ual_registry.storage import read_file
+from ual_registry.storage import read_at_most
 
 __all__ = ["OPERATIONS", "answer", "serve"]
 
@@ -68,7 +68,9 @@ def _remarks(problems: Iterable[Problem]) -> list[Answer]:
 
 
 def _canonicalize(request: Request) -> Answer:
-    data = read_file(Path(request["path"]), limit_bytes=_MAX_BYTES)
+    data = read_at_most(Path(request["path"]), limit_bytes=_MAX_BYTES)
+    if data is None:
+        raise FormatError(f"file: over the limit of {_MAX_BYTES} bytes", code="not-json")
     return {"canonical": canonical_bytes(parse_json(data, what="file")).decode()}
 
 
@@ -85,8 +87,7 @@ def _parse_name(request: Request) -> Answer:
 
 
 def _resolve(request: Request) -> Answer:
-    data = read_file(Path(request["binder"]), limit_bytes=_MAX_BYTES)
-    binder = decode_binder(data, what="binder")
+    binder = load_binder(Path(request["binder"]))
     base, edition = load_base(Path(request["config"])), request.get("edition")
     binding = apply_binder(binder, base, request.get("model_class"), edition=edition)
     return {

@@ -109,13 +109,13 @@ def test_a_binder_is_found_by_its_architecture_and_by_each_of_its_model_types() 
 
 def test_a_look_up_reads_one_document(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    original = load.read_file
+    original = load.read_at_most
 
-    def spy(path: Path, **limits: int) -> bytes:
+    def spy(path: Path, **limits: int) -> bytes | None:
         read.append(path.name)
         return original(path, **limits)
 
-    monkeypatch.setattr(load, "read_file", spy)
+    monkeypatch.setattr(load, "read_at_most", spy)
     binder_for("llama")
     assert read == ["llama.json"]
 
@@ -180,7 +180,7 @@ def test_a_document_is_read_up_to_the_limit_of_the_format(tmp_path: Path, monkey
     monkeypatch.setattr(load, "_MAX_BYTES", len(text))
     path.write_text(text)
     assert binder_for("own").architecture == "own"
-    path.write_text(f"{text} ")
+    path.write_text(f"{text}  ")
     with pytest.raises(BinderDataError) as caught:
         binder_for("own")
     assert (caught.value.problem_code, caught.value.message) == (
