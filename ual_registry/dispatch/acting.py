@@ -16,7 +16,7 @@ from ual_registry.dispatch.mixing import MixingModel, Updates, mix_updates
 from ual_registry.dispatch.other_effect import EffectCheck
 from ual_registry.errors import FormatError, NumericalError, RouteError
 from ual_registry.models.attach import module_updates
-from ual_registry.models.effect_probe import changes_at, measured_effect, probe_tokens
+from ual_registry.models.effect_probe import changes_at, dtype_name, measured_effect, probe_tokens, vocabulary_of
 
 __all__ = ["AdapterLoader", "EffectProof", "LoadedAdapter"]
 
@@ -69,11 +69,12 @@ class AdapterLoader:
 
     def __init__(self, model: MixingModel, base: BaseModel | None = None) -> None:
         self._model, self.base = model, base
-        self._vocabulary = int(model.model.get_input_embeddings().num_embeddings)
+        self._vocabulary = vocabulary_of(model.model)
         own = next(model.model.parameters())
         self._device, self._dtype = own.device, own.dtype
         self._turn = threading.Lock()
         self._plain: dict[tuple[int, ...], torch.Tensor] = {}
+        self._others: dict[str, RouteError] = {}
 
     def load(self, adapter: Adapter, digest: str) -> LoadedAdapter:
         """Load an adapter and prove that it acts.
@@ -88,13 +89,18 @@ class AdapterLoader:
             NumericalError: The model's logits are not finite with it.
             UALError: It does not fit the model; as ``models.attach.module_updates``.
         """
+        if digest in self._others:  # to find the cause again would take dozens of passes
+            raise self._others[digest].with_traceback(None)
         effect, proof = self._recorded(adapter.manifest)
         token_ids = probe_tokens(self._vocabulary) if effect is None else effect.token_ids
         updates, plain, own = self._acting(adapter, digest, token_ids)
         if effect is not None:
-            self._check(effect, plain).require(
-                digest, adapter.manifest, updates, changes_at(effect, plain[0, -1], own[0, -1])
-            )
+            found = changes_at(effect, plain[0, -1], own[0, -1])
+            try:
+                self._check(effect, plain).require(digest, adapter.manifest, updates, found)
+            except RouteError as error:
+                self._others[digest] = error
+                raise
         tensors = [own for update in updates.values() for own in (update.lora_A, update.lora_B, update.bias)]
         return LoadedAdapter(
             digest=digest,
@@ -129,7 +135,7 @@ class AdapterLoader:
         highest = max(*effect.token_ids, *(own.token for own in effect.changes))
         if self.base is None or not effect.is_of(self.base) or highest >= self._vocabulary:
             return None, EffectProof.OTHER_BASE
-        if not effect.can_be_told(_name(self._dtype)):
+        if not effect.can_be_told(dtype_name(self._dtype)):
             return None, EffectProof.TOO_SMALL
         return effect, EffectProof.AS_RECORDED
 
@@ -163,7 +169,7 @@ class AdapterLoader:
         def measure(updates: Updates) -> tuple[LogitChange, ...]:
             return changes_at(effect, plain[0, -1], self._logits(updates, effect.token_ids)[0, -1])
 
-        return EffectCheck(effect, _name(self._dtype), measure)
+        return EffectCheck(effect, dtype_name(self._dtype), measure)
 
     def _plain_logits(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Return the logits of the base model, shape (1, tokens, vocabulary)."""
@@ -182,10 +188,6 @@ class AdapterLoader:
         with self._model.running(mix_updates([updates]), tokens=ids.shape[1]):
             found: torch.Tensor = self._model.model(input_ids=ids, use_cache=False).logits
         return found.float()
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _no_effect(digest: str, why: str) -> RouteError:

@@ -84,7 +84,10 @@ class View(StrEnum):
 
 
 _BESIDE = 0.7
-"""Length of each part beside a sentence embedding of length 1; a round number, others were not tried."""
+"""Length of each part beside a sentence embedding of length 1; a round number, others were not measured.
+
+``benchmarks.router_choices --part beside`` would compare six, and has not been run.
+"""
 
 
 @dataclass(frozen=True, slots=True)

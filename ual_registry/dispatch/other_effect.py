@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from scipy.optimize import minimize_scalar
+
 from ual_registry.air.effect import Effect, LogitChange
 from ual_registry.air.model import Manifest
 from ual_registry.dispatch.mixing import Updates
@@ -22,8 +24,8 @@ Strengths = Mapping[str, float]
 
 _OCTAVES, _STEPS = 6, 2
 """Strengths that are tried: up to 64 times as much and as little, two for every doubling."""
-_SECTIONS = 16
-_GOLDEN = (5**0.5 - 1) / 2
+_CLOSE = 1e-4
+"""How exact the strength is, as a share of a doubling."""
 _OTHER_FACTORS = "its factors are others than those that were recorded"
 _OTHER_BASE = "the base model itself answers otherwise than it did: it has other weights, or computes in a coarser way"
 
@@ -92,7 +94,7 @@ class EffectCheck:
     def _searched(self, updates: Updates) -> float | None:
         """Return the strength at which an adapter does what is recorded; ``None`` where there is none.
 
-        The best of a scale of strengths is found first, then the best between its neighbours by golden sections.
+        The best of a scale of strengths is found first, then the best between its neighbours.
         """
 
         def distance(power: float) -> float:
@@ -100,19 +102,9 @@ class EffectCheck:
             return sum((now.change - then.change) ** 2 for now, then in zip(tried, self.effect.changes, strict=True))
 
         best = min((step / _STEPS for step in range(-_OCTAVES * _STEPS, _OCTAVES * _STEPS + 1)), key=distance)
-        low, high = best - 1 / _STEPS, best + 1 / _STEPS
-        inner = [high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)]
-        found = [distance(power) for power in inner]
-        for _ in range(_SECTIONS):
-            if found[0] < found[1]:
-                high, inner[1], found[1] = inner[1], inner[0], found[0]
-                inner[0] = high - _GOLDEN * (high - low)
-                found[0] = distance(inner[0])
-            else:
-                low, inner[0], found[0] = inner[0], inner[1], found[1]
-                inner[1] = low + _GOLDEN * (high - low)
-                found[1] = distance(inner[1])
-        strength = float(2.0 ** ((low + high) / 2))
+        around = (best - 1 / _STEPS, best + 1 / _STEPS)
+        found = minimize_scalar(distance, bounds=around, method="bounded", options={"xatol": _CLOSE})
+        strength = float(2.0**found.x)
         is_same = self._is_same(self.measure(_scaled(updates, dict.fromkeys(updates, strength))))
         return strength if is_same else None
 

@@ -12,9 +12,10 @@ from ual_registry.air.model import BaseModel
 from ual_registry.air.read import read
 from ual_registry.digest import Digest
 from ual_registry.errors import DigestMismatchError, RegistryError, StorageError
+from ual_registry.registry.reference import is_path
 from ual_registry.registry.registry import Registry
 
-__all__ = ["AdapterSource", "is_path", "other_base"]
+__all__ = ["AdapterSource", "other_base"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,6 @@ def _compare(path: Path, digest: str) -> None:
             context={"path": str(path), "expected": digest, "got": str(found)},
             hint="the file was changed; if it is one of the registry, 'ual fsck --deep' tells more",
         )
-
-
-def is_path(reference: str) -> bool:
-    """Tell whether a reference means a file, as everywhere: it ends in ``.air`` or holds a separator."""
-    return reference.endswith(".air") or "/" in reference or "\\" in reference
 
 
 def other_base(recorded: BaseModel, base: BaseModel) -> str | None:

@@ -36,15 +36,13 @@ def examine(
         What was found, the worst first.
     """
     modules = _modules(tensors)
-    found = list(_no_effect(config, modules))
+    found: list[Finding] = []
     if rules is not None:
-        found = [
-            *_fields(config, rules, served_name),
-            *_names(tensors, rules),
-            *_together(modules, rules),
-            *_ranks(config, modules, rules),
-            *found,
-        ]
+        found += _fields(config, rules, served_name)
+        found += _names(tensors, rules)
+        found += _together(modules, rules)
+        found += _ranks(config, modules, rules)
+    found += _no_effect(config, modules)
     order = list(Verdict)
     return tuple(sorted(found, key=lambda finding: order.index(finding.verdict)))
 

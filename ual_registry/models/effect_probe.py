@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from ual_registry.air.effect import MAX_CHANGES, MAX_TOKENS, Effect, LogitChange
 from ual_registry.air.model import BaseModel
 
-__all__ = ["changes_at", "measured_effect", "probe_tokens"]
+__all__ = ["changes_at", "dtype_name", "measured_effect", "probe_tokens", "vocabulary_of"]
 
 _STRIDE = 7919  # a prime, so that the probe walks through the whole vocabulary
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return what a record calls a dtype, such as ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def vocabulary_of(model: Any) -> int:
+    """Return how many tokens a model embeds; its embedding may be wrapped by one that is trained."""
+    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def probe_tokens(vocabulary: int) -> tuple[int, ...]:
@@ -42,7 +53,7 @@ def measured_effect(
     return Effect(
         config_digest=base.config_digest,
         weights_digest=base.weights_digest,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=dtype_name(dtype),
         token_ids=tuple(token_ids),
         changes=tuple(
             LogitChange(token=token, base=float(plain[token]), change=float(change[token])) for token in order

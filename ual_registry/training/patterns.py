@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
 
 from ual_registry.training.target_choice import Target
 
 __all__ = ["pattern_key"]
 
-Value = TypeVar("Value")
 
-
-def pattern_key(pattern: Mapping[str, Value], target: Target) -> str | None:
+def pattern_key(pattern: Mapping[str, object], target: Target) -> str | None:
     """Return the first key of a pattern that names a module by its path or one of its roles; ``None`` where none does.
 
     Source: ``get_pattern_key`` of ``peft/utils/other.py``, 0.21.2.

@@ -18,7 +18,7 @@ from ual_registry.air.effect import Effect
 from ual_registry.air.read import read
 from ual_registry.errors import TrainingError
 from ual_registry.interop.to_peft import to_peft
-from ual_registry.models.effect_probe import measured_effect, probe_tokens
+from ual_registry.models.effect_probe import measured_effect, probe_tokens, vocabulary_of
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.training.factors import put_back
 
@@ -76,7 +76,7 @@ def effect_to_record(model: Any, base: LoadedBase, head: str) -> Effect | None:
     """
     if head != "causal":
         return None
-    token_ids = probe_tokens(int(model.get_input_embeddings().num_embeddings))
+    token_ids = probe_tokens(vocabulary_of(model))
     batch = {"input_ids": torch.tensor([token_ids])}
     own = answers(model, head, batch)[0, -1]
     with model.disable_adapter():

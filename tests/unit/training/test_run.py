@@ -277,6 +277,14 @@ def test_the_result_records_its_effect_and_has_it_when_it_is_loaded(one: Trainin
     assert loader.load(one.adapter, "one").effect is EffectProof.AS_RECORDED
 
 
+def test_an_embedding_that_is_trained_leaves_an_effect_too(llama: LoadedBase, tmp_path: Path) -> None:
+    result = run(llama, tmp_path / "run", roles=("token_embedding", "mlp_down"))
+    effect = effect_of(result.adapter.manifest)
+    assert effect is not None
+    assert {entry.role for entry in result.adapter.entries} == {"token_embedding", "mlp_down"}
+    assert max(effect.token_ids) < llama.model.config.vocab_size
+
+
 def test_ranks_and_scalings_can_differ_by_role_and_by_module(llama: LoadedBase, tmp_path: Path) -> None:
     path = "model.layers.1.mlp.down_proj"
     result = run(

@@ -20,9 +20,10 @@ from tests.unit.dispatch.answering.stage import (
     make_router,
     silent_adapter,
 )
+from tests.unit.web.running import wait_for
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.write import write
-from ual_registry.dispatch.acting import EffectProof
+from ual_registry.dispatch.acting import AdapterLoader, EffectProof, LoadedAdapter
 from ual_registry.dispatch.answer import Answer, Fallback, decision_of
 from ual_registry.dispatch.decision import Decision, Reason
 from ual_registry.dispatch.dispatcher import LoRADispatcher
@@ -198,16 +199,16 @@ def test_an_answer_ends_with_an_error_when_its_dispatcher_is_closed(
     assert next(pieces).text == "A"
 
     def ask() -> BaseException | None:
-        begun.set()
         try:
             dispatcher.generate(MONEY, settings=Settings(max_tokens=200))
         except RouteError as error:
             return error
         return None
 
-    with ThreadPoolExecutor(1) as threads:
+    hook = stage.base.model.register_forward_hook(lambda *_: begun.set())  # a token is there, and others are to come
+    with hook, ThreadPoolExecutor(1) as threads:
         asked = threads.submit(ask)
-        begun.wait()
+        assert begun.wait(20)
         dispatcher.close()
         error = asked.result()
     assert isinstance(error, RouteError)
@@ -255,10 +256,21 @@ def test_what_fails_in_the_engine_keeps_its_decision(
 
 
 def test_who_waits_for_an_adapter_that_fails_keeps_a_decision_of_their_own(
-    stage: Stage, make: Callable[..., LoRADispatcher], registry: Registry, tmp_path: Path
+    stage: Stage,
+    make: Callable[..., LoRADispatcher],
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add(registry, tmp_path, "silent", silent_adapter(stage.base))
+    load = AdapterLoader.load
     with make(adapters={"banking": "silent", "travel": "silent"}) as dispatcher:
+
+        def load_when_all_wait(own: AdapterLoader, adapter: Adapter, digest: str) -> LoadedAdapter:
+            wait_for(lambda: dispatcher.cache_statistics().hits == 7)
+            return load(own, adapter, digest)
+
+        monkeypatch.setattr(AdapterLoader, "load", load_when_all_wait)
 
         def ask(query: str) -> BaseException | None:
             try:
@@ -269,6 +281,8 @@ def test_who_waits_for_an_adapter_that_fails_keeps_a_decision_of_their_own(
 
         with ThreadPoolExecutor(8) as threads:
             errors = list(threads.map(ask, [MONEY, FLIGHT] * 4))
+        counts = dispatcher.cache_statistics()
+    assert (counts.hits, counts.misses) == (7, 1)
     found = [
         decision_of(error) for error in errors if isinstance(error, RouteError) and error.problem_code == "no-effect"
     ]

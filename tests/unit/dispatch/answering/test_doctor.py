@@ -19,7 +19,6 @@ from ual_registry.air.write import write
 from ual_registry.cli.main import run
 from ual_registry.digest import Digest
 from ual_registry.dispatch.acting import AdapterLoader
-from ual_registry.dispatch.mixing import MixingModel
 from ual_registry.interop.to_peft import to_peft
 from ual_registry.registry.registry import Registry
 
@@ -29,13 +28,19 @@ Doctor = Callable[..., Result]
 
 
 @pytest.fixture
-def doctor(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Doctor:
+def doctor(
+    stage: Stage,
+    loader: AdapterLoader,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Doctor:
     """Run ``ual doctor`` in a folder with ``own.air``, which records its effect, and ``bare.air``, which does not."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UAL_HOME", str(tmp_path / "home"))
     adapter = random_adapter(stage.base, 1)
     write(adapter, "bare.air")
-    effect = AdapterLoader(MixingModel(stage.base.model), stage.base.base).measure(adapter, "own")
+    effect = loader.measure(adapter, "own")
     write(Adapter(with_effect(adapter.manifest, effect), adapter.tensors), "own.air")
 
     def call(*words: object) -> Result:

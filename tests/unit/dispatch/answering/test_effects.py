@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from tests.unit.dispatch.answering.stage import Stage, random_adapter
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.effect import EFFECT_KEY, Effect, effect_of, with_effect
+from ual_registry.air.write import file_digest
 from ual_registry.dispatch.acting import AdapterLoader, EffectProof
 from ual_registry.dispatch.mixing import MixingModel
 from ual_registry.errors import RouteError
@@ -21,11 +23,6 @@ from ual_registry.tensors import from_torch, to_torch
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 Change = Callable[[Adapter], Adapter]
-
-
-@pytest.fixture(scope="module")
-def loader(stage: Stage) -> AdapterLoader:
-    return AdapterLoader(MixingModel(stage.base.model), stage.base.base)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +48,17 @@ def times(strength: float, alpha: float = 6.0) -> Change:
 
 def refused(loader: AdapterLoader, adapter: Adapter) -> RouteError:
     with pytest.raises(RouteError) as caught:
-        loader.load(adapter, "sha256:b")
+        loader.load(adapter, str(file_digest(adapter)))
     return caught.value
+
+
+def plain_and_moved(stage: Stage, adapter: Adapter, token_ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits behind the last token, and by how much an adapter moves them, without any of the dispatcher."""
+    ids = torch.tensor([list(token_ids)])
+    with torch.no_grad():
+        plain = stage.base.model(ids).logits[0, -1]
+        with attach(stage.base.model, adapter):
+            return plain, stage.base.model(ids).logits[0, -1] - plain
 
 
 def test_an_effect_is_what_the_adapter_changes(stage: Stage, recorded: Adapter, loader: AdapterLoader) -> None:
@@ -63,13 +69,9 @@ def test_an_effect_is_what_the_adapter_changes(stage: Stage, recorded: Adapter, 
         stage.base.base.weights_digest,
         "float32",
     )
-    ids = torch.tensor([effect.token_ids])
-    with torch.no_grad():
-        plain = stage.base.model(ids).logits[0, -1]
-        with attach(stage.base.model, recorded):
-            moved = stage.base.model(ids).logits[0, -1] - plain
+    plain, moved = plain_and_moved(stage, recorded, effect.token_ids)
     tokens = moved.abs().sort(descending=True).indices[:8].tolist()
-    assert (ids.shape, [own.token for own in effect.changes]) == ((1, 16), tokens)
+    assert (len(effect.token_ids), [own.token for own in effect.changes]) == (16, tokens)
     assert [own.base for own in effect.changes] == pytest.approx(plain[tokens].tolist(), abs=1e-4)
     assert [own.change for own in effect.changes] == pytest.approx(moved[tokens].tolist(), abs=1e-4)
     assert loader.load(recorded, "sha256:a").effect is EffectProof.AS_RECORDED
@@ -90,22 +92,24 @@ def test_an_effect_is_what_the_adapter_changes(stage: Stage, recorded: Adapter, 
     ],
 )
 def test_a_wrong_scaling_is_found_with_its_cause(
-    change: Change, cause: str, strength: float, recorded: Adapter, loader: AdapterLoader
+    change: Change, cause: str, strength: float, *, stage: Stage, recorded: Adapter, loader: AdapterLoader
 ) -> None:
-    error = refused(loader, change(recorded))
+    changed = change(recorded)
+    error, digest = refused(loader, changed), str(file_digest(changed))
     effect = effect_of(recorded.manifest)
     assert effect is not None
     tokens = [own.token for own in effect.changes]
+    _, moved = plain_and_moved(stage, changed, effect.token_ids)
     got, expected = error.context["got"], [own.change for own in effect.changes]
     assert error.context == {
-        "digest": "sha256:b",
+        "digest": digest,
         "tokens": tokens,
         "expected": expected,
-        "got": got,
+        "got": pytest.approx(moved[tokens].tolist(), abs=1e-4),
         "times_too_strong": pytest.approx(strength, rel=5e-3),
     }
     assert error.message == (
-        f"adapter sha256:b: does otherwise than recorded: it moves the logit of token {tokens[0]} by "
+        f"adapter {digest}: does otherwise than recorded: it moves the logit of token {tokens[0]} by "
         f"{got[0]:.4g}, expected {expected[0]:.4g}; it is {cause}"  # type: ignore[index]
     )
     assert error.problem_code == "other-effect"
@@ -172,8 +176,8 @@ def test_what_cannot_be_compared_is_told(
 def test_a_record_of_another_form_stops_nobody(stage: Stage, recorded: Adapter, loader: AdapterLoader) -> None:
     odd = Adapter(replace(recorded.manifest, annotations={EFFECT_KEY: {"changes": []}}), recorded.tensors)
     assert loader.load(odd, "sha256:a").effect is EffectProof.NOT_RECORDED
-    unknown = AdapterLoader(MixingModel(stage.base.model))
-    assert unknown.load(recorded, "sha256:a").effect is EffectProof.OTHER_BASE
+    with contextlib.closing(MixingModel(stage.base.model)) as model:
+        assert AdapterLoader(model).load(recorded, "sha256:a").effect is EffectProof.OTHER_BASE
 
 
 def test_a_wrong_scaling_is_found_in_half_precision_too(
