@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 __all__ = ["is_commit"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def is_commit(revision: str | None) -> bool:
+def is_commit(revision: str | None) -> TypeGuard[str]:
     """Tell whether a revision is the name of a commit.
 
     >>> is_commit("1" * 40), is_commit("main"), is_commit("1" * 40 + chr(10)), is_commit(None)

@@ -218,10 +218,10 @@ class _Fetcher:
 
     def _by_http(self, file: HubFile, scratch: Path, came: list[int]) -> str | None:
         """Fetch a file from its address."""
-        own = Check(file)
+        own = Check(file) if self.check is None else None
         with (scratch / file.path).open("wb") as stream:
-            self._receive(Incoming(file, stream, own if self.check is None else None, self._noted(came)), file)
-        return own.fault() if self.check is None else self.check(file, scratch / file.path)
+            self._receive(Incoming(file, stream, own, self._noted(came)), file)
+        return own.fault() if own is not None else (self.check or check_file)(file, scratch / file.path)
 
     def _noted(self, came: list[int]) -> Callable[[int], None]:
         def note(count: int) -> None:

@@ -40,7 +40,10 @@ def send_files(hub: Hub, order: CommitOrder, operations: Sequence[Any]) -> None:
         HubError: The Hub refuses, or cannot be reached.
     """
     added = additions(operations)
-    for group in _groups(order.contents, added):
+    is_xet = has_xet()
+    if is_xet and added:
+        bound_uploads()
+    for group in _groups(order.contents, added) if is_xet else [added]:
         _send_group(hub, order, group)
     digests = {item.path_in_repo: item.upload_info for item in added}
     for content in order.contents:
@@ -50,14 +53,11 @@ def send_files(hub: Hub, order: CommitOrder, operations: Sequence[Any]) -> None:
 
 
 def _groups(contents: Sequence[Content], added: list[Any]) -> list[list[Any]]:
-    """Return what to send side by side, one group after the other.
+    """Return what to send side by side over Xet, one group after the other.
 
-    Over Xet, a file goes after the one that it is like, and then most of its bytes are known; side by side, both would
+    A file goes after the one that it is like, and then most of its bytes are known; side by side, both would
     be sent whole.
     """
-    if not has_xet():
-        return [added]
-    bound_uploads()
     sent = {item.path_in_repo for item in added}
     late = {each.path for each in contents if each.like in sent and each.size_bytes >= _LATE_FROM_BYTES}
     groups = ([item for item in added if (item.path_in_repo in late) is is_late] for is_late in (False, True))

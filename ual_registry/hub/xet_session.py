@@ -28,7 +28,14 @@ _DOWNLOADS: dict[str, Any] = {
 _UPLOADS = {"HF_XET_CLIENT_AC_MAX_UPLOAD_CONCURRENCY": "2"}
 """As many blocks side by side as the library begins with."""
 
-_CHOICES_OF_UPLOADS = frozenset({*_UPLOADS, "HF_XET_FIXED_UPLOAD_CONCURRENCY", "HF_XET_HIGH_PERFORMANCE", "HF_XET_HP"})
+_CHOICES_OF_UPLOADS = frozenset(
+    {
+        *(f"HF_XET_CLIENT_AC_{bound}_UPLOAD_CONCURRENCY" for bound in ("INITIAL", "MIN", "MAX")),
+        "HF_XET_FIXED_UPLOAD_CONCURRENCY",
+        "HF_XET_HIGH_PERFORMANCE",
+        "HF_XET_HP",
+    }
+)
 """Whoever sets one of these has said how much to send side by side."""
 
 _SESSIONS: dict[int, Any] = {}  # by process, since a fork cannot go on with its parent's

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from ual_registry.digest import Digest
 from ual_registry.errors import RegistryError
 
-__all__ = ["TEXT_LIMITS", "Reference", "check_alias", "check_name", "check_tag", "check_text", "is_tag_key", "quoted"]
+__all__ = [
+    "TEXT_LIMITS",
+    "Reference",
+    "check_alias",
+    "check_name",
+    "check_tag",
+    "check_text",
+    "is_path",
+    "is_tag_key",
+    "quoted",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _TAG_KEY = re.compile(r"[^\s=\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}\Z")
@@ -144,3 +154,8 @@ def check_text(what: str, text: str | None) -> str | None:
             context={"what": what},
         )
     return text
+
+
+def is_path(reference: str) -> bool:
+    """Tell whether a reference means a file, as everywhere: it ends in ``.air`` or holds a separator."""
+    return reference.endswith(".air") or "/" in reference or "\\" in reference

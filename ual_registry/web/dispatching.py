@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator
 from ual_registry.dispatch.answer import AnswerPiece
 from ual_registry.dispatch.dispatcher import LoRADispatcher
 from ual_registry.dispatch.generate import Finish, ReadPrompt, Settings
-from ual_registry.dispatch.sources import is_path
 from ual_registry.errors import DigestMismatchError, FormatError, RegistryError, RegistryUnavailableError
+from ual_registry.registry.reference import is_path
 from ual_registry.registry.registry import Registry
 from ual_registry.web.engine import AUTO, CacheFacts, Part, Question, ReadQuestion, Reply, ServedModel
 from ual_registry.web.failure import HttpError, unknown_model

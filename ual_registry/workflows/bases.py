@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from ual_registry.hub.client import Hub
     from ual_registry.hub.config_cache import ConfigCache
 
-__all__ = ["NamedBase", "address_of", "find_base", "hub_base", "own_base"]
+__all__ = ["NamedBase", "address_of", "find_base", "has_weights", "hub_base", "own_base"]
 
 _CONFIG = "config.json"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,7 @@ def hub_base(hub: Hub, repository: str, revision: str | None = None, *, cache: C
     from ual_registry.hub.config_cache import ConfigCache  # noqa: PLC0415  # a path does not need it
 
     cache = cache or ConfigCache()
-    if revision is not None and is_commit(revision):
+    if is_commit(revision):
         data = cache.get(hub.endpoint, repository, revision)
         if data is not None:
             return _named(data, repository, revision)
@@ -168,3 +169,8 @@ def _no_config(repository: str, commit: str) -> BinderDataError:
         context={"repository": repository, "commit": commit},
         hint="name the repository of the base model itself, not of an adapter or of a quantised file",
     )
+
+
+def has_weights(folder: str | Path | None) -> bool:
+    """Tell whether a base model is a folder with weights, on which adapters can run."""
+    return folder is not None and any((Path(folder) / name).is_file() for name in _WEIGHTS)

@@ -29,8 +29,8 @@ from ual_registry.interop.peft_config import (
 from ual_registry.interop.peft_names import split_name
 from ual_registry.interop.to_peft import PeftForm, peft_form
 from ual_registry.storage import read_file
-from ual_registry.workflows.bases import find_base
-from ual_registry.workflows.effects import has_weights, try_effect
+from ual_registry.workflows.bases import find_base, has_weights
+from ual_registry.workflows.effects import try_effect
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 

@@ -29,14 +29,13 @@ from ual_registry.interop.from_peft import from_peft
 from ual_registry.storage import check_target
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.reading import read_adapter
-from ual_registry.workflows.references import locate, registered_name
+from ual_registry.workflows.references import add_revision, locate, registered_name
 
 if TYPE_CHECKING:
     from ual_registry.dispatch.acting import AdapterLoader, EffectProof
 
-__all__ = ["EffectOrder", "RecordedEffect", "has_weights", "record_effect", "try_effect"]
+__all__ = ["EffectOrder", "RecordedEffect", "record_effect", "try_effect"]
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _WHERE = "effect"
 _SAYS = {
     "not_recorded": "not recorded; 'ual doctor REF --base FOLDER -o FILE.air' records it",
@@ -73,11 +72,6 @@ class RecordedEffect:
     path: str | None
     digest: str
     revision: str | None
-
-
-def has_weights(base: str | Path) -> bool:
-    """Tell whether a base model is a folder with weights, on which adapters can be tried."""
-    return any((Path(base) / name).is_file() for name in _WEIGHTS)
 
 
 def try_effect(reference: str, folder: Path) -> Finding:
@@ -132,7 +126,7 @@ def record_effect(reference: str, folder: Path, order: EffectOrder) -> RecordedE
             path = Path(order.output) if order.output is not None else Path(place) / "adapter.air"
             digest = str(write(made, path))
             return RecordedEffect(
-                path=order.output, digest=digest, revision=None if name is None else _added(path, name)
+                path=order.output, digest=digest, revision=None if name is None else add_revision(path, name)
             )
 
 
@@ -193,10 +187,3 @@ def _found(error: UALError) -> Finding | None:
     if isinstance(error, TransferError | ForeignFormatError):
         return Finding(verdict=Verdict.NOTE, where=_WHERE, says=f"not tried: {says}")
     return None
-
-
-def _added(path: Path, name: str) -> str:
-    from ual_registry.registry.registry import Registry  # noqa: PLC0415  # brings a database library along
-
-    added = Registry.open().add(path, name=name)
-    return f"{added.name}@{added.number}"

@@ -56,7 +56,7 @@ def find_encoder(
         )
     address = HubAddress.parse(text)
     commit = address.revision
-    if commit is not None and is_commit(commit) and _is_whole(folder := _folder(address.repository, commit)):
+    if is_commit(commit) and _is_whole(folder := _folder(address.repository, commit)):
         return _viewed(folder, dimension, id=address.repository, revision=commit)  # also without a connection
     own = hub or Hub.open()
     snapshot = own.pin(address.repository, address.revision)

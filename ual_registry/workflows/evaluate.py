@@ -22,7 +22,7 @@ from ual_registry.storage import check_target
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.native import NativeOrder, refuse_test_items, train_native
 from ual_registry.workflows.reading import read_adapter
-from ual_registry.workflows.references import locate, registered_name
+from ual_registry.workflows.references import add_revision, locate, registered_name
 
 if TYPE_CHECKING:
     from ual_registry.evaluation.items import DataFile
@@ -264,7 +264,7 @@ def _keep(
     with tempfile.TemporaryDirectory(prefix="ual-evaluate-") as place:
         path = Path(order.output) if order.output is not None else Path(place) / "adapter.air"
         digest = str(write(judged, path))
-        return digest, _add(path, name) if name is not None else None
+        return digest, add_revision(path, name) if name is not None else None
 
 
 def _draw(adapter: Adapter, found: Evaluation, order: EvaluateOrder) -> None:
@@ -274,10 +274,3 @@ def _draw(adapter: Adapter, found: Evaluation, order: EvaluateOrder) -> None:
     from ual_registry.evaluation.plots import draw  # noqa: PLC0415  # loads matplotlib
 
     draw(found, Path(order.plot), carried_energy(adapter.manifest))
-
-
-def _add(path: Path, name: str) -> str:
-    from ual_registry.registry.registry import Registry  # noqa: PLC0415  # brings a database library along
-
-    added = Registry.open().add(path, name=name)
-    return f"{added.name}@{added.number}"

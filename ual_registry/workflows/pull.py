@@ -47,7 +47,7 @@ def pull(
     place = HubAddress.parse(address)
     options = _checked(place, options or PullOptions())
     registry = Registry.open()
-    if place.revision is not None and is_commit(place.revision):
+    if is_commit(place.revision):
         known = _from_registry(registry, place.repository, place.revision, options)
         if known is not None:
             return known

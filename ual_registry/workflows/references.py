@@ -7,10 +7,10 @@ from pathlib import Path
 from ual_registry.errors import ForeignFormatError, HubError, RegistryError, StorageError
 from ual_registry.hub.address import is_hub, is_repository, repository_of_url
 from ual_registry.interop.folder import is_unpacked
-from ual_registry.registry.reference import Reference
+from ual_registry.registry.reference import Reference, is_path
 from ual_registry.remote import is_url
 
-__all__ = ["locate", "refuse_hub", "registered_name"]
+__all__ = ["add_revision", "locate", "refuse_hub", "registered_name"]
 
 
 def locate(reference: str) -> Path:
@@ -29,7 +29,7 @@ def locate(reference: str) -> Path:
     if is_url(reference):
         raise _is_address(reference)
     path = Path(reference)
-    if reference.endswith(".air") or "/" in reference or "\\" in reference:
+    if is_path(reference):
         if path.is_dir():
             raise _is_folder(reference)
         if is_repository(reference) and path.suffix != ".air" and not path.exists():
@@ -81,8 +81,7 @@ def registered_name(reference: str, *, recorded: str) -> str:
     Raises:
         RegistryError: It is a path or a digest, which have none.
     """
-    is_path = reference.endswith(".air") or "/" in reference or "\\" in reference
-    name = None if is_path else Reference.parse(reference).name
+    name = None if is_path(reference) else Reference.parse(reference).name
     if name is None:
         raise RegistryError(
             f"cannot record {recorded} of {reference}: it is no name in the registry",
@@ -90,6 +89,14 @@ def registered_name(reference: str, *, recorded: str) -> str:
             hint=f"'ual add FILE.air --name NAME' gives it one; -o FILE.air writes {recorded} into a file",
         )
     return name
+
+
+def add_revision(path: Path, name: str) -> str:
+    """Add an AIR file to the registry as the next revision of a name, and return what that is called."""
+    from ual_registry.registry.registry import Registry  # noqa: PLC0415  # brings a database library along
+
+    added = Registry.open().add(path, name=name)
+    return f"{added.name}@{added.number}"
 
 
 def _is_address(reference: str) -> StorageError:

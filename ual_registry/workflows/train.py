@@ -22,6 +22,7 @@ from ual_registry.training.target_choice import TargetChoice
 from ual_registry.training.targets import choose_targets
 from ual_registry.workflows.bases import find_base
 from ual_registry.workflows.extras import need_training
+from ual_registry.workflows.references import add_revision
 from ual_registry.workflows.train_check import check_base, check_order
 from ual_registry.workflows.train_material import Material, load_material
 from ual_registry.workflows.train_order import Data, TrainEstimate, TrainOrder, TrainResult
@@ -221,7 +222,7 @@ def _trained(order: TrainOrder, material: Material) -> TrainResult:
         path = Path(order.output)
         with made.adapter:
             write(made.adapter, path)
-        revision = _added(path, order.labels["name"]) if order.is_recorded else None
+        revision = add_revision(path, order.labels["name"]) if order.is_recorded else None
     return TrainResult(
         adapter=read(path),
         record=made.record,
@@ -231,10 +232,3 @@ def _trained(order: TrainOrder, material: Material) -> TrainResult:
         notes=material.notes,
         revision=revision,
     )
-
-
-def _added(path: Path, name: str) -> str:
-    from ual_registry.registry.registry import Registry  # noqa: PLC0415  # brings a database library along
-
-    added = Registry.open().add(path, name=name)
-    return f"{added.name}@{added.number}"

@@ -16,11 +16,10 @@ from ual_registry.binders.base import load_base
 from ual_registry.binders.describe import describe_base
 from ual_registry.errors import BaseMismatchError, StorageError, UALError
 from ual_registry.hub.address import is_repository
-from ual_registry.workflows.bases import NamedBase
+from ual_registry.workflows.bases import NamedBase, has_weights
 
 __all__ = ["Place", "find_source", "find_target"]
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
@@ -64,7 +63,7 @@ def find_target(target: str | Path, named: NamedBase) -> Place:
     else:
         folder = Path(target)
         name, where = named.config.label, f"{target} has no weights in safetensors"
-    return Place(name=name, folder=folder) if _has_weights(folder) else Place(name=name, lacking=where)
+    return Place(name=name, folder=folder) if has_weights(folder) else Place(name=name, lacking=where)
 
 
 def find_source(wanted: BaseModel, given: str | Path | None, *, is_any: bool = False) -> Place:
@@ -85,7 +84,7 @@ def find_source(wanted: BaseModel, given: str | Path | None, *, is_any: bool = F
     if given is not None:
         return _given(wanted, Path(given), is_any=is_any)
     folder = _cached(wanted.id, wanted.revision) if is_repository(wanted.id, owned=False) else None
-    if folder is not None and _has_weights(folder) and (is_any or _digest(folder) == wanted.config_digest):
+    if folder is not None and has_weights(folder) and (is_any or _digest(folder) == wanted.config_digest):
         return Place(name=wanted.id, folder=folder)
     return Place(name=wanted.id, lacking=f"no weights of the source base {wanted.id} at hand: give --source-base")
 
@@ -104,13 +103,9 @@ def _given(wanted: BaseModel, folder: Path, *, is_any: bool) -> Place:
             context={"path": str(folder), "expected": wanted.config_digest, "got": own},
             hint="give the base model that the adapter records, or --any-base if you know that they are the same",
         )
-    if _has_weights(folder):
+    if has_weights(folder):
         return Place(name=wanted.id, folder=folder)
     return Place(name=wanted.id, lacking=f"{folder} has no weights in safetensors")
-
-
-def _has_weights(folder: Path | None) -> bool:
-    return folder is not None and folder.is_dir() and any((folder / name).is_file() for name in _WEIGHTS)
 
 
 def _digest(folder: Path) -> str | None:
