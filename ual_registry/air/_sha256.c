@@ -98,14 +98,26 @@ WITH_SHA static inline void store(uint32_t *hash, __m128i abef, __m128i cdgh)
                 _mm_add_epi32(_mm_sha256msg1_epu32(w0, w1), _mm_alignr_epi8(w3, w2, 4)), w3);     \
     } while (0)
 
-/* Define a function that takes `blocks` blocks of each of some lanes; `STEP` does four rounds of every lane. */
+#define CONSTANTS(at) _mm_loadu_si128((const __m128i *)(ROUNDS + (at)))
+
+/* Four rounds of the first lane, and of both. */
+#define ONE(i, j, k, l, at, is_last) FOUR(abef, cdgh, w[i], w[j], w[k], w[l], CONSTANTS(at), is_last)
+#define TWO(i, j, k, l, at, is_last)   \
+    ONE(i, j, k, l, at, is_last);      \
+    FOUR(abef_2, cdgh_2, v[i], v[j], v[k], v[l], CONSTANTS(at), is_last)
+
+/* Sixteen rounds, and all of a block; `step` does four rounds of every lane. */
 #define SIXTEEN(step, at, is_last)      \
     step(0, 1, 2, 3, at, is_last);      \
     step(1, 2, 3, 0, at + 4, is_last);  \
     step(2, 3, 0, 1, at + 8, is_last);  \
     step(3, 0, 1, 2, at + 12, is_last)
 
-#define CONSTANTS(at) _mm_loadu_si128((const __m128i *)(ROUNDS + (at)))
+#define BLOCK_OF(step)     \
+    SIXTEEN(step, 0, 0);   \
+    SIXTEEN(step, 16, 0);  \
+    SIXTEEN(step, 32, 0);  \
+    SIXTEEN(step, 48, 1)
 
 WITH_SHA static void take_one(uint32_t *hash, const uint8_t *run, size_t blocks)
 {
@@ -116,11 +128,7 @@ WITH_SHA static void take_one(uint32_t *hash, const uint8_t *run, size_t blocks)
         __m128i old_abef = abef, old_cdgh = cdgh;
         for (int i = 0; i < 4; i++)
             w[i] = READ(run, i);
-#define ONE(i, j, k, l, at, is_last) FOUR(abef, cdgh, w[i], w[j], w[k], w[l], CONSTANTS(at), is_last)
-        SIXTEEN(ONE, 0, 0);
-        SIXTEEN(ONE, 16, 0);
-        SIXTEEN(ONE, 32, 0);
-        SIXTEEN(ONE, 48, 1);
+        BLOCK_OF(ONE);
         abef = _mm_add_epi32(abef, old_abef);
         cdgh = _mm_add_epi32(cdgh, old_cdgh);
     }
@@ -139,13 +147,7 @@ WITH_SHA static void take_two(uint32_t *hash, const uint8_t *run, uint32_t *hash
             w[i] = READ(run, i);
             v[i] = READ(run_2, i);
         }
-#define TWO(i, j, k, l, at, is_last)                                                    \
-    FOUR(abef, cdgh, w[i], w[j], w[k], w[l], CONSTANTS(at), is_last);                   \
-    FOUR(abef_2, cdgh_2, v[i], v[j], v[k], v[l], CONSTANTS(at), is_last)
-        SIXTEEN(TWO, 0, 0);
-        SIXTEEN(TWO, 16, 0);
-        SIXTEEN(TWO, 32, 0);
-        SIXTEEN(TWO, 48, 1);
+        BLOCK_OF(TWO);
         abef = _mm_add_epi32(abef, old_abef);
         cdgh = _mm_add_epi32(cdgh, old_cdgh);
         abef_2 = _mm_add_epi32(abef_2, old_abef_2);
@@ -252,8 +254,10 @@ static int read_ends(Call *call, PyObject *ends)
 {
     Py_ssize_t count = PyTuple_Size(ends);
     size_t last = 0;
-    if (count < 0 || !(call->ends = PyMem_Calloc((size_t)count + 1, sizeof *call->ends)))
+    if (!(call->ends = PyMem_Calloc((size_t)count + 1, sizeof *call->ends))) {
+        PyErr_NoMemory();
         return -1;
+    }
     for (Py_ssize_t i = 0; i < count; i++) {
         size_t end = PyLong_AsSize_t(PyTuple_GetItem(ends, i));
         if (PyErr_Occurred())
