@@ -19,19 +19,16 @@ from benchmarks.measure import in_turns, machine
 from examples.materials import model_folder
 from ual_registry.dispatch import few_rows as room
 
-__all__ = ["share_of"]
-
 _ROWS = (1, 2, 3, 4, 6, 8, 9, 10, 12, 16)
 _RUNS = 9
 
 
-def share_of(modules: Sequence[nn.Linear], rows: int, runs: int = _RUNS) -> tuple[float, float]:
+def share_of(modules: Sequence[nn.Linear], rows: int) -> tuple[float, float]:
     """Return the milliseconds of all modules as they are, and what of it is left when rows are columns.
 
     Args:
         modules: The modules.
         rows: Rows of each product.
-        runs: How often both ways are timed.
     """
     inputs = {own.in_features: torch.randn(rows, 1, own.in_features) for own in modules}
 
@@ -40,11 +37,12 @@ def share_of(modules: Sequence[nn.Linear], rows: int, runs: int = _RUNS) -> tupl
             own(inputs[own.in_features])
 
     def turned() -> None:
-        with mock.patch.object(room, "_FEW", range(1, max(_ROWS) + 1)), room.few_rows(modules, rows):
+        with room.few_rows(modules, rows):
             all_of_them()
 
-    with torch.inference_mode():
-        plain, columns = in_turns([all_of_them, turned], runs=runs)
+    few = range(1, max(_ROWS) + 1)
+    with torch.inference_mode(), mock.patch.object(room, "_FEW", few):
+        plain, columns = in_turns([all_of_them, turned], runs=_RUNS)
     return plain.median * 1e3, columns.median / plain.median
 
 

@@ -12,7 +12,7 @@ from ual_registry.air.write import write
 from ual_registry.interop.to_peft import to_peft
 from ual_registry.workflows.reading import read_adapter
 
-__all__ = ["AIR_FILE", "WIDTH", "fresh", "write_fresh", "write_pair"]
+__all__ = ["AIR_FILE", "WIDTH", "write_fresh", "write_pair"]
 
 AIR_FILE = "adapter.air"
 WIDTH = 27_200
@@ -22,7 +22,7 @@ _FINITE = bytes(byte & 0xBF if byte & 0x7F == 0x7F else byte for byte in range(2
 """For the upper byte of BF16: neither infinite nor no number."""
 
 
-def fresh(adapter: Adapter, mark: str) -> Adapter:
+def _fresh(adapter: Adapter, mark: str) -> Adapter:
     """Return an adapter of the same shapes with other numbers, so that no byte of it is known anywhere."""
     tensors = {}
     for name, tensor in adapter.tensors.items():
@@ -37,7 +37,7 @@ def write_fresh(folder: Path, adapter: Adapter, names: list[str]) -> list[Path]:
     folder.mkdir(parents=True)
     paths = [folder / name for name in names]
     for path in paths:
-        write(fresh(adapter, path.stem), path)
+        write(_fresh(adapter, path.stem), path)
     return paths
 
 

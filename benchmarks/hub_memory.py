@@ -24,7 +24,10 @@ api.create_repo({repository!r})
 added = [CommitOperationAdd(name, f"{folder}/{{name}}") for name in {names!r}]
 api.create_commit({repository!r}, added, commit_message="add")
 """
-_FETCH = "from huggingface_hub import snapshot_download; snapshot_download({repository!r}, cache_dir={cache!r})"
+_FETCH = """
+from huggingface_hub import snapshot_download
+snapshot_download({repository!r}, cache_dir={cache!r}, allow_patterns=[{name!r}])
+"""
 
 
 def print_peaks(work: Path, transport: str, layers: tuple[int, ...]) -> None:
@@ -57,6 +60,6 @@ def _peaks(folder: Path, repository: str, layers: int) -> tuple[int, list[int]]:
         ["-m", "ual_registry", "push", str(path), repository, "--allow-unpinned", "-q"],
         ["-c", sent],
         ["-m", "ual_registry", "pull", repository, "-q"],
-        ["-c", _FETCH.format(repository=theirs, cache=str(folder / "cache"))],
+        ["-c", _FETCH.format(repository=theirs, cache=str(folder / "cache"), name=AIR_FILE)],  # as pull: no pair
     )
     return path.stat().st_size, [child_peak_bytes(command) for command in commands]

@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Times", "child_peak_bytes", "in_turns", "machine", "resident"]
+__all__ = ["Times", "child_peak_bytes", "forget_peak", "in_turns", "machine", "resident"]
 
 _STATUS = Path("/proc/self/status")
+_FORGET = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Wall times of one thing, in seconds."""
+    """Times of one thing, in seconds."""
 
     samples: tuple[float, ...]
 
@@ -35,7 +36,12 @@ class Times:
 
 
 def in_turns(
-    tasks: Sequence[Callable[[], object]], *, runs: int, warm_up: int = 1, before: Callable[[], object] = bool
+    tasks: Sequence[Callable[[], object]],
+    *,
+    runs: int,
+    warm_up: int = 1,
+    before: Callable[[], object] = bool,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Times]:
     """Run every task ``runs`` times, one after the other, and return their times.
 
@@ -44,15 +50,16 @@ def in_turns(
         runs: How often.
         warm_up: Rounds that are not counted.
         before: What to do before each task, not timed.
+        clock: Tells the time in seconds; ``time.process_time`` counts that of the processor alone.
     """
     samples: list[list[float]] = [[] for _ in tasks]
     for run in range(warm_up + runs):
         for own, task in zip(samples, tasks, strict=True):
             before()
-            start = time.perf_counter()
+            start = clock()
             task()
             if run >= warm_up:
-                own.append(time.perf_counter() - start)
+                own.append(clock() - start)
     return [Times(tuple(own)) for own in samples]
 
 
@@ -77,6 +84,12 @@ def resident(name: str) -> int:
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def forget_peak() -> None:
+    """Let the peak of this process's memory begin anew, on Linux: ``resident("VmHWM")`` then tells of what follows."""
+    if _STATUS.exists():
+        _FORGET.write_text("5")
 
 
 def machine() -> str:

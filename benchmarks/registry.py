@@ -168,7 +168,8 @@ def _large(effort: Effort) -> None:
 
 def _say_where() -> None:
     cores = len(os.sched_getaffinity(0))
-    print(f"machine: {machine()}, {cores} used; load {os.getloadavg()[0]:.1f}; median [95 % interval]")
+    shown = "median [95 % interval; of files a second and MB/s the range]"
+    print(f"machine: {machine()}, {cores} used; load {os.getloadavg()[0]:.1f}; {shown}")
 
 
 def _try_to_ask(engine: str, effort: Effort, python: Path | None, keeping: Keeping) -> list[str]:

@@ -1,7 +1,7 @@
 """What the search for garbage leaves out: all that lives for the whole run, which is most of what there is.
 
-Seventeen thousand tests and the frameworks that they import are millions of objects. A full search looks at each of
-them, and comes often where models are made and dropped.
+All tests and the frameworks that they import are very many objects. A full search looks at each of them, and comes
+often where models are made and dropped.
 """
 
 from __future__ import annotations

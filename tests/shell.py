@@ -187,7 +187,8 @@ def _warnings(stream: Any) -> Iterator[None]:
 def _log(stream: io.TextIOBase) -> Iterator[None]:
     """Let libraries that log to the stream of errors, which they remember, log to this one."""
     loggers = [logging.root, *(item for item in logging.root.manager.loggerDict.values())]
-    handlers = [own for item in loggers if isinstance(item, logging.Logger) for own in item.handlers]
+    # Each once, though it may sit on two loggers: seen again, it would give our stream for the one before.
+    handlers = {own for item in loggers if isinstance(item, logging.Logger) for own in item.handlers}
     before = [(own, _to(own, stream)) for own in handlers if type(own) is logging.StreamHandler]
     try:
         yield
@@ -198,8 +199,8 @@ def _log(stream: io.TextIOBase) -> Iterator[None]:
 
 def _to(handler: Any, stream: io.TextIOBase) -> Any:
     """Let a handler write to a stream; return the one before, or ours where a test has closed that since."""
-    old = handler.stream
-    if old.closed:
+    if handler.stream.closed:
         handler.stream = sys.__stderr__  # for what is closed cannot be flushed
+    old = handler.stream
     handler.setStream(stream)
-    return sys.__stderr__ if old.closed else old
+    return old

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 
+import coverage
 import pytest
 
 pytestmark = pytest.mark.no_cover
@@ -15,4 +16,5 @@ def test_a_room_that_is_not_counted_is_not_traced(request: pytest.FixtureRequest
     """``coverage`` would set its tracer for this thread, for each new one, and for each new process."""
     assert request.node.get_closest_marker("no_cover") is not None
     assert (sys.gettrace(), threading.gettrace()) == (None, None)
+    assert coverage.Coverage.current() is None  # it may count by sys.monitoring, which sets no tracer
     assert [name for name in os.environ if name.startswith("COVERAGE_PROCESS")] == []

@@ -1,4 +1,6 @@
-"""The order of the proof: all tests of one case one after the other and in one process, so that they share its models.
+"""The order of the proof: all tests of one case one after the other, so that they share its models.
+
+That they run in one process too is the work of tests/sharing.py, which hands them out to the workers.
 
 What the tests run of the package is the same for every model type, so that it is counted as covered for a few alone:
 counting takes a third of the time.
@@ -14,20 +16,15 @@ _PROOF = Path(__file__).parent
 _COUNTED = ("bert", "deepseek_v3", "gemma3", "gpt2", "jamba", "llama", "mamba", "mixtral", "phi3", "t5", "whisper")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests of this folder by case and leave all others where they stand."""
     places = [index for index, item in enumerate(items) if item.path.is_relative_to(_PROOF)]
     ordered = sorted((items[index] for index in places), key=_case)
     for index, item in zip(places, ordered, strict=True):
         items[index] = item
-        _mark(item, _case(item), has_workers=config.pluginmanager.hasplugin("xdist"))
-
-
-def _mark(item: pytest.Item, case: str, *, has_workers: bool) -> None:
-    if case and has_workers:
-        item.add_marker(pytest.mark.xdist_group(case))
-    if case and case.partition("+")[0] not in _COUNTED:
-        item.add_marker(pytest.mark.no_cover)
+        case = _case(item)
+        if case and case.partition("+")[0] not in _COUNTED:
+            item.add_marker(pytest.mark.no_cover)
 
 
 def _case(item: pytest.Item) -> str:

@@ -206,7 +206,10 @@ def test_an_older_name_of_a_module_without_a_role_is_that_of_a_real_one(case: Ca
     assert f"model.{path.removeprefix('model.')}.weight" in state
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if len(case.binder.editions_of(case.model_type)) == 1])
+ONE_EDITION = [case for case in CASES if len(case.binder.editions_of(case.model_type)) == 1]
+
+
+@pytest.mark.parametrize("case", ONE_EDITION, ids=case_of)
 def test_a_model_type_without_older_editions_has_one(case: Case) -> None:
     base: BaseConfig = case.base()
     assert bind(base).edition == (case.binder.editions[0] if case.binder.editions else None)
