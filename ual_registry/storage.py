@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from ual_registry.errors import StorageError
 
-__all__ = ["atomic_file", "atomic_folder", "check_target", "read_file"]
+__all__ = ["atomic_file", "atomic_folder", "check_target", "read_at_most", "read_file"]
 
 
 def read_file(path: Path, *, limit_bytes: int) -> bytes:
