@@ -602,6 +602,14 @@ def test_a_token_that_only_reads_is_told(
             ),
         ),
         (
+            ("t", REPOSITORY, "--revision", "v1", "--tag", "v1"),
+            (
+                "hub-tag",
+                "tag 'v1': is the name of the branch that is pushed to, expected another one",
+                None,
+            ),
+        ),
+        (
             ("t", REPOSITORY, "--revision", "0" * 40),
             (
                 "hub-revision",

@@ -73,12 +73,23 @@ def check_branch(branch: str) -> str:
     return _check_ref("revision", branch, "hub-revision")
 
 
-def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+def check_tags(tags: Sequence[str], *, branch: str | None = None) -> tuple[str, ...]:
     """Return each of the tags once, if git allows such names.
+
+    Args:
+        tags: The names.
+        branch: The branch that is pushed to; none of the tags may be called as it is, since a name that is both means
+            one of them to some clients and the other to the rest.
 
     Raises:
         HubError: One is not allowed (``hub-tag``).
     """
+    if branch in tags:
+        raise HubError(
+            f"tag {branch!r}: is the name of the branch that is pushed to, expected another one",
+            code="hub-tag",
+            context={"tag": branch},
+        )
     return tuple(dict.fromkeys(_check_ref("tag", tag, "hub-tag") for tag in tags))
 
 

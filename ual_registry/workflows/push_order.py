@@ -63,7 +63,7 @@ def checked_repository(repository: str, options: PushOptions, *, reference: str)
     """
     name = _repository(repository, reference)
     check_branch(options.branch)
-    check_tags(options.tags)
+    check_tags(options.tags, branch=options.branch)
     if options.subfolder is not None and not _SUBFOLDER.match(options.subfolder):
         raise HubError(
             f"subfolder {options.subfolder[:80]!r}: expected names with '/' between them, such as adapters/medical",
