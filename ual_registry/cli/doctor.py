@@ -109,9 +109,10 @@ def _text(diagnosis: Diagnosis, base: str | None, recorded: RecordedEffect | Non
     verdict = "ok" if diagnosis.is_clean else "not as the adapter says"
     where = f"for {diagnosis.engine} ({diagnosis.version})" if diagnosis.engine is not None else f"on {base}"
     lines = [f"{diagnosis.path} {where}, {diagnosis.modules} modules: {verdict}"]
+    width = max((len(_WORDS[found.verdict]) for found in diagnosis.findings), default=0)
     for found in diagnosis.findings:
         source = f" [{found.source}]" if found.source else ""
-        lines.append(f"  {_WORDS[found.verdict]:<9}  {found.where}: {found.says}{source}")
+        lines.append(f"  {_WORDS[found.verdict]:<{width}}  {found.where}: {found.says}{source}")
     if {"rejected", "ignored"} & {found.verdict for found in diagnosis.findings}:
         lines.append(_HINT)
     if recorded is not None and recorded.path is not None:

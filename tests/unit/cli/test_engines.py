@@ -44,9 +44,9 @@ def test_doctor_says_what_would_be_silently_ignored_and_exits_with_3(
     assert run(["doctor", "tour/adapter", "--for", "sglang"]) == 3
     assert capsys.readouterr().out == (
         "tour/adapter for sglang (0.5.23), 28 modules: not as the adapter says\n"
-        "  ignored    use_rslora: SGLang scales by lora_alpha / r whatever it says "
+        "  ignored  use_rslora: SGLang scales by lora_alpha / r whatever it says "
         "[python/sglang/srt/lora/lora.py]\n"
-        "  ignored    alpha_pattern: SGLang 0.5.23 scales every module by lora_alpha / r "
+        "  ignored  alpha_pattern: SGLang 0.5.23 scales every module by lora_alpha / r "
         "[python/sglang/srt/lora/lora_config.py]\n"
         "hint: 'ual convert REF DIR --to vllm' writes plain LoRA with one rank and one alpha, --to merged a whole "
         "model\n"
