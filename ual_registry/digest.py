@@ -53,7 +53,7 @@ class Digest:
         return cls(text.removeprefix("sha256:"))
 
     @classmethod
-    def of_chunks(cls, chunks: Iterable[bytes]) -> Digest:
+    def of_chunks(cls, chunks: Iterable[bytes | memoryview]) -> Digest:
         """Digest the concatenation of ``chunks``."""
         state = hashlib.sha256()
         for chunk in chunks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from ual_registry.air.tensor import Tensor
 from ual_registry.errors import NumericalError
 from ual_registry.projection.factors import Factors
 
-__all__ = ["entry_factors", "from_torch", "to_torch"]
+__all__ = ["entry_factors", "from_torch", "stored_factors", "to_torch"]
 
 _DTYPES = {
     "F16": torch.float16,
@@ -24,24 +25,35 @@ _DTYPES = {
 
 def to_torch(tensor: Tensor) -> torch.Tensor:
     """Copy a floating-point AIR tensor into a torch tensor of the same dtype and shape, on the CPU."""
-    return torch.frombuffer(bytearray(tensor.to_bytes()), dtype=_DTYPES[tensor.dtype]).reshape(tensor.shape)
+    found = torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype])
+    tensor.read_into(memoryview(_bytes_of(found)))
+    return found
 
 
-def from_torch(tensor: torch.Tensor, dtype: str) -> Tensor:
-    """Copy a torch tensor into an AIR tensor.
+def from_torch(tensor: torch.Tensor, dtype: str, *, is_own: bool = False) -> Tensor:
+    """Make an AIR tensor of a torch tensor.
 
     Args:
         tensor: Any shape, dtype and device.
         dtype: ``F16``, ``BF16``, ``F32`` or ``F64``; numbers are rounded to it.
+        is_own: Whether nobody changes the torch tensor any more, so that its memory can be that of the result. It is
+            copied otherwise, as it is where it is a part of a larger one.
 
     Raises:
         NumericalError: A number is not finite in ``dtype``.
     """
-    rounded = tensor.detach().to("cpu", _DTYPES[dtype]).contiguous()
+    rounded = tensor.detach().to("cpu", _DTYPES[dtype], memory_format=torch.contiguous_format)
     if not _is_finite(rounded):
         raise NumericalError(f"a number is not finite in {dtype}", hint="store the result in a wider dtype")
-    data = rounded.view(torch.uint8).numpy().tobytes() if rounded.numel() else b""
-    return Tensor.of_bytes(dtype, tuple(tensor.shape), data)
+    is_part = rounded.untyped_storage().nbytes() != rounded.nbytes
+    if is_part or (not is_own and rounded.data_ptr() == tensor.data_ptr()):
+        rounded = rounded.clone()
+    return Tensor.of_bytes(dtype, tuple(tensor.shape), memoryview(_bytes_of(rounded)).toreadonly())
+
+
+def _bytes_of(tensor: torch.Tensor) -> Any:
+    """Return the memory of a contiguous tensor, as an array of bytes."""
+    return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def entry_factors(adapter: Adapter, entry: Entry) -> Factors:
@@ -50,12 +62,21 @@ def entry_factors(adapter: Adapter, entry: Entry) -> Factors:
     Raises:
         NumericalError: A factor holds a NaN or an infinity.
     """
-    lora_A = to_torch(adapter.tensors[entry.lora_A]).to(torch.float64)
-    lora_B = to_torch(adapter.tensors[entry.lora_B]).to(torch.float64)
+    found = stored_factors(adapter, entry).to_float64()
+    return Factors(found.lora_A, found.lora_B.mul(entry.scaling))
+
+
+def stored_factors(adapter: Adapter, entry: Entry) -> Factors:
+    """Return the factors of an entry as they are stored, without its scaling, in memory of their own.
+
+    Raises:
+        NumericalError: A factor holds a NaN or an infinity.
+    """
+    lora_A, lora_B = (to_torch(adapter.tensors[name]) for name in (entry.lora_A, entry.lora_B))
     for name, factor in ((entry.lora_A, lora_A), (entry.lora_B, lora_B)):
         if not _is_finite(factor):
             raise NumericalError(f"{name}: holds a NaN or an infinity", context={"tensor": name})
-    return Factors(lora_A, lora_B.mul_(entry.scaling))
+    return Factors(lora_A, lora_B)
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

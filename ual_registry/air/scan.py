@@ -7,15 +7,16 @@ reading and writing leave the interpreter free; memory stays at one chunk per th
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ual_registry.air.canonical import canonical_bytes
 from ual_registry.air.finite import is_finite
+from ual_registry.air.lanes import TwoLanes
 from ual_registry.air.tensor import Shaped, Tensor
 from ual_registry.digest import Digest
 
@@ -55,7 +56,7 @@ class FileSink:
         self._descriptor = descriptor
         self._offset = offset
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | memoryview) -> None:
         """Write the next chunk."""
         rest = memoryview(chunk)
         while rest:
@@ -72,23 +73,23 @@ def copy_tensors(tensors: Mapping[str, Tensor], sinks: Mapping[str, FileSink]) -
         OSError: A sink cannot be written.
     """
 
-    def copy(name: str) -> None:
-        for chunk in tensors[name].chunks():
-            sinks[name].write(chunk)
+    def copy(names: Sequence[str]) -> None:
+        for name in names:
+            for chunk in tensors[name].views():
+                sinks[name].write(chunk)
 
-    _for_each(copy, tensors, THREADS)
+    _for_each_group(copy, tensors, THREADS)
 
 
-def _for_each(task: Callable[[str], T], tensors: Mapping[str, Tensor], threads: int) -> list[T]:
-    """Run a task for every tensor on a few threads; the results are in the order of the names.
+def _for_each_group(task: Callable[[list[str]], T], tensors: Mapping[str, Tensor], threads: int) -> list[T]:
+    """Run a task for groups of tensors on a few threads; the groups follow one another in the order of the names.
 
     Tensors are handed out in groups of about equal size, because a hand-over costs as much as hashing 50 kB.
     """
     if threads == 1:
-        return [task(name) for name in sorted(tensors)]
-    groups = _groups(tensors, threads)
+        return [task(sorted(tensors))]
     with ThreadPoolExecutor(threads) as pool:
-        return [result for part in pool.map(lambda group: [task(name) for name in group], groups) for result in part]
+        return list(pool.map(task, _groups(tensors, threads)))
 
 
 def _groups(tensors: Mapping[str, Tensor], threads: int) -> list[list[str]]:
@@ -123,15 +124,14 @@ def scan_tensors(
         StorageError: A tensor cannot be read.
         OSError: A sink cannot be written.
     """
-    checked, sinks = frozenset(check_finite), sinks or {}
-    names = sorted(tensors)
-    found = _for_each(lambda name: _scan(tensors[name], name in checked, sinks.get(name)), tensors, threads)
-    results = dict(zip(names, found, strict=True))
-    digests = {name: hexadecimal for name, (hexadecimal, _) in results.items()}
-    return TensorScan(
-        tensor_digest=Digest.of_bytes(listing(tensors, digests)),
-        non_finite=tuple(name for name, (_, finite) in results.items() if not finite),
-    )
+    checked, own_sinks, non_finite = frozenset(check_finite), sinks or {}, set[str]()
+
+    def chunks(name: str) -> Iterator[bytes | memoryview]:
+        return _looked_at(name, tensors[name], own_sinks.get(name), non_finite, is_checked=name in checked)
+
+    parts = _for_each_group(lambda names: _digests(tensors, names, chunks), tensors, threads)
+    digests = {name: hexadecimal for part in parts for name, hexadecimal in part.items()}
+    return TensorScan(tensor_digest=Digest.of_bytes(listing(tensors, digests)), non_finite=tuple(sorted(non_finite)))
 
 
 def listing(shapes: Mapping[str, Shaped], digests: Mapping[str, str]) -> bytes:
@@ -145,13 +145,30 @@ def listing(shapes: Mapping[str, Shaped], digests: Mapping[str, str]) -> bytes:
     return canonical_bytes(table, is_plain=True)
 
 
-def _scan(tensor: Tensor, check_finite: bool, sink: FileSink | None) -> tuple[str, bool]:
-    state = hashlib.sha256()
-    is_doubtful, finite = check_finite, True
-    for chunk in tensor.chunks(_CHUNK_BYTES):
+def _digests(
+    tensors: Mapping[str, Tensor], names: Sequence[str], chunks: Callable[[str], Iterator[bytes | memoryview]]
+) -> dict[str, str]:
+    """Return the digest of every tensor of a group: two at once, of about one size (ADR-0020)."""
+    ordered = sorted(names, key=lambda name: tensors[name].size_bytes)
+    found: dict[str, str] = {}
+    for start in range(0, len(ordered), 2):
+        pair, lanes = ordered[start : start + 2], TwoLanes()
+        first, second = chunks(pair[0]), chunks(pair[1]) if len(pair) == 2 else iter(())
+        for data, data_2 in itertools.zip_longest(first, second, fillvalue=b""):
+            lanes.take(data, (), data_2, ())
+        lanes.take(b"", (0,), b"", (0,))
+        found |= {name: lanes.digests(lane)[0] for lane, name in enumerate(pair)}
+    return found
+
+
+def _looked_at(
+    name: str, tensor: Tensor, sink: FileSink | None, non_finite: set[str], *, is_checked: bool
+) -> Iterator[bytes | memoryview]:
+    """Yield the chunks of a tensor, each copied to its sink and looked through while it lies in the cache."""
+    for chunk in tensor.views(_CHUNK_BYTES):
         if sink:
             sink.write(chunk)
-        state.update(chunk)
-        if is_doubtful and not is_finite(tensor.dtype, chunk):
-            is_doubtful = finite = False
-    return state.hexdigest(), finite
+        if is_checked and not is_finite(tensor.dtype, chunk):
+            non_finite.add(name)
+            is_checked = False
+        yield chunk

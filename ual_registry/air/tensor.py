@@ -54,6 +54,8 @@ DTYPE_BYTES = {
 }
 """Bytes of one element by dtype; sub-byte types are not part of AIR 1.0 (spec: tensors)."""
 
+_READ_BYTES = 1 << 24  # no system fills more than 2 GiB by one call
+
 FLOAT_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 """What factors may be stored as."""
 
@@ -186,13 +188,13 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class MemorySource:
-    """Bytes held in memory."""
+    """Bytes held in memory that nobody changes."""
 
-    data: bytes
+    data: bytes | memoryview
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``."""
-        return self.data[offset : offset + length]
+        return bytes(self.data[offset : offset + length])
 
 
 class Segment(NamedTuple):
@@ -218,14 +220,28 @@ class Tensor:
     segments: tuple[Segment, ...]
 
     @classmethod
-    def of_bytes(cls, dtype: str, shape: Sequence[int], data: bytes) -> Tensor:
-        """Wrap bytes in memory."""
+    def of_bytes(cls, dtype: str, shape: Sequence[int], data: bytes | memoryview) -> Tensor:
+        """Wrap bytes in memory that nobody changes; a view is one of single bytes."""
         return cls(dtype, tuple(shape), (Segment(MemorySource(data), 0, len(data)),))
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the whole tensor."""
         return sum(segment.length for segment in self.segments)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nothing of it has to be read from a file."""
+        return all(isinstance(segment.source, MemorySource) for segment in self.segments)
+
+    def views(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[bytes | memoryview]:
+        """Yield the bytes in order, at most ``limit_bytes`` at once; what lies in memory is not copied."""
+        for segment in self.segments:
+            if isinstance(segment.source, MemorySource):
+                view = memoryview(segment.source.data)[segment.offset : segment.offset + segment.length]
+                yield from (view[start : start + limit_bytes] for start in range(0, len(view), limit_bytes))
+            else:
+                yield from Tensor(self.dtype, self.shape, (segment,)).chunks(limit_bytes)
 
     def chunks(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """Yield the bytes in order, at most ``limit_bytes`` at once."""
@@ -235,6 +251,16 @@ class Tensor:
                 continue
             for start in range(0, length, limit_bytes):
                 yield source.read(offset + start, min(limit_bytes, length - start))
+
+    def read_into(self, place: memoryview) -> None:
+        """Fill a place of the size of the tensor with its bytes."""
+        for source, offset, length in self.segments:
+            for start in range(0, length, _READ_BYTES):
+                part, place = place[: length - start][:_READ_BYTES], place[min(length - start, _READ_BYTES) :]
+                if isinstance(source, FileSource):
+                    source.read_into(offset + start, part)
+                else:
+                    part[:] = source.read(offset + start, len(part))
 
     def to_bytes(self) -> bytes:
         """Return the whole tensor."""

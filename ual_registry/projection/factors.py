@@ -15,11 +15,13 @@ __all__ = [
     "Factors",
     "SingularFactors",
     "balance",
+    "balance_by",
     "effective_rank",
     "inner",
     "norm",
     "singular_factors",
     "singular_values",
+    "triangular_cores",
 ]
 
 
@@ -111,7 +113,24 @@ def balance(factors: Factors, scale: float = 1.0) -> Factors:
         factors: The update.
         scale: Not negative.
     """
-    found = _decompose(factors)
+    return _balanced(_decompose(factors), scale)
+
+
+def balance_by(cores: tuple[torch.Tensor, torch.Tensor], basis: Factors, scale: float) -> Factors:
+    """Balance an update of known cores, or what is left of it when rows of ``lora_B`` or columns of ``lora_A`` are cut.
+
+    Args:
+        cores: The ``triangular_cores`` of the update.
+        basis: Its factors, cut or padded with zeros or not, the same dtype.
+        scale: As in ``balance``.
+
+    Returns:
+        What ``balance`` returns, cut and padded likewise.
+    """
+    return _balanced(_decomposed(cores, basis), scale)
+
+
+def _balanced(found: _Decomposition, scale: float) -> Factors:
     root = (found.values * scale).sqrt()
     return Factors((found.right_map * root).T @ found.right_basis, _tall(found.left_basis, found.left_map * root))
 
@@ -137,11 +156,15 @@ def _decompose(factors: Factors) -> _Decomposition:
         right_basis, right_core = torch.linalg.qr(factors.lora_A.T)
         left, values, right = torch.linalg.svd(left_core @ right_core.T, full_matrices=False)
         return _Decomposition(left_basis, left, values, right.T, right_basis.T)
+    return _decomposed(cores, factors)
+
+
+def _decomposed(cores: tuple[torch.Tensor, torch.Tensor], basis: Factors) -> _Decomposition:
     left_core, right_core = cores
     left, values, right = torch.linalg.svd(left_core @ right_core.T, full_matrices=False)
     left_map = torch.linalg.solve_triangular(left_core, left, upper=True)
     right_map = torch.linalg.solve_triangular(right_core, right.T, upper=True)
-    return _Decomposition(factors.lora_B, left_map, values, right_map, factors.lora_A)
+    return _Decomposition(basis.lora_B, left_map, values, right_map, basis.lora_A)
 
 
 def _tall(basis: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
@@ -153,16 +176,23 @@ _MAX_GRAM_ERROR = 1e-8
 
 
 def _gram_cores(factors: Factors) -> tuple[torch.Tensor, torch.Tensor] | None:
+    return triangular_cores(factors.lora_B.T @ factors.lora_B, factors.lora_A @ factors.lora_A.T)
+
+
+def triangular_cores(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return upper triangular R with ``B = Q R`` and ``A^T = Q R``, or nothing where rounding would show.
 
     A Gram matrix squares the condition number, so the orthogonality error is about eps times its square.
+
+    Args:
+        left: ``B^T B``, shape (rank, rank).
+        right: ``A A^T``, the same shape and dtype.
     """
-    grams = torch.stack((factors.lora_B.T @ factors.lora_B, factors.lora_A @ factors.lora_A.T))
-    lower, failures = torch.linalg.cholesky_ex(grams)
-    diagonal = lower.diagonal(dim1=1, dim2=2)
-    condition = diagonal.amax(1) / diagonal.amin(1)
-    error = torch.finfo(grams.dtype).eps * float(condition.max()) ** 2
-    if bool(failures.any()) or not error < _MAX_GRAM_ERROR:
+    lower, failures = torch.linalg.cholesky_ex(torch.stack((left, right)))
+    if any(failures.tolist()):
+        return None
+    condition = max(max(own) / min(own) for own in lower.diagonal(dim1=1, dim2=2).tolist())
+    if not torch.finfo(lower.dtype).eps * condition**2 < _MAX_GRAM_ERROR:
         return None
     return lower[0].T, lower[1].T
 
@@ -193,8 +223,6 @@ def effective_rank(values: torch.Tensor) -> float:
     Returns:
         A number from 1 to k; 0 for the zero update.
     """
-    total = values.sum()
-    if total <= 0:
-        return 0.0
-    shares = values[values > 0] / total
-    return float(torch.exp(-(shares * shares.log()).sum()))
+    held = [value for value in values.tolist() if value > 0]
+    total = math.fsum(held)
+    return math.exp(-math.fsum(value / total * math.log(value / total) for value in held)) if total > 0 else 0.0

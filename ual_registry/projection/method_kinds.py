@@ -11,6 +11,7 @@ from ual_registry.projection.contexts import PredictionContext, ResidualContext
 from ual_registry.projection.effect_rows import RowsFit
 from ual_registry.projection.factors import Factors
 from ual_registry.projection.joint_ridge import JointFit
+from ual_registry.projection.sides import Carried, Carry, scaled
 
 __all__ = ["Context", "ContextMethod", "EffectMethod", "Given", "Method", "Needs", "PredictionMethod"]
 
@@ -37,18 +38,21 @@ class Method:
     Attributes:
         name: What users type.
         fit: (factors, in_features, out_features) to new factors.
+        carry: How it carries one factor, with the matrices that everything is measured by.
+        number: By what it multiplies the update that has both factors carried.
         reference: Where it comes from.
         summary: One line for people.
-        scale: (factors, in_features, out_features) to the number by which features are multiplied that are otherwise
-            only cut or padded with zeros; ``None`` where new features are made of them.
+        join: (what was carried, a number) to the factors of that many times the update.
         needs: Shapes.
     """
 
     name: str
     fit: Callable[[Factors, int, int], Factors]
+    carry: Carry
+    number: Callable[[Carried], float]
     reference: str
     summary: str
-    scale: Callable[[Factors, int, int], float] | None = None
+    join: Callable[[Carried, float], Factors] = scaled
     needs: Needs = Needs.SHAPES
 
 

@@ -7,10 +7,12 @@ besides the update; those that need more than shapes are given it in a context.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from ual_registry.errors import NumericalError
 from ual_registry.projection.aligned import fit_aligned
 from ual_registry.projection.contexts import (
     ActivationContext,
@@ -23,14 +25,15 @@ from ual_registry.projection.contexts import (
 from ual_registry.projection.copying import copy_within_lineage
 from ual_registry.projection.effect_rows import RowsFit, best_effect
 from ual_registry.projection.factors import Factors, effective_rank, inner, norm, singular_values
-from ual_registry.projection.interpolate import interpolate
+from ual_registry.projection.interpolate import interpolate, norm_ratio, resampled_side
 from ual_registry.projection.joint_ridge import JointFit, best_joint_ridge
 from ual_registry.projection.maps import Direction, LinearMap, procrustes, ridge
 from ual_registry.projection.method_kinds import ContextMethod, EffectMethod, Given, Method, Needs, PredictionMethod
 from ual_registry.projection.moments import PairMoments
+from ual_registry.projection.sides import Carried, carried_whole
 from ual_registry.projection.subspace import subspace
-from ual_registry.projection.svd import svd, width_scale
-from ual_registry.projection.truncate import truncate
+from ual_registry.projection.svd import balanced, svd, width_scale
+from ual_registry.projection.truncate import cut_side, truncate
 
 __all__ = [
     "ACTIVATIONS",
@@ -42,6 +45,7 @@ __all__ = [
     "SUBSPACE",
     "VOCAB",
     "Projection",
+    "SizedProjection",
     "project",
     "project_with",
 ]
@@ -85,26 +89,35 @@ def _predictions(context: PredictionContext) -> JointFit:
     return best_joint_ridge(context.fit, context.held_out, penalties=context.penalties, rank=context.rank)
 
 
+def _width_scale(carried: Carried) -> float:
+    return width_scale(carried.source, carried.fitted.in_features, carried.fitted.out_features)
+
+
 SHAPE_METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method(
             name="svd",
             fit=svd,
-            scale=width_scale,
+            carry=cut_side,
+            number=_width_scale,
+            join=balanced,
             reference="ual-adapter 0.1, 'SVD projection'",
             summary="cut or pad the singular vectors, scale for the width (control-grade)",
         ),
         Method(
             name="truncate",
             fit=truncate,
-            scale=lambda *_: 1.0,
+            carry=cut_side,
+            number=lambda _: 1.0,
             reference="ual-adapter 0.1, 'truncate projection'",
             summary="cut or pad features (control-grade)",
         ),
         Method(
             name="interpolate",
             fit=interpolate,
+            carry=resampled_side,
+            number=norm_ratio,
             reference="ual-adapter 0.1, 'interpolate projection', norm restored",
             summary="resample features linearly, norm restored (control-grade)",
         ),
@@ -198,27 +211,51 @@ class Projection:
     effective_rank: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizedProjection(Projection):
+    """A projection of an update whose size was not known before.
+
+    Attributes:
+        size: Frobenius norm of the source.
+    """
+
+    size: float
+
+
 def project(
-    factors: Factors, method: str, in_features: int, out_features: int, *, size: float | None = None
-) -> Projection:
-    """Fit an update to another shape and measure what is left of it.
+    factors: Factors, method: str, in_features: int, out_features: int, *, scale: float = 1.0
+) -> SizedProjection:
+    """Fit a number times an update to another shape and measure what is left of it.
 
     Args:
-        factors: The update, scaling folded in; float32 or float64.
+        factors: The update, any floating dtype.
         method: A key of ``SHAPE_METHODS``.
         in_features: Columns of the result.
         out_features: Rows of the result.
-        size: Norm of the update, where it is known already.
+        scale: The number, such as a scaling that is not folded in yet.
 
     Returns:
-        The result and its measures; all of them 0 for the zero update.
+        The result and its measures, all of them 0 for the zero update. A factor keeps its dtype where its numbers are
+        those of the source; it may be the source's own tensor then. Any other is computed in float64.
+
+    Raises:
+        NumericalError: The norm of the update is not finite in float64.
     """
     chosen = SHAPE_METHODS[method]
-    fitted = chosen.fit(factors, in_features, out_features)
-    before = norm(factors) if size is None else size
-    if chosen.scale is not None:
-        return _cut(fitted, chosen.scale(factors, in_features, out_features), before)
-    return _measured(factors, fitted, chosen.fit(fitted, factors.in_features, factors.out_features), before)
+    carried = carried_whole(factors, chosen.carry, in_features, out_features)
+    size = abs(scale) * carried.size
+    if not math.isfinite(size * size):
+        raise NumericalError("its norm does not fit float64")
+    number, values = chosen.number(carried), carried.values()
+    ratio = float(values.norm()) / carried.size if size > 0 else 0.0
+    cosine = carried.cosine() if size > 0 else 0.0
+    return SizedProjection(
+        factors=chosen.join(carried, number * scale),
+        energy_kept=min((ratio if cosine is None else cosine) ** 2, 1.0),
+        norm_ratio=number * ratio,
+        effective_rank=effective_rank(values) if size > 0 else 0.0,
+        size=size,
+    )
 
 
 def project_with(factors: Factors, method: ContextMethod[Given], context: Given) -> Projection:
@@ -237,18 +274,6 @@ def project_with(factors: Factors, method: ContextMethod[Given], context: Given)
     """
     fitted = method.fit(factors, context)
     return _measured(factors, fitted, method.fit(fitted, context.reversed()), norm(factors))
-
-
-def _cut(fitted: Factors, scale: float, before: float) -> Projection:
-    """Measure features that were cut or padded, and multiplied by a number: what is left of them is what comes back."""
-    values = singular_values(fitted).to(torch.float64)
-    ratio = float(values.norm()) / before if before > 0 else 0.0
-    return Projection(
-        factors=fitted,
-        energy_kept=min((ratio / scale) ** 2, 1.0),
-        norm_ratio=ratio,
-        effective_rank=effective_rank(values),
-    )
 
 
 def _measured(source: Factors, fitted: Factors, lifted: Factors, before: float) -> Projection:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ual_registry.projection.factors import Factors, balance
+from ual_registry.projection.factors import Factors, balance, balance_by, triangular_cores
+from ual_registry.projection.sides import Carried
 from ual_registry.projection.truncate import truncate
 
-__all__ = ["svd", "width_scale"]
+__all__ = ["balanced", "svd", "width_scale"]
 
 
 def width_scale(factors: Factors, in_features: int, out_features: int) -> float:
@@ -32,3 +33,23 @@ def svd(factors: Factors, in_features: int, out_features: int) -> Factors:
         out_features: Rows of the result.
     """
     return truncate(balance(factors, width_scale(factors, in_features, out_features)), in_features, out_features)
+
+
+def balanced(carried: Carried, scale: float) -> Factors:
+    """Return ``scale`` times an update that was cut and padded, balanced as ``svd`` does.
+
+    Args:
+        carried: What ``truncate.cut_side`` made of both factors.
+        scale: The number; its sign goes into ``lora_B``.
+
+    Returns:
+        Float64 factors.
+    """
+    cores = triangular_cores(carried.left.own, carried.right.own)
+    fitted = carried.fitted
+    if cores is not None:
+        found = balance_by(cores, fitted.to_float64(), abs(scale))
+    else:
+        whole = balance(carried.source.to_float64(), abs(scale))
+        found = truncate(whole, fitted.in_features, fitted.out_features)
+    return found if scale >= 0 else found.scaled(-1.0)

@@ -39,7 +39,7 @@ def add_up(fitted: Sequence[Fitted], plan: TransferPlan, energies: Mapping[str, 
 def _sum(parts: list[Fitted], weights: list[float], energies: Mapping[str, float]) -> Fitted:
     if len(parts) == 1 and weights == [1.0]:
         return parts[0]
-    whole = stack([part.factors.scaled(weight) for part, weight in zip(parts, weights, strict=True)])
+    whole = stack([part.factors.to_float64().scaled(weight) for part, weight in zip(parts, weights, strict=True)])
     rank = max(part.factors.rank for part in parts)
     held = energy_kept(whole, rank)
     factors = recompress(whole, rank)

@@ -54,7 +54,7 @@ class Fitted:
     Attributes:
         module: The target module.
         slot: The slot.
-        factors: The update in the target's shape, scaling folded in, float64.
+        factors: The update in the target's shape, scaling folded in, float64 or as it is stored; nobody changes it.
         dtype: The dtype to store it in: that of the source.
         report: What became of it.
         kept: The source entry whose tensors can stay as they are; ``None`` for new numbers.
@@ -214,21 +214,28 @@ def _copied(tensor: Tensor) -> Tensor:
 
 def _store_folded(items: list[Fitted]) -> Iterator[tuple[Entry, dict[str, Tensor]]]:
     """Store updates with their scaling folded in; in a fused module each reads its own rows of ``lora_A``."""
-    lora_A = torch.cat([item.factors.lora_A for item in items])
+    factors = [item.factors for item in items]
+    lora_A = factors[0].lora_A if len(items) == 1 else torch.cat([own.lora_A for own in factors])
     shared = items[0].slot.tensor_name("lora_A")
     start = 0
-    for item in items:
-        own, name = item.factors.lora_B, item.slot.tensor_name("lora_B")
-        lora_B = own.new_zeros(own.shape[0], lora_A.shape[0])
-        lora_B[:, start : start + own.shape[1]] = own
-        start += own.shape[1]
+    for item, own in zip(items, factors, strict=True):
+        name = item.slot.tensor_name("lora_B")
+        lora_B = own.lora_B if len(items) == 1 else _among_columns(own.lora_B, start, lora_A.shape[0])
+        start += own.rank
         parts = {shared: _stored(lora_A, item.dtype, shared), name: _stored(lora_B, item.dtype, name)}
         yield _entry(item, shared, name, lora_A.shape[0], 1.0), parts
 
 
+def _among_columns(own: torch.Tensor, start: int, count: int) -> torch.Tensor:
+    """Return a matrix with zeros on both sides, ``count`` columns in all, of which it has those from ``start``."""
+    wide = own.new_zeros(own.shape[0], count)
+    wide[:, start : start + own.shape[1]] = own
+    return wide
+
+
 def _stored(tensor: torch.Tensor, dtype: str, name: str) -> Tensor:
     try:
-        return from_torch(tensor, dtype)
+        return from_torch(tensor, dtype, is_own=True)
     except NumericalError as error:
         raise NumericalError(f"{name}: {error.message}", hint=error.hint, context={"tensor": name}) from error
 

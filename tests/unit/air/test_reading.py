@@ -125,6 +125,26 @@ def test_the_writer_returns_the_digest_of_the_file(adapter: Adapter, tmp_path: P
     assert digest == Digest.of_file(tmp_path / "a.air") == file_digest(adapter)
 
 
+def test_tensors_in_memory_and_in_a_file_are_written_alike(adapter: Adapter, air_file: Path, tmp_path: Path) -> None:
+    held = write(adapter, tmp_path / "held.air")
+    with read(air_file) as opened:
+        assert write(opened, tmp_path / "read.air") == held
+    assert (tmp_path / "held.air").read_bytes() == (tmp_path / "read.air").read_bytes() == air_file.read_bytes()
+
+
+def test_a_disk_that_is_full_while_tensors_in_memory_are_written_leaves_nothing(
+    adapter: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(StorageError) as caught:
+        write(adapter, tmp_path / "a.air")
+    assert caught.value.message == f"cannot write {tmp_path / 'a.air'}: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_write_that_the_system_cuts_short_is_continued(
     adapter: Adapter, air_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

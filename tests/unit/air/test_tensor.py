@@ -46,6 +46,27 @@ def test_a_tensor_is_its_segments_one_after_the_other() -> None:
     assert (tensor.size_bytes, tensor.to_bytes(), list(tensor.chunks(2))) == (5, b"bcduv", [b"bc", b"d", b"uv"])
 
 
+def test_what_lies_in_memory_is_shown_without_a_copy_and_what_lies_in_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"0123456789")
+    memory, file = MemorySource(memoryview(b"abcdef")), FileSource(tmp_path / "a")
+    tensor = Tensor("U8", (7,), (Segment(memory, 1, 3), Segment(file, 4, 4)))
+    shown = list(tensor.views(2))
+    assert [bytes(part) for part in shown] == [b"bc", b"d", b"45", b"67"]
+    assert [type(part) for part in shown] == [memoryview, memoryview, bytes, bytes]
+    assert (tensor.is_in_memory, u8(b"abc").is_in_memory) == (False, True)
+    assert (tensor.to_bytes(), memory.read(1, 2)) == (b"bcd4567", b"bc")
+
+
+def test_a_place_is_filled_from_files_and_memory_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ual_registry.air.tensor._READ_BYTES", 3)
+    (tmp_path / "a").write_bytes(b"0123456789")
+    file = FileSource(tmp_path / "a")
+    tensor = Tensor("U8", (11,), (Segment(file, 2, 7), Segment(MemorySource(b"abcdef"), 1, 4)))
+    place = bytearray(11)
+    tensor.read_into(memoryview(place))
+    assert bytes(place) == b"2345678bcde"
+
+
 def test_rows_are_taken_across_segments() -> None:
     first, second = MemorySource(b"abc"), MemorySource(b"def")
     tensor = Tensor("U8", (6, 1), (Segment(first, 0, 3), Segment(second, 0, 3)))

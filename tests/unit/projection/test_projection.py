@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reference import projection as reference
+from ual_registry.errors import NumericalError
 from ual_registry.projection.factors import Factors, balance, effective_rank, inner, norm, singular_factors
 from ual_registry.projection.interpolate import interpolate, resample_features
 from ual_registry.projection.methods import SHAPE_METHODS, Projection, project
@@ -276,6 +278,63 @@ def test_resampling_is_that_of_the_reference(widths: tuple[int, int]) -> None:
     found = resample_features(vector[None], widths[1])[0]
     # Weights are quotients of small integers; a few units in the last place.
     np.testing.assert_allclose(found, reference.resample(vector.numpy(), widths[1]), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("widths", [(5, 8), (8, 5), (3, 3), (1, 4), (4, 1), (2, 7)])
+def test_resampling_rows_is_resampling_columns_of_the_transposed_matrix(widths: tuple[int, int]) -> None:
+    matrix = torch.randn(widths[0], 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    found = resample_features(matrix, widths[1], 0)
+    # A few units in the last place: both add the same two products.
+    np.testing.assert_allclose(found, resample_features(matrix.T.contiguous(), widths[1]).T, rtol=0, atol=1e-14)
+
+
+def test_rows_are_cut_or_padded_with_zeros() -> None:
+    matrix = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert resize_features(matrix, 1, 0).tolist() == [[1.0, 2.0]]
+    assert resize_features(matrix, 2, 0) is matrix
+    assert resize_features(matrix, 3, 0).tolist() == [[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.0, 0.3, -0.5, -3.0, 0.0])
+@pytest.mark.parametrize("method", SHAPE_METHODS)
+def test_a_number_beside_the_update_is_as_good_as_one_within(factors: Factors, method: str, scale: float) -> None:
+    within = factors.scaled(scale)
+    for shape in SHAPES:
+        beside, folded = project(factors, method, *shape, scale=scale), project(within, method, *shape)
+        fitted = reference.fit(method, dense(within), within.rank, *shape)
+        size = reference.norm(fitted) if method == "interpolate" else 2 * norm_product(within)
+        # As for both against the dense reference: what cancels has fewer digits, and restoring a norm amplifies them.
+        assert reference.norm(dense(beside.factors) - dense(folded.factors)) <= 1e-6 * size
+        assert (beside.energy_kept, beside.norm_ratio, beside.effective_rank, beside.size) == pytest.approx(
+            (folded.energy_kept, folded.norm_ratio, folded.effective_rank, norm(within)), rel=1e-5, abs=1e-6
+        )
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.0, 0.3, -0.7])
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
+def test_numbers_that_are_only_cut_are_rounded_once(stored: torch.dtype, scale: float) -> None:
+    own = cast(random_factors(4, 20, 30), stored)
+    found = project(own, "truncate", 12, 40, scale=scale).factors
+    exact = own.lora_B.double() * scale
+    assert found.lora_A.dtype is stored
+    assert torch.equal(found.lora_A, own.lora_A[:, :12])
+    assert torch.equal(found.lora_B.to(stored), torch.cat([exact, exact.new_zeros(10, 4)]).to(stored))
+
+
+@pytest.mark.parametrize("method", SHAPE_METHODS)
+def test_what_is_measured_of_stored_numbers_is_measured_in_float64(method: str) -> None:
+    own = cast(FACTORS["plain"], torch.float32)
+    found, exact = project(own, method, 12, 9), project(cast(own, torch.float64), method, 12, 9)
+    assert replace(found, factors=own) == replace(exact, factors=own)
+    # The numbers that are only copied keep their dtype; all others are those of float64.
+    assert torch.equal(found.factors.lora_A.double(), exact.factors.lora_A)
+    assert torch.equal(found.factors.lora_B.double(), exact.factors.lora_B)
+
+
+def test_an_update_whose_norm_is_not_finite_is_refused() -> None:
+    with pytest.raises(NumericalError) as caught:
+        project(FACTORS["plain"].scaled(1e200), "svd", 12, 9)
+    assert caught.value.message == "its norm does not fit float64"
 
 
 def test_the_zero_update_stays_zero_and_measures_zero() -> None:
