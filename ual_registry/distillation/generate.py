@@ -6,6 +6,7 @@ nothing else; a batch is generated whole or not at all.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from ual_registry.distillation.pieces import Cutter
 from ual_registry.distillation.prompts import Prompts
 from ual_registry.distillation.texts import Ended, Kept, Rules, Text, TextFile, keep_texts
 from ual_registry.errors import TrainingError
+from ual_registry.models.positions import position_limit
 
 __all__ = ["Sampling", "generate_texts"]
 
@@ -101,7 +103,8 @@ def generate_texts(
     Raises:
         FormatError: The file holds texts of other settings, or was changed.
         StorageError: The file system refuses.
-        TrainingError: The tokenizer knows no offsets, or cannot begin an empty text.
+        TrainingError: The tokenizer knows no offsets or cannot begin a text, or a prompt is longer than the model can
+            read.
         NumericalError: A logit is not a number, or infinite.
     """
     settings = {"prompts": prompts.document(), "sampling": _document(sampling), "material": dict(material)}
@@ -110,6 +113,7 @@ def generate_texts(
     texts = _whole_batches(store.read(), prompts, sampling)
     store.rewrite(texts)
     limit = max_generated or 4 * wanted
+    texts = _first_enough(texts, rules, wanted, limit)
     while (kept := keep_texts(texts, rules)).counts["kept"] < wanted and len(texts) < limit:
         number = texts[-1].batch + 1 if texts else 0
         batch = prompts.batch(number, sampling.batch_size, sampling.seed)
@@ -136,6 +140,21 @@ def _whole_batches(texts: list[Text], prompts: Prompts, sampling: Sampling) -> l
     return texts if held == len(prompts.batch(last, sampling.batch_size, sampling.seed)) else texts[:-held]
 
 
+def _first_enough(texts: list[Text], rules: Rules, wanted: int, limit: int) -> list[Text]:
+    """Leave out batches that only an earlier run needed, which wanted more: the result is that of a new file."""
+    ends = [
+        index
+        for index in range(1, len(texts) + 1)
+        if index == len(texts) or texts[index].batch > texts[index - 1].batch
+    ]
+
+    def is_enough(end: int) -> bool:
+        return end >= limit or keep_texts(texts[:end], rules).counts["kept"] >= wanted
+
+    place = bisect.bisect_left(ends, True, key=is_enough)  # more batches never keep fewer texts
+    return texts[: ends[place]] if place < len(ends) else texts
+
+
 class _Writer:
     """Writes batches with one model and one way of drawing."""
 
@@ -147,17 +166,30 @@ class _Writer:
     def write(self, prompts: Sequence[str], number: int) -> list[Text]:
         """Go on from every prompt of a batch; what is drawn follows from the seed and the batch's number."""
         sampling = self._sampling
+        read = [self._cutter.prompt_ids(prompt) for prompt in prompts]
         with torch.random.fork_rng():
             torch.manual_seed(_batch_seed(sampling.seed, number))
             rows = draw(
                 self._model,
-                [self._cutter.prompt_ids(prompt) for prompt in prompts],
-                most=sampling.max_tokens,
+                read,
+                most=self._most(read),
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 is_over=self._is_over,
             )
         return [self._text(prompt, row, number) for prompt, row in zip(prompts, rows, strict=True)]
+
+    def _most(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Return how many tokens can be added to every prompt of a batch."""
+        most, longest, limit = self._sampling.max_tokens, max(map(len, prompts)), position_limit(self._model)
+        if limit is not None and longest >= limit:
+            raise TrainingError(
+                f"a prompt has {longest} tokens, expected fewer than the {limit} that the source base can read",
+                code="too-long",
+                context={"tokens": longest, "limit": limit},
+                hint="give shorter text, or shorter seed prompts",
+            )
+        return most if limit is None else min(most, limit - longest)
 
     def _is_over(self, row: Sequence[int]) -> bool:
         """Tell whether a row's newest token ends it, or one of the stop texts stands among its last tokens."""

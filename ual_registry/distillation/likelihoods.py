@@ -20,7 +20,10 @@ from ual_registry.models.token_groups import TokenGroups
 __all__ = ["Scorer"]
 
 _LOGITS_AT_ONCE = 1 << 24
-"""How many logits one step of the head makes: 64 MiB in float32."""
+"""How many logits one step of the head makes at most: 64 MiB in float32."""
+
+_LOGITS_IN_CACHE, _FEW_POSITIONS = 1 << 18, 64
+"""On a CPU what is made of logits is faster where it stays in its cache: 1 MiB. Fewer positions would not pay."""
 
 _TOLERANCE = 1e-4
 """How far logits made in two ways may differ, as a ratio of the largest; float32 holds 7 digits."""
@@ -108,7 +111,10 @@ class Scorer:
 
     def _size(self) -> int:
         """Return how many positions the head is run on at once."""
-        return max(1, _LOGITS_AT_ONCE // int(self._model.get_output_embeddings().weight.shape[0]))
+        weight = self._model.get_output_embeddings().weight
+        in_cache = _LOGITS_IN_CACHE // int(weight.shape[0])
+        most = max(1, _LOGITS_AT_ONCE // int(weight.shape[0]))
+        return min(most, in_cache) if weight.device.type == "cpu" and in_cache >= _FEW_POSITIONS else most
 
     def _scored(self, hidden: torch.Tensor, targets: torch.Tensor, soft: SoftRows | None) -> torch.Tensor:
         """Score positions a few at a time; ``hidden`` has the shape (n, hidden_size), ``targets`` (n,)."""

@@ -5,14 +5,16 @@ The bytes of one character share its offsets, so tokens that share a character a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import bisect
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ual_registry.digest import Digest
 from ual_registry.errors import TrainingError
-from ual_registry.models.plain_tokens import frame, plain_tokenizer
+from ual_registry.models.plain_tokens import frame, plain_tokenizer, tokenizer_digest
 
 __all__ = ["Cutter", "Pieces"]
+
+_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,13 @@ class Pieces:
     bounds: tuple[int, ...]
     ends: tuple[int, ...]
 
+    def within(self, limit: int | None) -> Pieces:
+        """Return the pieces that end among the first tokens; ``None`` takes all."""
+        if limit is None or len(self.ids) <= limit:
+            return self
+        held = bisect.bisect_right(self.bounds, limit)
+        return replace(self, ids=self.ids[:limit], bounds=self.bounds[:held], ends=self.ends[:held])
+
 
 class Cutter:
     """Cuts texts with one tokenizer.
@@ -46,7 +55,7 @@ class Cutter:
 
     def __init__(self, tokenizer: Any) -> None:
         self._plain = plain_tokenizer(tokenizer)
-        self.digest = Digest.of_bytes(tokenizer.backend_tokenizer.to_str().encode())
+        self.digest = tokenizer_digest(tokenizer)
         self._prefix, _ = frame(tokenizer)
         self._start = next(
             (token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None), None
@@ -79,9 +88,15 @@ class Cutter:
         """Return the token ids that a model is to go on from.
 
         Raises:
-            TrainingError: The prompt is empty, and the tokenizer has no start token.
+            TrainingError: The prompt is empty and the tokenizer has no start token, or has no token for the prompt.
         """
         ids = [*self._front(prompt), *self._plain.encode(prompt, add_special_tokens=False).ids]
+        if not ids and prompt:
+            raise TrainingError(
+                f"cannot generate from {prompt[:_SHOWN_CHARACTERS]!r}: the tokenizer has no token for it",
+                code="no-tokens",
+                hint="give text in a script that the source base can read",
+            )
         if not ids:
             raise TrainingError(
                 "cannot generate from an empty prompt: the tokenizer has neither a start nor an end token",

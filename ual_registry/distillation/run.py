@@ -16,6 +16,7 @@ from ual_registry.air.versions import AIR_VERSION
 from ual_registry.digest import Digest
 from ual_registry.distillation.checkpoint import Progress
 from ual_registry.distillation.examples import Examples, make_examples
+from ual_registry.distillation.material import model_settings
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import (
     COLD,
@@ -34,7 +35,7 @@ from ual_registry.models.loaded import LoadedBase
 from ual_registry.models.token_groups import TokenGroups
 from ual_registry.projection.factors import Factors
 
-__all__ = ["DistillationResult", "distill"]
+__all__ = ["DistillationResult", "distill", "run_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def distill(
     examples = make_examples(target.model, target.text_tokenizer, texts, scores, recipe, groups=groups)
     factors = {} if warm is None else start_factors(warm.adapter, target.binding)
     ranks = module_ranks(target.binding, recipe, factors)
-    settings = _settings(source, target, texts, recipe, warm)
+    settings = run_settings(source, target, texts, recipe, warm)
     starts: dict[str, dict[str, Factors]] = {COLD: {}} if warm is None else {COLD: {}, WARM: factors}
     arms = _Arms(target, recipe, ranks, examples, settings, folder, on_look, groups)
     trained = {name: arms.train(name, own) for name, own in starts.items()}
@@ -148,13 +149,13 @@ class _Arms:
         return _Trained(progress, entries, tensors)
 
 
-def _settings(
+def run_settings(
     source: Named, target: LoadedBase, texts: Sequence[Text], recipe: Recipe, warm: Named | None
 ) -> dict[str, Any]:
-    """Return all that the runs depend on, as JSON."""
+    """Return all that the training runs of ``distill`` depend on, as JSON; the arguments are its own."""
     return {
         "source": str(source.digest),
-        "target": [target.base.config_digest, target.base.weights_digest],
+        "target": model_settings(target),
         "texts": str(texts_digest(texts)),
         "recipe": recipe.document(),
         "warm": None if warm is None else str(warm.digest),

@@ -23,6 +23,7 @@ from ual_registry.distillation.pieces import Cutter, Pieces
 from ual_registry.distillation.texts import Text, texts_digest
 from ual_registry.errors import FormatError
 from ual_registry.models.attach import attach
+from ual_registry.models.positions import position_limit
 from ual_registry.storage import atomic_file, read_file
 
 __all__ = ["LIKELIEST", "TextScores", "score_texts"]
@@ -100,7 +101,8 @@ def score_texts(
         if path is not None and path.exists():
             found.extend(_read(path, len(shard)))
             continue
-        pieces = [cutter.cut(text.prompt, text.completion) for text in shard]
+        limit = position_limit(model)
+        pieces = [cutter.cut(text.prompt, text.completion).within(limit) for text in shard]
         scores = _score(model, adapter, pieces, count, is_plain_needed=is_plain_needed)
         if path is not None:
             _write(path, scores)

@@ -5,6 +5,7 @@ It decides which forms are legal and says which line is wrong. How items are sco
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from ual_registry.digest import Digest
 from ual_registry.errors import FormatError
 from ual_registry.storage import read_file
 
-__all__ = ["DataFile", "Document", "ExactItem", "LabelItem", "read_documents", "read_exact", "read_labels"]
+__all__ = ["DataFile", "Document", "ExactItem", "LabelItem", "contents", "read_documents", "read_exact", "read_labels"]
 
 _LIMIT_BYTES = 1 << 30
 _SHOWN = 5
+_NOT_SAID = ("line", "labels")
 
 ItemT = TypeVar("ItemT")
 
@@ -83,6 +85,14 @@ class DataFile:
     items: tuple[Any, ...]
 
 
+def contents(file: DataFile) -> set[tuple[Any, ...]]:
+    """Return what the items of a file say, wherever they stand in it and whatever there is to choose from."""
+    return {
+        tuple(getattr(item, own.name) for own in dataclasses.fields(item) if own.name not in _NOT_SAID)
+        for item in file.items
+    }
+
+
 def read_labels(path: Path) -> DataFile:
     """Read ``{"prompt": ..., "label": ..., "labels": [...]}``.
 
@@ -144,7 +154,9 @@ def _objects(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            document = json.loads(line)
+            document = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise _fault(path, number, "is no text in UTF-8") from error
         except (ValueError, RecursionError) as error:
             raise _fault(path, number, f"is no JSON ({error})") from error
         if not isinstance(document, dict):

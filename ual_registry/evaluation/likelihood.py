@@ -17,6 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from ual_registry.errors import NumericalError, TransferError
 from ual_registry.evaluation.prompts import Question
 from ual_registry.models.dense_head import dense_head
+from ual_registry.models.finite import finite_hint
+from ual_registry.models.positions import position_limit
 
 __all__ = ["answer_scores", "context_limit", "greedy", "segments", "token_scores"]
 
@@ -29,8 +31,7 @@ _LONGEST_WINDOW = 4096
 
 def context_limit(model: Any) -> int:
     """Return how many tokens are run at most together."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return min(limit, _LONGEST_WINDOW) if isinstance(limit, int) and limit > 0 else _LONGEST_WINDOW
+    return min(position_limit(model) or _LONGEST_WINDOW, _LONGEST_WINDOW)
 
 
 def _positions_at_once(model: Any) -> int:
@@ -48,7 +49,7 @@ def _forward(model: Any, ids: torch.Tensor, cache: Any, keep: int, *, use_cache:
     if not bool(torch.isfinite(wide[..., :1]).all()):
         raise NumericalError(
             f"{type(model).__name__}: its logits are not finite",
-            hint="load the base model in float32 or bfloat16; float16 may overflow",
+            hint=finite_hint(logits.dtype),
         )
     return torch.log_softmax(wide, dim=-1), getattr(found, "past_key_values", None)
 
@@ -187,7 +188,7 @@ def greedy(model: Any, contexts: Sequence[Sequence[int]], *, most: int, ends: fr
     Args:
         model: A causal model in evaluation mode.
         contexts: Token ids, at least one each.
-        most: Tokens to add at most.
+        most: Tokens to add at most; a model that can read no further ends an answer before.
         ends: Tokens that end an answer; they are left out.
     """
     answers: list[list[int]] = [[] for _ in contexts]
@@ -202,7 +203,7 @@ def _continue(model: Any, ids: torch.Tensor, most: int, ends: frozenset[int]) ->
     answers: list[list[int]] = [[] for _ in ids]
     is_done = [False] * len(answers)
     cache, part = None, ids
-    for _ in range(most):
+    for _ in range(min(most, context_limit(model) - ids.shape[1] + 1)):  # the last token is not read any more
         found, cache = _forward(model, part, cache, 1)
         chosen = found[:, -1].argmax(dim=-1)
         for row, token in enumerate(chosen.tolist()):

@@ -14,7 +14,9 @@ from typing import Any
 from ual_registry.errors import TransferError
 from ual_registry.evaluation.items import LabelItem
 
-__all__ = ["Question", "label_order", "question", "start_ids"]
+__all__ = ["Question", "label_order", "no_tokens", "question", "start_ids"]
+
+_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,19 @@ def question(tokenizer: Any, prompt: str, answers: Sequence[str], *, is_plain: b
         prompt: The prompt.
         answers: The answers; where there are none, only the context is encoded.
         is_plain: Whether to leave a chat template alone.
+
+    Raises:
+        TransferError: The tokenizer has no token for an answer, or the chat template fails.
     """
     is_chat = not is_plain and bool(getattr(tokenizer, "chat_template", None))
     before = _chat(tokenizer, prompt) if is_chat else prompt
     space = "" if is_chat or before[-1:].isspace() else " "
     alone = _encode(tokenizer, before, is_chat=is_chat)
     whole = [_encode(tokenizer, before + space + answer, is_chat=is_chat) for answer in answers]
+    nothing = _encode(tokenizer, before + space, is_chat=is_chat)
+    silent = [answer for answer, ids in zip(answers, whole, strict=True) if ids in (alone, nothing)]
+    if silent:
+        raise no_tokens(tokenizer, silent[0])
     shared = _shared(alone, whole)
     if shared == 0:
         return Question(start_ids(tokenizer), tuple(tuple(ids) for ids in whole))
@@ -83,6 +92,16 @@ def _chat(tokenizer: Any, prompt: str) -> str:
 def _encode(tokenizer: Any, text: str, *, is_chat: bool) -> list[int]:
     """Encode a text; a chat template has written the special tokens already."""
     return [int(token) for token in tokenizer(text, add_special_tokens=not is_chat)["input_ids"]]
+
+
+def no_tokens(tokenizer: Any, text: str) -> TransferError:
+    """Return the error that a tokenizer has no token for a text, so that the text has no likelihood."""
+    return TransferError(
+        f"the tokenizer of {tokenizer.name_or_path} has no token for {text[:_SHOWN_CHARACTERS]!r}, so it has no "
+        "likelihood",
+        code="no-tokens",
+        hint="give text in a script that the base model can read",
+    )
 
 
 def start_ids(tokenizer: Any) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.errors import NumericalError, TransferError
 from ual_registry.evaluation.bootstrap import RESAMPLES
 from ual_registry.evaluation.controls import random_same_norm, refuse_without_effect, scaled, sign_flipped
-from ual_registry.evaluation.items import DataFile
+from ual_registry.evaluation.items import DataFile, contents
 from ual_registry.evaluation.recovery import MetricReport, measure_metric, worst_label
 from ual_registry.evaluation.report import (
     ADAPTER,
@@ -157,7 +156,7 @@ def evaluate(
     identity_error = _identity_error(run, adapter, arms[BASE])
     metrics = run.compare(arms, base=BASE, native=NATIVE)
     source = _source(run, others)
-    verdict = judge(metrics, source, dose)
+    verdict = judge(metrics, source, dose, items=len(contents(data.test)))
     return Evaluation(
         task=task.name,
         items=len(data.test.items),
@@ -170,7 +169,7 @@ def evaluate(
         labels=verdict.labels,
         label=worst_label(list(verdict.labels.values())),
         dosed_labels=verdict.dosed_labels,
-        notes=(*_shared_items(data), *verdict.notes),
+        notes=(*_item_notes(data), *verdict.notes),
         dose=dose,
         side_effects=_side_effects(run, adapter),
         identity_error=identity_error,
@@ -273,17 +272,15 @@ def _source(run: _Run, others: Baselines) -> tuple[MetricReport, ...]:
     return run.compare(arms, base=SOURCE_BASE, native=SOURCE)
 
 
-def _shared_items(data: Data) -> Iterator[str]:
-    """Say where dev and test overlap."""
+def _item_notes(data: Data) -> Iterator[str]:
+    """Say where items repeat one another, and where dev and test overlap."""
+    repeated = len(data.test.items) - len(contents(data.test))
+    if repeated:
+        yield f"{repeated} items say what another one says, so the intervals are narrower than they should be"
     if data.dev is not None:
-        shared = {_content(item) for item in data.dev.items} & {_content(item) for item in data.test.items}
+        shared = contents(data.dev) & contents(data.test)
         if shared:
             yield f"{len(shared)} items of dev are test items too, which the dose was chosen on"
-
-
-def _content(item: Any) -> tuple[Any, ...]:
-    """Return what an item says, wherever it stands in its file."""
-    return tuple(getattr(item, own.name) for own in dataclasses.fields(item) if own.name != "line")
 
 
 def _side_effects(run: _Run, adapter: Adapter) -> SideEffects | None:

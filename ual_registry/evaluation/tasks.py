@@ -24,7 +24,7 @@ from ual_registry.evaluation.items import (
     read_labels,
 )
 from ual_registry.evaluation.likelihood import answer_scores, context_limit, greedy, token_scores
-from ual_registry.evaluation.prompts import Question, label_order, question, start_ids
+from ual_registry.evaluation.prompts import Question, label_order, no_tokens, question, start_ids
 from ual_registry.evaluation.series import Series
 
 __all__ = ["TASKS", "BitsPerByte", "ExactMatch", "LabelLikelihood", "LoadedModel", "Task", "windows"]
@@ -131,9 +131,15 @@ class BitsPerByte:
 
 
 def windows(loaded: LoadedModel, item: Document) -> list[tuple[int, ...]]:
-    """Cut a document into what the model takes at once; each window begins anew, after the token that begins a text."""
+    """Cut a document into what the model takes at once; each window begins anew, after the token that begins a text.
+
+    Raises:
+        TransferError: The tokenizer has no token for it, or none that begins a text.
+    """
     start = start_ids(loaded.tokenizer)
     ids = [int(token) for token in loaded.tokenizer(item.text, add_special_tokens=False)["input_ids"]]
+    if not ids:
+        raise no_tokens(loaded.tokenizer, item.text)
     step = context_limit(loaded.model) - len(start)
     return [(*start, *ids[first : first + step]) for first in range(0, len(ids), step)]
 

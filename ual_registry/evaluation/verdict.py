@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from ual_registry.evaluation.recovery import Label, MetricReport, label_of
 from ual_registry.evaluation.report import ADAPTER, RANDOM, SOURCE, WRONG_TASK, Dose, dosed_arm
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["LEAST_ITEMS", "Verdict", "judge"]
+
+LEAST_ITEMS = 10
+"""Of fewer items nothing is said: draws of a few items hardly differ, and of one item the interval is a point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +29,18 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def judge(metrics: Sequence[MetricReport], source: Sequence[MetricReport], dose: Dose | None) -> Verdict:
+def judge(metrics: Sequence[MetricReport], source: Sequence[MetricReport], dose: Dose | None, *, items: int) -> Verdict:
     """Judge the adapter by every metric.
 
     Args:
         metrics: The arms on the base model, by metric.
         source: The arms on the source base; empty where they were not measured.
         dose: The dose curve, where there is one.
+        items: How many different items were measured.
     """
+    if items < LEAST_ITEMS:
+        too_few = f"{items} different items are too few for a verdict: expected at least {LEAST_ITEMS}"
+        return Verdict(labels={report.metric: None for report in metrics}, dosed_labels={}, notes=(too_few,))
     void = {report.metric for report in source if _is_void(report)}
     is_dosed = dose is not None and dose.chosen not in (0.0, 1.0)
     return Verdict(

@@ -10,9 +10,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from ual_registry.digest import Digest
 from ual_registry.errors import TrainingError
 
-__all__ = ["frame", "plain_tokenizer"]
+__all__ = ["frame", "plain_tokenizer", "tokenizer_digest"]
 
 _PROBE = "a"
 
@@ -38,6 +39,11 @@ def plain_tokenizer(tokenizer: Any) -> Tokenizer:
     plain.no_padding()
     plain.no_truncation()
     return plain
+
+
+def tokenizer_digest(tokenizer: Any) -> Digest:
+    """Return a digest of all that a fast tokenizer of transformers does with a text."""
+    return Digest.of_bytes(tokenizer.backend_tokenizer.to_str().encode())
 
 
 def frame(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ual_registry.errors import NumericalError, TransferError
+from ual_registry.models.finite import finite_hint
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.factors import Factors
 from ual_registry.transfers.sites import Side, Site
@@ -130,7 +131,7 @@ class BlockWalk:
             raise NumericalError(
                 f"{site.path}: its {site.side} is not finite (base model {self.base.base.id})",
                 context={"module": site.path, "base_model": self.base.base.id},
-                hint="load the model in float32",
+                hint=finite_hint(self.base.model.dtype),
             )
         return rows
 

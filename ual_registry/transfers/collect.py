@@ -17,6 +17,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import TransferError
 from ual_registry.models.aligned_text import SKIPPED_TOKENS, AlignedText, aligned_positions, passages, text_digest
 from ual_registry.models.loaded import LoadedBase
+from ual_registry.models.plain_tokens import tokenizer_digest
 from ual_registry.transfers.requirements import require_passages, require_positions
 from ual_registry.transfers.sites import Reader, Site, SitePair, shared_sites
 from ual_registry.transfers.statistics_store import PairStatistics, Progress, Shelf, StatisticsStore
@@ -160,6 +161,18 @@ class _Text:
         limits = (self.readers[0].limit, self.readers[1].limit)
         return aligned_positions(self.pieces[index], *self.tokenizers, skip=self.options.skip, limits=limits)
 
+    def first(self) -> AlignedText:
+        """Return the first passage that has positions to compare.
+
+        Raises:
+            TransferError: None has.
+        """
+        found = next((own for own in map(self.aligned, range(len(self.pieces))) if own.source_positions), None)
+        if found is None:
+            require_positions(0, 0)
+        assert found is not None  # or else it was refused
+        return found
+
     def is_held_out(self, index: int) -> bool:
         """Tell whether a passage is held out."""
         return self.options.is_held_out(index, len(self.pieces))
@@ -170,7 +183,7 @@ _PROBED_TOKENS = 8
 
 def _leaders(text: _Text, pairs: list[SitePair]) -> dict[SitePair, SitePair]:
     """Return for every pair the one whose sites read the same tensors first."""
-    first = text.aligned(0)
+    first = text.first()
     source, target = text.readers
     sources = shared_sites(source, first.source_ids[:_PROBED_TOKENS], {pair.source for pair in pairs})
     targets = shared_sites(target, first.target_ids[:_PROBED_TOKENS], {pair.target for pair in pairs})
@@ -189,11 +202,10 @@ def _about(text: _Text) -> dict[str, Any]:
 
 
 def _model(base: LoadedBase) -> dict[str, str | None]:
-    tokenizer = base.text_tokenizer.backend_tokenizer.to_str()
     return {
         "config": base.base.config_digest,
         "weights": base.base.weights_digest,
-        "tokenizer": str(Digest.of_bytes(tokenizer.encode())),
+        "tokenizer": str(tokenizer_digest(base.text_tokenizer)),
         "dtype": str(base.model.dtype),
     }
 
@@ -245,7 +257,7 @@ class _Collector:
     def _read(self, index: int) -> int:
         """Take the rows of one passage and return how many there were."""
         aligned = self.text.aligned(index)
-        if aligned.source_positions or not self.moments:  # moments have their widths from the first passage
+        if aligned.source_positions:
             source, target = self.text.readers
             is_held_out = self.text.is_held_out(index)
             waiting = self.waiting[is_held_out]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 
 from ual_registry.binders.slots import Slot, TargetModule
+from ual_registry.errors import NumericalError
+from ual_registry.models.finite import DAMAGED
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.moments import PairMoments
 from ual_registry.transfers.statistics_store import PairStatistics
@@ -20,13 +22,21 @@ def slot_weight(base: LoadedBase, module: TargetModule, slot: Slot) -> tuple[tor
     """Return weight (out, in) and bias (out,) of one slot of a module: of a fused one its own rows.
 
     Raises:
+        NumericalError: They hold a number that is not finite.
         UnresolvedModuleError: The model has no such module, or it has another shape.
     """
     weight, bias = base.linear(module)
-    if slot.rows is None:
-        return weight, bias
-    rows = _indices(slot).to(weight.device)
-    return weight[rows], None if bias is None else bias[rows]
+    if slot.rows is not None:
+        rows = _indices(slot).to(weight.device)
+        weight, bias = weight[rows], None if bias is None else bias[rows]
+    for name, part in (("weight", weight), ("bias", bias)):
+        if part is not None and not bool(part.isfinite().all()):
+            raise NumericalError(
+                f"{module.path}: its {name} is not finite (base model {base.base.id})",
+                context={"module": module.path, "base_model": base.base.id},
+                hint=DAMAGED,
+            )
+    return weight, bias
 
 
 def slot_rows(statistics: PairStatistics, source: Slot, target: Slot) -> PairStatistics:

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from ual_registry.errors import NumericalError, TransferError
+from ual_registry.models.finite import finite_hint
 from ual_registry.models.loaded import LoadedBase
+from ual_registry.models.positions import position_limit
 
 __all__ = ["Reader", "Side", "Site", "SitePair", "shared_sites"]
 
@@ -81,8 +83,7 @@ class Reader:
     @property
     def limit(self) -> int | None:
         """How many tokens the model can read, where that is known."""
-        limit = getattr(self.base.model.config, "max_position_embeddings", None)
-        return limit if isinstance(limit, int) and limit > 0 else None
+        return position_limit(self.base.model)
 
     def rows(self, ids: Sequence[int], positions: Sequence[int], sites: Iterable[Site]) -> dict[Site, torch.Tensor]:
         """Run the model once and return the rows at some positions of every site, shape (n, width).
@@ -175,7 +176,7 @@ class Reader:
             raise NumericalError(
                 f"{site.path}: its {site.side} is not finite in {dtype} (base model {self.base.base.id})",
                 context={"module": site.path, "base_model": self.base.base.id},
-                hint="load the model in float32",
+                hint=finite_hint(rows.dtype),
             )
 
     def _clipped(self, rows: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.errors import NumericalError, TransferError
 from ual_registry.models.aligned_text import AlignedText
 from ual_registry.models.attach import attach
+from ual_registry.models.finite import finite_hint
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.models.token_groups import TokenGroups
 from ual_registry.projection.token_change import with_rest
@@ -139,7 +140,7 @@ def log_probabilities(base: LoadedBase, ids: Sequence[int], positions: Sequence[
         raise NumericalError(
             f"base model {base.base.id}: its logits are not finite in {str(model.dtype).removeprefix('torch.')}",
             context={"base_model": base.base.id},
-            hint="load the model in float32",
+            hint=finite_hint(model.dtype),
         )
     return torch.log_softmax(logits, dim=1)
 

@@ -24,8 +24,9 @@ from ual_registry.projection.heads import (
 from ual_registry.projection.maps import LinearMap
 from ual_registry.projection.vocabulary import NeuronPairs, match_neurons, neuron_map
 from ual_registry.transfers.alignment import Alignment
+from ual_registry.transfers.outputs import slot_weight
 from ual_registry.transfers.tasks import Task
-from ual_registry.transfers.weight_fit import WeightOptions, finite_weight
+from ual_registry.transfers.weight_fit import WeightOptions
 
 __all__ = ["LayerMaps", "layer_maps"]
 
@@ -197,7 +198,7 @@ def _parts(
         for role, name in names.items():
             place = slots.get((task.entry.stack, layer, role, None))
             if place is not None:
-                weight = finite_weight(base, *place).to("cpu", torch.float64)
+                weight = slot_weight(base, *place)[0].to("cpu", torch.float64)
                 parts[name] = _in_stream(alignment, place[0].path, role, weight, is_target=bool(is_target))
         found.append(parts)
     return found[0], found[1]

@@ -7,8 +7,7 @@ from enum import StrEnum
 
 import torch
 
-from ual_registry.binders.slots import Slot, TargetModule
-from ual_registry.errors import NumericalError, TransferError
+from ual_registry.errors import TransferError
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.aligned import Norm
 from ual_registry.projection.copying import LINEAGE_THRESHOLD, lineage_cosine
@@ -17,7 +16,7 @@ from ual_registry.projection.subspace import leading_subspaces, sign_variance, s
 from ual_registry.transfers.outputs import slot_weight
 from ual_registry.transfers.tasks import Task
 
-__all__ = ["AnchorKind", "WeightOptions", "finite_weight", "fit_subspace", "require_one_lineage", "task_weights"]
+__all__ = ["AnchorKind", "WeightOptions", "fit_subspace", "require_one_lineage", "task_weights"]
 
 
 class AnchorKind(StrEnum):
@@ -79,24 +78,7 @@ def task_weights(task: Task, source: LoadedBase, target: LoadedBase) -> tuple[to
         NumericalError: A weight holds a number that is not finite.
         UnresolvedModuleError: A model has no such module, or it has another shape.
     """
-    return finite_weight(source, *task.source), finite_weight(target, *task.target)
-
-
-def finite_weight(base: LoadedBase, module: TargetModule, slot: Slot) -> torch.Tensor:
-    """Return the weight (out, in) of one slot of a module.
-
-    Raises:
-        NumericalError: It holds a number that is not finite.
-        UnresolvedModuleError: The model has no such module, or it has another shape.
-    """
-    weight, _ = slot_weight(base, module, slot)
-    if not bool(weight.isfinite().all()):
-        raise NumericalError(
-            f"{module.path}: its weight is not finite (base model {base.base.id})",
-            context={"module": module.path, "base_model": base.base.id},
-            hint="the weights are damaged; get the base model again",
-        )
-    return weight
+    return slot_weight(source, *task.source)[0], slot_weight(target, *task.target)[0]
 
 
 def fit_subspace(

@@ -82,7 +82,7 @@ class DistillSteps:
             warm: An adapter for the target to start from, or ``auto``.
             recipe: How to train.
         """
-        from ual_registry.distillation.run import distill  # noqa: PLC0415  # loads torch
+        from ual_registry.distillation.run import distill, run_settings  # noqa: PLC0415  # loads torch
 
         place = self._place("texts", self._text_settings())
         with FileLock(place / "lock"):
@@ -92,7 +92,7 @@ class DistillSteps:
         chosen = recipe or recipe_for([len(text.whole) for text in corpus.texts], seed=self.sampling.seed)
         if self.budget_s is not None:
             chosen = within(chosen, self.budget_s, starts=1 if start is None else 2)
-        runs = self._place("run", self._run_settings(corpus, chosen, start))
+        runs = self._place("run", run_settings(self.source, self.target, corpus.texts, chosen, start))
         with FileLock(runs / "lock"):
             return distill(
                 self.source,
@@ -119,23 +119,17 @@ class DistillSteps:
         return {
             "form": _TEXTS_FORM,
             "source": str(self.source.digest),
-            "base": [self.source_base.base.config_digest, self.source_base.base.weights_digest],
+            "base": [self.source_base.base.config_digest, self.source_base.base.weights_digest, *self._dtype()],
             "seeds": None if self.seeds is None else self.seeds.document(),
             "sampling": {**asdict(self.sampling), "stop": list(self.sampling.stop)},
             "texts": self.texts,
             "budget_s": self.budget_s,
         }
 
-    def _run_settings(self, corpus: Corpus, recipe: Recipe, warm: Named | None) -> dict[str, Any]:
-        from ual_registry.distillation.texts import texts_digest  # noqa: PLC0415  # a plan needs none
-
-        return {
-            "source": str(self.source.digest),
-            "target": [self.target.base.config_digest, self.target.base.weights_digest],
-            "texts": str(texts_digest(corpus.texts)),
-            "recipe": recipe.document(),
-            "warm": None if warm is None else str(warm.digest),
-        }
+    def _dtype(self) -> list[str]:
+        """Return what the source computes in, where that is not what it usually does."""
+        dtype = str(self.source_base.model.dtype)
+        return [] if dtype == "torch.float32" else [dtype]
 
     def _corpus(self, place: Path) -> Corpus:
         from ual_registry.distillation.corpus import make_corpus  # noqa: PLC0415  # loads torch
@@ -212,8 +206,9 @@ class DistillSteps:
     ) -> Named | None:
         if warm is None or isinstance(warm, Adapter):
             return None if warm is None else Named(adapter=warm, digest=file_digest(warm))
-        target = self.target.base
-        file = place / f"warm-{Digest.of_bytes(f'{target.config_digest}{target.weights_digest}'.encode()).hex[:16]}.air"
+        from ual_registry.distillation.material import model_settings  # noqa: PLC0415  # loads torch
+
+        file = place / f"warm-{Digest.of_bytes(canonical_bytes(model_settings(self.target))).hex[:16]}.air"
         if not file.exists():
             self.say("fitting a warm start to the texts")
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,12 +14,16 @@ from typing import TYPE_CHECKING
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import verify
 from ual_registry.air.write import write
+from ual_registry.binders.base import load_base
+from ual_registry.binders.describe import describe_base
 from ual_registry.digest import Digest
-from ual_registry.errors import BaseMismatchError, FormatError, MissingExtraError, StorageError
+from ual_registry.errors import FormatError, StorageError
 from ual_registry.evaluation.carried import carried_energy
 from ual_registry.storage import check_target
+from ual_registry.workflows.base_check import require_recorded
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.native import NativeOrder, refuse_test_items, train_native
+from ual_registry.workflows.pictures import check_picture
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import add_revision, locate, registered_name
 
@@ -34,8 +37,6 @@ __all__ = ["BASELINES", "EvaluateOrder", "EvaluateResult", "evaluate"]
 
 BASELINES = ("native", "wrong-task")
 """The further adapters that may be given by name."""
-
-_PLOTS = (".png", ".svg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +126,19 @@ def evaluate(reference: str, order: EvaluateOrder, *, say: Callable[[str], None]
     data = _data(order)
     with contextlib.ExitStack() as stack:
         materials: dict[str, str] = {}
+        notes: tuple[str, ...] = ()
         adapter = _open(stack, "adapter", reference, materials)
         baselines = _baselines(stack, order, materials)
         say(f"loading {order.on}")
         loaded = _loaded(order.on, adapter, materials, name="base", is_any=order.is_any_base)
+        _check_baselines(baselines, loaded, order)
         if order.native is not None:
             say(f"training a native adapter on {order.native.data}")
-            baselines = replace(baselines, native=_trained(stack, order, loaded, data.test, materials))
+            native, notes = _trained(stack, order, loaded, data.test, materials)
+            baselines = replace(baselines, native=native)
         task = TASKS[order.task][0](order.seed, order.is_plain)
         found = run(loaded, adapter, task, data, baselines=baselines, seed=order.seed, say=say)
+        found = replace(found, notes=(*notes, *found.notes))
         materials |= {key: own.digest for key, own in _files(data)}
         path_digest, revision = _keep(adapter, found, materials, order, name)
     _draw(adapter, found, order)
@@ -150,22 +155,17 @@ def evaluate(reference: str, order: EvaluateOrder, *, say: Callable[[str], None]
 
 def _checked(reference: str, order: EvaluateOrder) -> str | None:
     """Refuse what cannot be done before anything is measured; return the adapter's name where it is needed."""
-    for path in (order.plot, order.output):
-        if path is not None:
-            check_target(Path(path), force=order.is_forced)
+    if order.output is not None:
+        check_target(Path(order.output), force=order.is_forced)
     if order.plot is not None:
-        _check_plot(Path(order.plot))
+        check_picture(Path(order.plot), force=order.is_forced)
+    if order.plot is not None and order.output is not None and _is_same_place(order.plot, order.output):
+        raise StorageError(f"cannot write {order.output}: the picture goes there too", context={"path": order.output})
     return registered_name(reference, recorded="the report card") if order.is_recorded else None
 
 
-def _check_plot(path: Path) -> None:
-    if path.suffix not in _PLOTS:
-        raise StorageError(
-            f"cannot write {path}: a picture is a file that ends in {' or '.join(_PLOTS)}",
-            context={"path": str(path)},
-        )
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtraError("plot", needed_for="a picture")
+def _is_same_place(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def _data(order: EvaluateOrder) -> Data:
@@ -207,15 +207,27 @@ def _baselines(stack: contextlib.ExitStack, order: EvaluateOrder, materials: dic
     source = None
     if order.source is not None and order.source_base is not None:
         own, folder = _open(stack, "source adapter", order.source, materials), order.source_base
+        if not order.is_any_base:  # said now, although its weights are looked at after everything else is measured
+            require_recorded(describe_base(load_base(Path(folder))), own.manifest.base_model, where=folder)
         source = (lambda: _loaded(folder, own, materials, name="source base", is_any=order.is_any_base), own)
     return Baselines(native=given.get("native"), wrong_task=given.get("wrong-task"), source=source)
 
 
+def _check_baselines(baselines: Baselines, loaded: LoadedBase, order: EvaluateOrder) -> None:
+    """Refuse adapters that were made for another base model: the same shapes do not make them comparable."""
+    if order.is_any_base:
+        return
+    for name, own in (("native", baselines.native), ("wrong-task", baselines.wrong_task)):
+        if own is not None:
+            require_recorded(loaded.base, own.manifest.base_model, where=order.on, whose=f"the {name} adapter")
+
+
 def _trained(
     stack: contextlib.ExitStack, order: EvaluateOrder, loaded: LoadedBase, test: DataFile, materials: dict[str, str]
-) -> Adapter:
-    """Train the native adapter and open it."""
-    from ual_registry.evaluation.tasks import TASKS  # noqa: PLC0415  # as in evaluate
+) -> tuple[Adapter, tuple[str, ...]]:
+    """Train the native adapter and open it; say where it has seen what it is tested on."""
+    from ual_registry.evaluation.items import contents  # noqa: PLC0415  # as in evaluate
+    from ual_registry.evaluation.tasks import TASKS  # noqa: PLC0415
 
     assert order.native is not None  # the caller asks
     items = TASKS[order.task][1](Path(order.native.data))
@@ -223,7 +235,9 @@ def _trained(
     place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ual-native-")))
     path = train_native(order.native, loaded, items, place, seed=order.seed, is_plain=order.is_plain)
     materials["native training data"] = items.digest
-    return _open(stack, "native adapter", str(path), materials)
+    shared = len(contents(items) & contents(test))
+    notes = (f"{shared} items that the native adapter was trained on are test items too",) if shared else ()
+    return _open(stack, "native adapter", str(path), materials), notes
 
 
 def _loaded(folder: str, adapter: Adapter, materials: dict[str, str], *, name: str, is_any: bool) -> LoadedBase:
@@ -232,15 +246,8 @@ def _loaded(folder: str, adapter: Adapter, materials: dict[str, str], *, name: s
 
     loaded = load_base_model(folder)
     loaded.text_tokenizer  # noqa: B018  # raises where there is none
-    recorded = adapter.manifest.base_model
-    if not is_any and loaded.base.config_digest != recorded.config_digest:
-        raise BaseMismatchError(
-            f"{folder}: its config has the digest {loaded.base.config_digest}, "
-            f"but the adapter was made for {recorded.id} with {recorded.config_digest}",
-            code="other-base",
-            context={"path": folder, "expected": recorded.config_digest, "got": loaded.base.config_digest},
-            hint="give the base model that the adapter records, or --any-base if you know that they are the same",
-        )
+    if not is_any:
+        require_recorded(loaded.base, adapter.manifest.base_model, where=folder)
     materials[f"{name} config"] = loaded.base.config_digest
     if loaded.base.weights_digest is not None:
         materials[f"{name} weights"] = loaded.base.weights_digest

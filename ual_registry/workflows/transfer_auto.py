@@ -50,14 +50,16 @@ def run_auto(job: Job, judge: Judge | None) -> Chosen:
     Raises:
         TransferError: Every method refuses; the first refusal says why.
     """
-    return _Auto(job, judge if judge is not None and judge.can_compare else None).run()
+    return _Auto(job, judge).run()
 
 
 class _Auto:
     """One run of the rule: what was made so far, and what is said of each method."""
 
     def __init__(self, job: Job, judge: Judge | None) -> None:
-        self.job, self.judge, self.choice = job, judge, job.choice
+        self.job, self.choice = job, job.choice
+        self.judge = judge if judge is not None and judge.can_compare else None
+        self.no_comparison = "there are no items to compare by" if judge is None else judge.too_few
         self.made: dict[str, Made] = {}
         self.losses: dict[str, float] = {}
         self.refusals: list[TransferError | TrainingError] = []
@@ -88,7 +90,7 @@ class _Auto:
         if RUNGS[method].is_control:
             return f"{first} does better than a control"
         if self.judge is None:
-            return f"{first} comes first, and there are no items to compare by"
+            return f"{first} comes first, and {self.no_comparison}"
         share = 1 - DISTILL_SHARE if self.choice.distils else 1.0
         if budget is not None and self.job.spent_s + self.slowest_s > share * budget:
             return f"its share of the budget is spent ({self.job.spent_s:.0f} s so far)"

@@ -14,8 +14,9 @@ from ual_registry.air.commit import is_commit
 from ual_registry.air.model import BaseModel
 from ual_registry.binders.base import load_base
 from ual_registry.binders.describe import describe_base
-from ual_registry.errors import BaseMismatchError, StorageError, UALError
+from ual_registry.errors import StorageError, UALError
 from ual_registry.hub.address import is_repository
+from ual_registry.workflows.base_check import require_recorded
 from ual_registry.workflows.bases import NamedBase, has_weights
 
 __all__ = ["Place", "find_source", "find_target"]
@@ -94,15 +95,9 @@ def _given(wanted: BaseModel, folder: Path, *, is_any: bool) -> Place:
         raise StorageError(
             f"cannot read {folder}: no such folder", context={"path": str(folder)}, hint="check the path"
         )
-    own = describe_base(load_base(folder)).config_digest
-    if own != wanted.config_digest and not is_any:
-        raise BaseMismatchError(
-            f"{folder}: its config has the digest {own}, "
-            f"but the adapter was made for {wanted.id} with {wanted.config_digest}",
-            code="other-base",
-            context={"path": str(folder), "expected": wanted.config_digest, "got": own},
-            hint="give the base model that the adapter records, or --any-base if you know that they are the same",
-        )
+    own = describe_base(load_base(folder))
+    if not is_any:
+        require_recorded(own, wanted, where=folder)
     if has_weights(folder):
         return Place(name=wanted.id, folder=folder)
     return Place(name=wanted.id, lacking=f"{folder} has no weights in safetensors")

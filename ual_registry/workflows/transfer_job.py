@@ -136,8 +136,17 @@ class Job:
 
     @cached_property
     def source(self) -> LoadedBase:
-        """The adapter's own base model, in memory."""
-        return self._load(self.source_place)
+        """The adapter's own base model, in memory.
+
+        Raises:
+            BaseMismatchError: Its weights are not those that the adapter records.
+        """
+        found = self._load(self.source_place)
+        if not self.order.is_any_base:
+            from ual_registry.transfers.requirements import require_base  # noqa: PLC0415  # loads torch
+
+            require_base(found, self.adapter.manifest.base_model, whose="the adapter")
+        return found
 
     @cached_property
     def target(self) -> LoadedBase:
@@ -214,17 +223,23 @@ class Job:
         """
         found = next((need for need in rung_of(method).needs if need in self.material.lacking), None)
         if found is Needs.TOKENIZERS:
-            dumb = next(place for place in self._places if not place.has_tokenizer)
-            raise TransferError(
-                f"base model {dumb.name}: it has no tokenizer, and text is needed",
-                code="no-tokenizer",
-                context={"base_model": dumb.name},
-                hint="put its tokenizer.json and tokenizer_config.json into the folder",
-            )
+            raise _mute(next(place for place in self._places if not place.has_tokenizer))
         if found is Needs.TIME:
             raise MissingExtraError("train", needed_for="distillation")
         if found is not None:
             raise _lacking(method, self.material.lacking[found])
+
+    def require_measurable(self) -> None:
+        """Refuse to measure on a target whose weights or tokenizer are not at hand.
+
+        Raises:
+            TransferError: They are not.
+        """
+        place = self.target_place
+        if place.folder is None:
+            raise _lacking(self.order.method, str(place.lacking))
+        if not place.has_tokenizer:
+            raise _mute(place)
 
     def plan(self, method: str | None = None) -> TransferPlan:
         """Return the plan for a method, by default the one that is asked for or would be chosen.
@@ -253,6 +268,15 @@ class Job:
     def _labels(self) -> dict[str, str | None]:
         name, commit = self.goal.labels(self.order.target_id, self.order.target_revision)
         return {"target_id": name, "target_revision": commit}
+
+
+def _mute(place: Place) -> TransferError:
+    return TransferError(
+        f"base model {place.name}: it has no tokenizer, and text is needed",
+        code="no-tokenizer",
+        context={"base_model": place.name},
+        hint="put its tokenizer.json and tokenizer_config.json into the folder",
+    )
 
 
 def _lacking(method: str, reason: str) -> TransferError:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.model import Statement
+from ual_registry.air.model import BaseModel, Statement
 from ual_registry.air.read import verify
 from ual_registry.air.write import file_digest
+from ual_registry.binders.describe import describe_base
 from ual_registry.digest import Digest
 from ual_registry.storage import read_file
+from ual_registry.workflows.base_check import require_recorded
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 from ual_registry.workflows.transfer_job import Job
@@ -44,10 +46,16 @@ class Judge:
     Args:
         job: The job; it asks for data.
         stack: Keeps further adapters open while it is needed.
+
+    Raises:
+        TransferError: The target has no weights or no tokenizer here.
+        BaseMismatchError: A further adapter was made for another base model than the target.
+        UALError: A further adapter, or the items, cannot be read.
     """
 
     def __init__(self, job: Job, stack: contextlib.ExitStack) -> None:
         self.job, self.order = job, job.order
+        job.require_measurable()
         self.materials: dict[str, str] = {}
         self.baselines = {name: self._open(stack, name, own) for name, own in self.order.baselines.items()}
         self.items = self._read()
@@ -57,7 +65,14 @@ class Judge:
         adapter = stack.enter_context(read_adapter(path))
         verify(adapter)
         self.materials[f"{name} adapter"] = str(Digest.of_file(path))
+        self._require_target(name, adapter, describe_base(self.job.goal.config))
         return adapter
+
+    def _require_target(self, name: str, adapter: Adapter, target: BaseModel) -> None:
+        """Refuse an adapter that was made for another base model: the same shapes do not make it comparable."""
+        if not self.order.is_any_base:
+            recorded, where = adapter.manifest.base_model, self.order.target
+            require_recorded(target, recorded, where=where, whose=f"the {name} adapter")
 
     def _read(self) -> DataFile:
         from ual_registry.evaluation.tasks import TASKS  # noqa: PLC0415  # loads torch
@@ -75,6 +90,11 @@ class Judge:
     def can_compare(self) -> bool:
         """Whether there are enough items to choose a method by one half of them."""
         return len(self.items.items) >= LEAST_ITEMS
+
+    @property
+    def too_few(self) -> str:
+        """Say why methods are not compared."""
+        return f"{len(self.items.items)} items are too few to compare by: expected at least {LEAST_ITEMS}"
 
     @cached_property
     def halves(self) -> tuple[DataFile, DataFile]:
@@ -107,6 +127,8 @@ class Judge:
         from ual_registry.evaluation.run import Data, evaluate  # noqa: PLC0415
 
         job = self.job
+        for name, own in self.baselines.items():
+            self._require_target(name, own, job.target.base)
         test = self.halves[1] if is_chosen else self.items
         found = evaluate(
             job.target,
@@ -126,14 +148,19 @@ class Judge:
         from ual_registry.evaluation.run import Baselines  # noqa: PLC0415  # loads torch
 
         job = self.job
-        source = None if job.source_place.folder is None else (lambda: job.source, job.adapter)
+        source = (lambda: job.source, job.adapter) if self._has_source else None
         return Baselines(
             native=self.baselines.get("native"), wrong_task=self.baselines.get("wrong-task"), source=source
         )
 
+    @property
+    def _has_source(self) -> bool:
+        """Whether the source can be measured too."""
+        return self.job.source_place.has_tokenizer
+
     def _models(self) -> dict[str, str]:
         job, found = self.job, {"source adapter": str(self.job.digest)}
-        bases = {"base": job.target} | ({} if job.source_place.folder is None else {"source base": job.source})
+        bases = {"base": job.target} | ({"source base": job.source} if self._has_source else {})
         for name, loaded in bases.items():
             found[f"{name} config"] = loaded.base.config_digest
             found[f"{name} weights"] = str(loaded.base.weights_digest)

@@ -146,9 +146,10 @@ def continued_texts(
     """
     from ual_registry.distillation.corpus import answer  # noqa: PLC0415  # loads torch
     from ual_registry.distillation.generate import Sampling  # noqa: PLC0415
+    from ual_registry.distillation.material import model_settings  # noqa: PLC0415
     from ual_registry.distillation.texts import Kept, Rules  # noqa: PLC0415
 
-    about = [source.base.weights_digest, str(adapter.digest), tokens, list(texts)]
+    about = [*model_settings(source), str(adapter.digest), tokens, list(texts)]
     file = folder / "continued" / f"{Digest.of_bytes(canonical_bytes(about)).hex[:32]}.jsonl"
     sampling = Sampling(temperature=0.0, max_tokens=tokens, stop=(_END_OF_LINE,))
     every = Rules(min_characters=0, max_repetition=1.0, is_each_once=False)

@@ -14,6 +14,7 @@ from ual_registry.air.read import read
 from ual_registry.binders.base import load_base
 from ual_registry.binders.describe import describe_base
 from ual_registry.errors import TransferError
+from ual_registry.models.loaded import weights_digest
 from ual_registry.workflows.transfer_order import TransferOrder, seconds_of
 from ual_registry.workflows.transfer_text import read_texts
 
@@ -181,6 +182,49 @@ def test_a_base_whose_weights_differ_is_refused(ual: Ual) -> None:
     first = result.err.splitlines()[0]
     assert first.startswith("error [base-mismatch]: base model llama: digest of its weights is sha256:")
     assert first.endswith(f", the adapter is for llama with {wanted.weights_digest}")
+
+
+def test_a_base_whose_weights_differ_is_refused_where_only_the_measuring_needs_it(ual: Ual) -> None:
+    items = "--data items.jsonl --task bits-per-byte"
+    command = f"transfer ./own.air --to gpt2 --source-base cousin -o out.air --method svd {items}"
+    result = ual(command)
+    start = "error [base-mismatch]: base model llama: digest of its weights is sha256:"
+    assert (result.code, result.err[: len(start)], Path("out.air").exists()) == (4, start, False)
+    assert ual(f"{command} --any-base").code == 0
+
+
+def test_text_is_not_gone_on_with_by_a_base_whose_weights_differ(ual: Ual, tmp_path: Path) -> None:
+    result = ual(
+        "transfer ./own.air --to gpt2 --source-base cousin -o out.air --calibrate text.txt --continue 2 --folder kept"
+    )
+    assert (result.code, Path("kept").exists()) == (4, False)
+
+
+@pytest.mark.parametrize("how", ["", "--method svd"])
+def test_a_target_without_a_tokenizer_cannot_be_measured(ual: Ual, how: str) -> None:
+    items = "--data items.jsonl --task bits-per-byte"
+    assert ual(f"transfer ./own.air --to mute --source-base llama -o out.air {items} {how}") == error(
+        5,
+        "no-tokenizer",
+        "base model mute: it has no tokenizer, and text is needed",
+        "put its tokenizer.json and tokenizer_config.json into the folder",
+    )
+
+
+@pytest.mark.parametrize("name", ["native", "wrong-task"])
+def test_an_adapter_of_another_base_is_no_baseline(ual: Ual, name: str) -> None:
+    items = f"--data items.jsonl --task bits-per-byte --baselines {name}=./own.air"
+    command = f"transfer ./own.air --to cousin --source-base llama --method copy -o out.air {items}"
+    with read("own.air") as adapter:
+        wanted = adapter.manifest.base_model.weights_digest
+    own = weights_digest(Path("cousin"))
+    assert ual(command) == error(
+        4,
+        "other-base",
+        f"cousin: its weights have the digest {own}, but the {name} adapter was made for llama with {wanted}",
+        "give the base model that the adapter records, or --any-base if you know that they are the same",
+    )
+    assert ual(f"{command} --any-base").code == 0
 
 
 MISSING = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read
 from ual_registry.air.write import write
 from ual_registry.distillation.generate import Sampling
+from ual_registry.distillation.material import model_settings
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.run import DistillationResult
@@ -114,6 +116,26 @@ def test_texts_serve_another_recipe_and_are_not_made_again(
     run(adapter, source, target, tmp_path, recipe=replace(RECIPE, seed=1), on_progress=said.append)
     assert not any("kept of" in line for line in said)
     assert sorted(place.name.split("-")[0] for place in tmp_path.iterdir()) == ["run", "run", "texts"]
+
+
+def test_kept_runs_and_texts_are_those_of_one_dtype_and_one_tokenizer(
+    adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path: Path
+) -> None:
+    def kinds() -> list[str]:
+        return sorted(place.name.split("-")[0] for place in tmp_path.iterdir())
+
+    run(adapter, source, target, tmp_path, texts=8)
+    run(adapter, source, half(target), tmp_path, texts=8)
+    assert kinds() == ["run", "run", "texts"]
+    run(adapter, half(source), target, tmp_path, texts=8)
+    assert kinds() == ["run", "run", "run", "texts", "texts"]
+    others = [target, half(target), replace(target, tokenizer=source.tokenizer), source]
+    assert len({tuple(model_settings(own)) for own in others}) == 4
+
+
+def half(base: LoadedBase) -> LoadedBase:
+    """Return a base model that computes in half precision."""
+    return replace(base, model=copy.deepcopy(base.model).to(torch.bfloat16))
 
 
 def test_seeds_come_from_the_artifact_unless_others_are_given(

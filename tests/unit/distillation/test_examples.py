@@ -65,6 +65,13 @@ def test_a_text_that_is_too_long_is_cut_with_its_chunks(make: Any) -> None:
         assert all(after <= len(own.wanted) for _, after in own.spans)
 
 
+def test_a_text_is_cut_where_the_target_can_read_no_further(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [own.ids for own in every(make(max_length=6))]
+    monkeypatch.setattr("ual_registry.distillation.examples.position_limit", lambda _: 6)
+    assert [own.ids for own in every(make())] == expected
+    assert {len(ids) for ids in expected} == {6}
+
+
 def test_a_contrastive_target_starts_from_the_targets_own_chunks(make: Any, target: LoadedBase) -> None:
     scorer = Scorer(target.model)
     for own in every(make(is_contrastive=True)):

@@ -13,11 +13,12 @@ import pytest
 
 from ual_registry.distillation.corpus import make_corpus, run_freely
 from ual_registry.distillation.generate import Sampling, generate_texts
+from ual_registry.distillation.pieces import Cutter
 from ual_registry.distillation.prompts import Given, Prefixes
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts
 from ual_registry.distillation.texts import Ended, Kept, Rules, Text, TextFile
-from ual_registry.errors import FormatError
+from ual_registry.errors import FormatError, TrainingError
 from ual_registry.models.attach import attach
 from ual_registry.models.loaded import LoadedBase
 
@@ -89,6 +90,17 @@ def test_a_batch_of_which_texts_are_missing_is_generated_again(source: LoadedBas
     assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("more", [{"wanted": 3}, {"wanted": 40, "max_generated": 6}])
+def test_a_file_that_holds_more_than_is_wanted_gives_what_a_new_one_gives(
+    source: LoadedBase, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    first = generate(source, tmp_path / "texts.jsonl", **more)
+    whole = generate(source, tmp_path / "texts.jsonl", wanted=40, max_generated=20)
+    assert whole.counts["generated"] == 20
+    assert generate(source, tmp_path / "texts.jsonl", **more) == first
+    assert generate(source, tmp_path / "texts.jsonl", wanted=40, max_generated=20) == whole
+
+
 def test_texts_of_another_adapter_are_not_gone_on_with(source: LoadedBase, tmp_path: Path) -> None:
     generate(source, tmp_path / "texts.jsonl", wanted=1)
     with pytest.raises(FormatError, match="line 1: the texts come from other settings"):
@@ -103,6 +115,21 @@ def test_prompts_of_several_lengths_are_answered_as_they_are_alone(source: Loade
         alone = generate(source, tmp_path / f"{number}.jsonl", sampling, prompts=Given((prompt,)))
         assert alone.texts[0].completion == together.texts[number].completion
     assert together.counts["generated"] == 3
+
+
+def test_a_model_that_can_read_no_further_ends_a_text(
+    source: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ual_registry.distillation.generate.position_limit", lambda _: 6)
+    prompts = Given(("the", "a"))
+    ids = [Cutter(source.tokenizer).prompt_ids(text) for text in prompts.texts]
+    kept = generate(source, tmp_path / "texts.jsonl", prompts=prompts, sampling=Sampling(max_tokens=9, temperature=0))
+    assert {text.tokens for text in kept.texts} == {6 - max(map(len, ids))}
+    with pytest.raises(TrainingError) as caught:
+        generate(source, tmp_path / "long.jsonl", prompts=Given(("the bread finds the old man",)))
+    longest = len(Cutter(source.tokenizer).prompt_ids("the bread finds the old man"))
+    message = f"a prompt has {longest} tokens, expected fewer than the 6 that the source base can read"
+    assert (caught.value.message, caught.value.problem_code) == (message, "too-long")
 
 
 def test_a_stop_text_ends_a_completion_and_is_left_out(source: LoadedBase, tmp_path: Path) -> None:
@@ -138,6 +165,14 @@ def test_seeds_make_inputs_and_the_adapter_answers_them(source: LoadedBase, adap
     assert corpus.input_counts["kept"] == 5
     assert corpus.counts["generated"] == 8  # seeds are answered too
     assert make_corpus(source, adapter, seeds, SAMPLING, tmp_path, wanted=5) == corpus
+
+
+def test_a_corpus_of_few_inputs_is_made_again_as_it_was(source: LoadedBase, adapter: Named, tmp_path: Path) -> None:
+    """Few inputs are new, so the first round ends at its limit, and the second one writes more into the same file."""
+    seeds = SeedPrompts(inputs=("the cat", "a friend", "a dog"), template="say {input}:")
+    sampling = Sampling(max_tokens=24, batch_size=16, seed=3, temperature=0.0)
+    corpus = make_corpus(source, adapter, seeds, sampling, tmp_path, wanted=40)
+    assert make_corpus(source, adapter, seeds, sampling, tmp_path, wanted=40) == corpus
 
 
 def test_without_seeds_source_and_adapter_run_freely(source: LoadedBase, adapter: Named, tmp_path: Path) -> None:

@@ -50,6 +50,21 @@ def test_scores_are_those_of_direct_computation(source: LoadedBase, adapter: Nam
         assert own.ends[-1] == len(text.whole)
 
 
+def test_what_the_source_cannot_read_is_not_scored(
+    source: LoadedBase, adapter: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [Text(batch=0, prompt="", completion=text, ended=Ended.END, tokens=1) for text in sentences(3, seed=6)]
+    whole = score_texts(source.model, source.tokenizer, adapter.adapter, texts, material={})
+    monkeypatch.setattr("ual_registry.distillation.teacher.position_limit", lambda _: 7)
+    for cut, own in zip(
+        score_texts(source.model, source.tokenizer, adapter.adapter, texts, material={}), whole, strict=True
+    ):
+        count = len(cut.ends)
+        assert 0 < count < len(own.ends)
+        assert torch.equal(cut.ends, own.ends[:count])
+        torch.testing.assert_close(cut.adapted, own.adapted[:count], atol=1e-5, rtol=0)
+
+
 def test_kept_scores_are_read_again_and_missing_shards_made(
     source: LoadedBase, adapter: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

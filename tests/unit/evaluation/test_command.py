@@ -6,14 +6,17 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.evaluation.conftest import Scene, label_lines, write_jsonl
+from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read
 from ual_registry.air.schema import schema_problems
+from ual_registry.air.write import write
 from ual_registry.cli.main import run
 from ual_registry.digest import Digest
 from ual_registry.registry.registry import Registry
@@ -148,7 +151,7 @@ NATIVE = (
 def trainable(place: Path) -> Path:
     """The working folder with items to train on, and settings of a training that takes a moment."""
     pytest.importorskip("accelerate")
-    write_jsonl(place / "train.jsonl", label_lines(range(12, 18)))
+    write_jsonl(place / "train.jsonl", label_lines(range(10, 18)))
     settings = {"rank": 2, "steps": 3, "batch_size": 6, "accumulation": 1, "held_out_share": 0.2}
     (place / "quick.json").write_text(json.dumps({**settings, "learning_rate": 0.01}))
     return place
@@ -169,6 +172,7 @@ def test_a_native_adapter_is_trained_on_request_and_kept(trainable: Path, capsys
         "native adapter": str(Digest.of_file(trainable / "run" / "adapter.air")),
         "test data": str(Digest.of_file(trainable / "test.jsonl")),
     }
+    assert first["notes"][0] == "2 items that the native adapter was trained on are test items too"
     again = json.loads(ual(NATIVE, capsys)[1])
     assert again["metrics"] == first["metrics"]
 
@@ -208,7 +212,9 @@ BASE = "evaluate native.air --on base --data test.jsonl"
             3,
             "test.jsonl: is the test file too, so the native adapter would have seen what it is tested on",
         ),
-        (f"{BASE} --plot arms.pdf", 11, "cannot write arms.pdf: a picture is a file that ends in .png or .svg"),
+        (f"{BASE} --plot arms.pdf", 11, "cannot draw arms.pdf: a picture is a file that ends in .png or .svg"),
+        (f"{BASE} --plot x.svg -o ./x.svg", 11, "cannot write ./x.svg: the picture goes there too"),
+        (f"{BASE} --source-base none --source native.air", 11, "cannot read none"),
         (f"{BASE} -o native.air", 11, "cannot write native.air"),
         (f"{BASE} --record", 8, "cannot record the report card of native.air: it is no name in the registry"),
         (f"{BASE} --dev test.jsonl --dose", 3, "test.jsonl: is the test file too"),
@@ -237,6 +243,45 @@ def test_another_base_than_the_recorded_one_needs_a_word(place: Path, capsys: py
     expected = f"error [other-base]: other: its config has the digest {digests[0]}, but the adapter was made for base "
     assert (code, err.splitlines()[0]) == (4, f"{expected}with {digests[1]}")
     assert ual(f"{command} --any-base", capsys)[0] == 0
+
+
+def with_weights(path: Path, digest: str) -> None:
+    """Let an adapter record the digest of its base model's weights, as trained and carried ones do."""
+    with read(path) as adapter:
+        base = replace(adapter.manifest.base_model, weights_digest=digest)
+        write(Adapter(replace(adapter.manifest, base_model=base), adapter.tensors), path)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "options", "whose"),
+    [
+        ("native", "", "the adapter"),
+        ("weak", "--baselines native=weak.air", "the native adapter"),
+        ("weak", "--baselines wrong-task=weak.air", "the wrong-task adapter"),
+        ("weak", "--source-base base --source weak.air", "the adapter"),
+    ],
+)
+def test_a_base_of_other_weights_than_the_recorded_ones_needs_a_word(
+    place: Path, capsys: pytest.CaptureFixture[str], recorded: str, options: str, whose: str
+) -> None:
+    wanted = f"sha256:{'0' * 64}"
+    with_weights(place / f"{recorded}.air", wanted)
+    own = Digest.of_file(place / "base" / "model.safetensors")
+    message = f"base: its weights have the digest {own}, but {whose} was made for base with {wanted}"
+    code, _, err = ual(f"{BASE} {options}", capsys)
+    assert (code, err.splitlines()[0]) == (4, f"error [other-base]: {message}")
+    assert ual(f"{BASE} {options} --any-base", capsys)[0] == 0
+
+
+def test_a_source_base_of_another_config_is_refused_before_anything_is_measured(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "other").mkdir()  # no weights are there that could be loaded
+    config = json.loads((place / "base" / "config.json").read_text())
+    (place / "other" / "config.json").write_text(json.dumps({**config, "note": 1}))
+    code, _, err = ual(f"{BASE} --source-base other --source native.air -v", capsys)
+    assert (code, [line for line in err.splitlines() if "items" in line]) == (4, [])
+    assert err.splitlines()[0].startswith("error [other-base]: other: its config has the digest ")
 
 
 def test_a_base_without_a_tokenizer_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

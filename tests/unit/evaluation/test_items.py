@@ -105,7 +105,17 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     path.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
     with pytest.raises(FormatError) as caught:
         read_documents(path)
-    assert caught.value.message.startswith(f"{path}, line 2: is no JSON ('utf-8' codec can't decode byte 0xff")
+    assert caught.value.message == f"{path}, line 2: is no text in UTF-8"
+    path.write_bytes('{"text": "a"}'.encode("utf-16"))
+    with pytest.raises(FormatError) as caught:
+        read_documents(path)
+    assert caught.value.message == f"{path}, line 1: is no text in UTF-8"
+
+
+def test_a_mark_of_the_order_of_bytes_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"text": "a"}\n')
+    assert [item.text for item in read_documents(path).items] == ["a"]
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,35 @@ def test_where_every_dose_is_worse_than_none_zero_is_chosen(scene: Scene, tmp_pa
     found = evaluate(scene.loaded, turned, LabelLikelihood(), labels_data(tmp_path, dev=dev), resamples=RESAMPLES)
     assert found.dose is not None
     assert (found.dose.chosen, found.dosed_labels) == (0.0, {})
+
+
+@pytest.mark.parametrize(
+    ("things", "notes"),
+    [
+        (range(9), ("9 different items are too few for a verdict: expected at least 10",)),
+        (
+            [*range(9), *range(9)],
+            (
+                "9 items say what another one says, so the intervals are narrower than they should be",
+                "9 different items are too few for a verdict: expected at least 10",
+            ),
+        ),
+    ],
+)
+def test_of_a_few_items_nothing_is_said(
+    scene: Scene, tmp_path: Path, things: Sequence[int], notes: tuple[str, ...]
+) -> None:
+    test = read_labels(write_jsonl(tmp_path / "test.jsonl", label_lines(things)))
+    found = run(scene, "native", Data(test=test), native="native")
+    assert found.labels == {"gold_nll": None, "accuracy": None}
+    assert (found.label, found.dosed_labels, found.notes) == (None, {}, notes)
+
+
+def test_ten_items_are_enough_for_a_verdict(scene: Scene, tmp_path: Path) -> None:
+    test = read_labels(write_jsonl(tmp_path / "test.jsonl", label_lines(range(10))))
+    found = run(scene, "native", Data(test=test), native="native")
+    assert found.labels["gold_nll"] is Label.WORKS
+    assert not [note for note in found.notes if "too few" in note]
 
 
 def test_a_source_adapter_that_gains_nothing_makes_the_transfer_void(scene: Scene, tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_a_greedy_answer_stops_before_its_end() -> None:
     assert greedy(model, [[3, 4, 5]], most=6, ends=frozenset({end})) == [expected]
 
 
+@pytest.mark.parametrize(("length", "expected"), [(28, 5), (32, 1), (33, 0)])
+def test_a_greedy_answer_ends_where_a_model_can_read_no_further(length: int, expected: int) -> None:
+    model = tiny_model("gpt2", "GPT2LMHeadModel")
+    assert model.config.max_position_embeddings == 32
+    (answer,) = greedy(model, [[3] * length], most=9, ends=frozenset())
+    assert len(answer) == expected
+
+
 def _causal(architecture: str) -> str:
     from tests.peft_folders import ARCHITECTURES
 
@@ -103,6 +111,7 @@ def test_logits_that_are_not_finite_are_refused() -> None:
     with pytest.raises(NumericalError) as caught:
         token_scores(model, [1, 2, 3])
     assert caught.value.message == "LlamaForCausalLM: its logits are not finite"
+    assert caught.value.hint == "the weights are damaged; get the base model again"
 
 
 # Prompts
@@ -129,6 +138,38 @@ def test_a_tokenizer_that_joins_prompt_and_answer_moves_the_seam_back() -> None:
     found = question(Joining(), "abc", ["de", "f"])
     assert found.context == (hash("ab"),)
     assert found.answers == ((hash("c "), hash("de")), (hash("c "), hash("f")))
+
+
+def latin_tokenizer() -> Any:
+    """Return a tokenizer of small letters, which has no token for anything else, not even an unknown one."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: index for index, letter in enumerate("abcdefghijklmnopqrstuvwxyz ")}
+    inner = Tokenizer(models.BPE(letters, []))
+    fast: Any = PreTrainedTokenizerFast  # it has no types
+    return fast(tokenizer_object=inner, bos_token="<s>")
+
+
+@pytest.mark.parametrize(("prompt", "answer"), [("the colour is", "красный"), ("цвет", "красный")])
+def test_an_answer_without_a_token_has_no_likelihood(prompt: str, answer: str) -> None:
+    with pytest.raises(TransferError) as caught:
+        question(latin_tokenizer(), prompt, ["red", answer], is_plain=True)
+    assert caught.value.message == f"the tokenizer of  has no token for {answer!r}, so it has no likelihood"
+    assert caught.value.problem_code == "no-tokens"
+
+
+def test_a_prompt_without_a_token_leaves_the_start_alone() -> None:
+    tokenizer = latin_tokenizer()
+    ids = tuple(tokenizer.convert_tokens_to_ids(list(" red")))
+    assert question(tokenizer, "цвет", ["red"]) == Question(start_ids(tokenizer), (ids,))
+
+
+def test_a_document_without_a_token_has_no_bits() -> None:
+    loaded = Loaded(tiny_model("llama", "LlamaForCausalLM"), latin_tokenizer())
+    with pytest.raises(TransferError) as caught:
+        BitsPerByte().score(loaded, [Document(line=1, text="red"), Document(line=2, text="красный")])
+    assert caught.value.message == "the tokenizer of  has no token for 'красный', so it has no likelihood"
 
 
 def test_the_chat_template_of_the_base_is_used_where_it_has_one() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +320,47 @@ def test_text_that_does_not_do_is_refused(texts: list[str], message: str, bases:
     with pytest.raises(TransferError) as caught:
         collect(*bases, PAIRS, texts)
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_weights_that_are_not_finite_are_named(bases: tuple[LoadedBase, LoadedBase], name: str) -> None:
+    module, slot = bases[1].binding.slots()[None, 2, "attention_key", None]
+    rows: Any = getattr(bases[1].module(module.path), name).data
+    own = next(iter(slot.all_rows.runs()))[0]  # the key's rows stand behind the query's
+    before, rows[..., own] = rows[..., own].clone(), torch.nan
+    try:
+        with pytest.raises(NumericalError) as caught:
+            slot_weight(bases[1], module, slot)
+        slot_weight(bases[1], *bases[1].binding.slots()[None, 2, "attention_query", None])
+    finally:
+        rows[..., own] = before
+    assert caught.value.message == f"{module.path}: its {name} is not finite (base model gpt2)"
+    assert caught.value.hint == "the weights are damaged; get the base model again"
+
+
+@pytest.mark.parametrize("foreign", [("Съешь же ещё",), ("Съешь же ещё", "мягких булок")])
+def test_passages_that_a_tokenizer_has_no_token_for_are_passed_over(
+    foreign: tuple[str, ...], bases: tuple[LoadedBase, LoadedBase]
+) -> None:
+    source = replace(bases[0], tokenizer=_latin(bases[0].model.config.vocab_size))
+    with pytest.raises(TransferError) as caught:
+        collect(source, bases[1], PAIRS, [*foreign, "да выпей чаю"])
+    assert caught.value.message.startswith("the calibration text has 0 positions to fit on and 0 to judge on ")
+    found = collect(source, bases[1], PAIRS, [*TEXTS, *foreign])
+    again = collect(source, bases[1], PAIRS, [*TEXTS[:5], *foreign, *TEXTS[5:]])
+    assert found.positions + found.held_out_positions == again.positions + again.held_out_positions > 0
+
+
+def _latin(size: int) -> Any:
+    """Return a tokenizer of the test's own texts, which has no token for letters that do not stand in them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    fast: Any = PreTrainedTokenizerFast  # it has no types
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=size, show_progress=False))
+    return fast(tokenizer_object=made)
 
 
 def test_text_in_another_script_is_aligned_character_by_character(bases: tuple[LoadedBase, LoadedBase]) -> None:

@@ -47,6 +47,7 @@ class Judge:
 
     losses: Mapping[str, float]
     can_compare: bool = True
+    too_few: str = "7 items are too few"
 
     @property
     def halves(self) -> tuple[Any, Any]:
@@ -125,7 +126,9 @@ def test_a_single_method_that_does_is_not_compared_so_that_all_items_are_left(ru
 
 def test_too_few_items_do_not_compare(run: Run) -> None:
     job = Clock(Material())
-    assert (run(job, Judge({}, can_compare=False)).choice.method, job.tried) == ("predictions", ["predictions"])
+    found = run(job, Judge({}, can_compare=False))
+    assert (found.choice.method, job.tried, found.is_measured) == ("predictions", ["predictions"], False)
+    assert found.choice.reason("residual") == "predictions comes first, and 7 items are too few"
 
 
 def test_a_budget_ends_the_trying_of_methods(run: Run) -> None:
