@@ -141,7 +141,7 @@ def _ours_unflushed(paths: Sequence[Path], target: Path) -> Callable[[], None]:
     work = _ours_at_once(paths, target)
 
     def unflushed() -> None:
-        with mock.patch("os.fsync", return_value=None):
+        with mock.patch("os.fsync", return_value=None), mock.patch("os.posix_fadvise", return_value=None):
             work()
 
     return unflushed

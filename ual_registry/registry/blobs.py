@@ -29,8 +29,9 @@ from ual_registry.registry.files import (
     own_file,
     sweep_folders,
 )
+from ual_registry.registry.flushing import EarlyFlush
 from ual_registry.registry.intake import Intake, take_in
-from ual_registry.storage import atomic_file
+from ual_registry.storage import atomic_file, is_file
 
 __all__ = ["BlobStore", "StagedBlob"]
 
@@ -173,7 +174,7 @@ class BlobStore:
             StorageError: The file cannot be read, or changed meanwhile, or the store cannot be written.
         """
         with self._staged() as staged:
-            self._fill(staged, lambda out: staged.note(take_in(found, out, is_alone=is_alone)))
+            self._fill(staged, lambda out: staged.note(take_in(found, EarlyFlush(out), is_alone=is_alone)))
             yield staged
 
     @contextlib.contextmanager
@@ -217,9 +218,10 @@ class BlobStore:
 
         Raises:
             RegistryNotFoundError: It is not here.
+            StorageError: The store cannot be looked at.
         """
         place = self.place(digest)
-        if not place.is_file():
+        if not is_file(place):
             raise RegistryNotFoundError(
                 f"{digest}: the database knows this artifact, the blob store at {self.root} does not hold it",
                 context={"digest": str(digest)},

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from ual_registry.air.finite import is_finite
 from ual_registry.air.header import Header
@@ -25,6 +25,7 @@ from ual_registry.air.tensor import FileSource, TensorInfo
 from ual_registry.air.validate import Inspection, factor_names
 from ual_registry.digest import CHUNK_BYTES, Digest
 from ual_registry.errors import StorageError
+from ual_registry.registry.flushing import Writer
 
 __all__ = ["Intake", "take_in"]
 
@@ -68,7 +69,7 @@ class _Block(NamedTuple):
     ends: tuple[int, ...]
 
 
-def take_in(found: Inspection, out: BinaryIO | None, *, is_alone: bool = True) -> Intake:
+def take_in(found: Inspection, out: Writer | None, *, is_alone: bool = True) -> Intake:
     """Copy a legal file to ``out``, and digest file and tensors on the way.
 
     Args:
@@ -162,7 +163,7 @@ def _buffer() -> bytearray:
 
 
 def _digest_all(
-    reading: _Reading, header: Header, start: bytes, numbers: _Numbers, out: BinaryIO | None
+    reading: _Reading, header: Header, start: bytes, numbers: _Numbers, out: Writer | None
 ) -> tuple[Digest, dict[str, str]]:
     """Read the whole file in its order; return its digest and those of its tensors."""
     tensors = _stored(header.infos)
