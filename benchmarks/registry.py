@@ -79,9 +79,9 @@ def _verdict(answered: Sequence[Measured], *, is_sqlite: bool) -> None:
 def _ask(engine: str, effort: Effort, python: Path | None, keeping: Keeping) -> list[str]:
     """Measure one engine; return the questions that our registry refused to answer."""
     with PLACES[engine](keeping) as place, tempfile.TemporaryDirectory() as blobs, contextlib.ExitStack() as stack:
-        database, written = _filled(place, effort.count)
-        size = _megabytes(database)
-        print(f"\n{engine}: {effort.count:,} revisions of 112 entries, {size:,.0f} MB, {written}", flush=True)
+        database, written = _filled(place, effort)
+        size, entries = _megabytes(database), "of 112 entries" if effort.with_entries else "without their entries"
+        print(f"\n{engine}: {effort.count:,} revisions {entries}, {size:,.0f} MB, {written}", flush=True)
         peer = None if python is None else _peer(stack, python, place, database, effort.count)
         if effort.samples == 0:
             return []
@@ -99,16 +99,16 @@ def _ask(engine: str, effort: Effort, python: Path | None, keeping: Keeping) -> 
     return refused
 
 
-def _filled(place: Place, count: int) -> tuple[Database, str]:
+def _filled(place: Place, effort: Effort) -> tuple[Database, str]:
     """Return a database with that many revisions, and how long it took to write them."""
-    name = f"ours_{count}"
+    name = f"ours_{effort.count}" if effort.with_entries else f"ours_{effort.count}_without_entries"
     url = place.found(name)
     if url is not None:
         return Database.open(url), "kept from an earlier run"
     database = Database(place.make(name))
     database.upgrade()
     start_s = time.perf_counter()
-    fill(database, count)
+    fill(database, effort.count, with_entries=effort.with_entries)
     spent_s = time.perf_counter() - start_s
     database.engine.dispose()
     place.keep(name)
@@ -198,6 +198,7 @@ def _interpreter(wants_mlflow: bool, *, is_quick: bool) -> Path | None:
 @click.option("--count", "counts", multiple=True, type=int, help="Revisions; may be repeated.  [default: 100000]")
 @click.option("--engine", "engines", multiple=True, type=click.Choice(sorted(PLACES)), help="[default: both]")
 @click.option("--mlflow/--no-mlflow", "wants_mlflow", default=True, show_default=True)
+@click.option("--entries/--without-entries", "with_entries", default=True, show_default=True)
 @click.option("--samples", default=300, show_default=True, help="Calls of each question; 0 only fills.")
 @click.option("--large/--no-large", "with_large", default=True, help="Whether files of 10 MB are added, too.")
 @click.option("--only-large", is_flag=True, help="Files of 10 MB alone, and no question.")
@@ -210,6 +211,7 @@ def main(
     engines: tuple[str, ...],
     *,
     wants_mlflow: bool,
+    with_entries: bool,
     samples: int,
     with_large: bool,
     only_large: bool,
@@ -223,7 +225,8 @@ def main(
     keeping = Keeping(folder=keep, server=server)
     refused: list[str] = []
     for count in counts or (100_000,):
-        effort = Effort(count=count, samples=5, **small) if quick else Effort(count=count, samples=samples)
+        own = {"samples": 5, **small} if quick else {"samples": samples}
+        effort = Effort(count=count, with_entries=with_entries, **own)
         for engine in () if only_large else engines or tuple(PLACES):
             with kept(page, f"{engine} {count}"):
                 _say_where()

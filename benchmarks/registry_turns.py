@@ -21,6 +21,7 @@ class Effort:
 
     Attributes:
         count: Revisions.
+        with_entries: Whether the filled database holds the entries of each artifact, which no question reads.
         samples: Calls of each question.
         own_s: Seconds that ours may take for one question, after its first five calls.
         peer_s: Seconds that MLflow may take for one question, after its first ``peer_least`` calls.
@@ -33,6 +34,7 @@ class Effort:
     """
 
     count: int
+    with_entries: bool = True
     samples: int = 300
     own_s: float = 60
     peer_s: float = 8

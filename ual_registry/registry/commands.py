@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session
 
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.describe import Description, Row
+from ual_registry.registry.edges import check_edges
 from ual_registry.registry.facets import facets_of, renew_facets
+from ual_registry.registry.labels import labels_text
 from ual_registry.registry.record_tables import DomainRow, EvaluationRow, ProjectionRow, RouterRow, TrainingRow
 from ual_registry.registry.reference import is_tag_key
 from ual_registry.registry.tables import (
@@ -94,7 +96,11 @@ def add_blob(session: Session, digest: str, size_bytes: int) -> None:
 
 
 def add_artifact(session: Session, description: Description) -> int:
-    """Describe stored bytes and return their row number; what is known already stays, a tombstone becomes alive."""
+    """Describe stored bytes and return their row number; what is known already stays, a tombstone becomes alive.
+
+    Raises:
+        RegistryConflictError: A parent of it is known as made from it.
+    """
     known = session.execute(_KNOWN, {"digest": description.digest}).first()
     if known is not None and known.deleted_at is None:
         return int(known.id)
@@ -105,6 +111,7 @@ def add_artifact(session: Session, description: Description) -> int:
         return int(session.execute(_KNOWN, {"digest": description.digest}).one().id)
     for table, rows in description.records.items():
         session.execute(_INSERT[table], [{**row, "artifact_id": made} for row in rows])
+    check_edges(session, description.digest, description.edges)
     for edge in description.edges:
         insert_absent(session, LineageRow, edge)
     return made
@@ -164,23 +171,19 @@ def add_revision(
     if known is not None:
         return Added(revision_id=known.id, number=known.number, is_new=False)
     number = session.execute(_TAKE_NUMBER, {"wanted": adapter.id}).scalar_one()
-    row = {**ids, **facets_of(session, artifact_id), "adapter_name": name, "number": number, "created_at": now()}
-    revision_id = session.execute(_INSERT_REVISION, row).scalar_one()
-    kept = _keep_tags(session, revision_id, description, tags or {})
+    # A tag of the manifest that is too long for one is left out.
+    kept = {tag: "" for tag in description.tags if is_tag_key(tag)} | dict(tags or {})
+    shown = labels_text(adapter.owner, (), kept, is_sqlite=session.get_bind().dialect.name == "sqlite")
+    row = {**ids, **facets_of(session, artifact_id), "labels": shown, "adapter_name": name, "number": number}
+    revision_id = session.execute(_INSERT_REVISION, {**row, "created_at": now()}).scalar_one()
+    if kept:
+        rows = [{"revision_id": revision_id, "key": key, "value": value} for key, value in kept.items()]
+        session.execute(_INSERT_TAGS, rows)
     content = [description.artifact[column] for column in ("title", "domain", "description")]
     labels = [part for key in sorted(kept) for part in (key, kept[key])]
     write_text(session, revision_id, [name, adapter.owner, adapter.description, *content, *labels])
     write_log(session, "add", name, digest=description.digest, number=number, **({"tags": dict(tags)} if tags else {}))
     return Added(revision_id=revision_id, number=number, is_new=True)
-
-
-def _keep_tags(session: Session, revision_id: int, description: Description, tags: Mapping[str, str]) -> dict[str, str]:
-    """Write the tags of a new revision; one of the manifest that is too long for a tag is left out."""
-    kept = {tag: "" for tag in description.tags if is_tag_key(tag)} | dict(tags)
-    if kept:
-        rows = [{"revision_id": revision_id, "key": key, "value": value} for key, value in kept.items()]
-        session.execute(_INSERT_TAGS, rows)
-    return kept
 
 
 _ADAPTER = (

@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, Text, bindparam, func, or_, select, update
-from sqlalchemy.ext.compiler import compiles
+from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
-from sqlalchemy.sql.functions import FunctionElement
 
+from ual_registry.registry.json_sql import JsonList, JsonText, JsonWritten
 from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow
 
 __all__ = ["SHOWN", "differing", "facets_of", "renew_facets"]
-
-
-class _Json(FunctionElement[str]):
-    """What each engine writes as JSON in a way of its own.
-
-    Attributes:
-        postgresql: How PostgreSQL is asked for it, with a place for the arguments.
-        sqlite: The same for SQLite.
-    """
-
-    type = Text()
-    postgresql: ClassVar[str]
-    sqlite: ClassVar[str]
-
-
-class _JsonList(_Json):
-    """A list as one JSON text."""
-
-    name = "json_list"
-    inherit_cache = True  # which SQLAlchemy reads of each class alone
-    postgresql = "json_build_array({})::text"
-    sqlite = "json_array({})"
-
-
-class _JsonText(_Json):
-    """A text that is JSON already."""
-
-    name = "json_text"
-    inherit_cache = True
-    postgresql = "CAST({} AS json)"
-    sqlite = "json({})"
-
-
-@compiles(_Json)
-def _compile(element: _Json, compiler: Any, **options: Any) -> str:
-    form: str = getattr(element, compiler.dialect.name)
-    return form.format(compiler.process(element.clauses, **options))
 
 
 def _of_base(column: InstrumentedAttribute[Any]) -> ScalarSelect[Any]:
@@ -59,11 +21,13 @@ def _of_base(column: InstrumentedAttribute[Any]) -> ScalarSelect[Any]:
 SHOWN = ("digest", "kind", "title", "method", "domain", "license", "parameter_count", "size_bytes")
 """The first members of ``RevisionRow.shown``, as columns of the artifact; three more follow, as below."""
 
-_SHOWN = _JsonList(
-    *(getattr(ArtifactRow, name) for name in SHOWN),
-    _JsonText(ArtifactRow.measurements),
-    _of_base(BaseModelRow.label),
-    _of_base(BaseModelRow.architecture),
+_SHOWN = JsonWritten(
+    JsonList(
+        *(getattr(ArtifactRow, name) for name in SHOWN),
+        JsonText(ArtifactRow.measurements),
+        _of_base(BaseModelRow.label),
+        _of_base(BaseModelRow.architecture),
+    )
 )
 
 _FACETS: dict[InstrumentedAttribute[Any], ColumnElement[Any]] = {

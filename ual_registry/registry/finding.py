@@ -1,4 +1,4 @@
-"""The statement that finds the rows of a page: their numbers and sort keys, in order."""
+"""The statement of a page: which revisions, in order, and what is shown of them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, any_, bindparam, exists, func, select
+from sqlalchemy import ColumnElement, Integer, Select, Subquery, any_, bindparam, exists, func, select
 from sqlalchemy.orm import aliased
 
 from ual_registry.registry.blanks import Blank
 from ual_registry.registry.conditions import Condition
-from ual_registry.registry.order import sorting
-from ual_registry.registry.plan import plan_of
-from ual_registry.registry.search import Searcher, terms
+from ual_registry.registry.details import COLUMNS
+from ual_registry.registry.order import Sorting, sorting
+from ual_registry.registry.plan import WALK, Start, plan_of
+from ual_registry.registry.search import Searcher
 from ual_registry.registry.sources import Source
 from ual_registry.registry.statements import Statement, prepared
-from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow
+from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow, Table
 from ual_registry.registry.tree import All, Node, Order, Term, leaves
 from ual_registry.registry.values import Text
 
@@ -46,14 +47,14 @@ class Asked:
         what: What it holds.
         where: What must hold, with blanks.
         order: In which order.
-        driver: Which term is looked up first; ``None`` to walk along the order.
+        start: How it is begun.
         exact: A config digest for adapters, where one is asked for; the name for the revisions of one.
     """
 
     what: What
     where: Node
     order: Order
-    driver: int | None = None
+    start: Start = WALK
     exact: Blank | None = None
 
 
@@ -66,16 +67,19 @@ def key_types(key: Sequence[Any] | None) -> tuple[type, ...]:
 def page_statement(asked: Asked, *, is_sqlite: bool, key_types: tuple[type, ...] = ()) -> Statement:
     """Return the statement of a page; its other parameters are ``page_size`` and those of ``KEY_NAMES``.
 
+    Its rows are those of ``details.COLUMNS``, with the sort key behind. What is shown is read when the rows are known:
+    indexes alone tell which they are.
+
     Args:
         asked: What is asked.
         is_sqlite: For which engine.
         key_types: Those of the sort key that it goes on behind.
     """
-    sorted_by, plan = sorting(asked.order), plan_of(Searcher(is_sqlite=is_sqlite), asked.where, asked.driver)
+    sorted_by, plan = sorting(asked.order), plan_of(Searcher(is_sqlite=is_sqlite), asked.where, asked.start)
     first, _ = sorted_by.columns[0]
     is_ordered = plan.driver is not None and plan.driver.is_ordered and asked.order == Order()
     is_in_order = plan.driver is None or plan.driver.link is first or is_ordered
-    statement = select(RevisionRow.id, *(column for column, _ in sorted_by.columns))
+    statement = select(RevisionRow.id, *(column.label(name) for name, column in sorted_by.named()))
     statement = statement.where(*_conditions(asked, plan.rest, is_sqlite=is_sqlite))
     if sorted_by.is_about_artifacts:
         statement = statement.join(ArtifactRow, ArtifactRow.id == RevisionRow.artifact_id)
@@ -83,13 +87,23 @@ def page_statement(asked: Asked, *, is_sqlite: bool, key_types: tuple[type, ...]
         driver = plan.driver
         is_direct = is_sqlite or not is_in_order
         statement = statement.where(driver.where if driver.is_of_revision else _linked(driver, is_direct=is_direct))
+    if plan.gathered is not None:
+        statement = statement.where(plan.gathered.is_among_found())
     if key_types:
         known = zip(KEY_NAMES, key_types, strict=True)
         key: list[Any] = [None if kind is type(None) else bindparam(name) for name, kind in known]
         statement = statement.where(sorted_by.after(key))
     statement = statement.order_by(*sorted_by.by(is_indexed=is_in_order))
-    statement = statement.limit(bindparam("page_size", type_=Integer))
-    return prepared(statement, is_sqlite=is_sqlite, is_planned_once=not terms(asked.where))
+    found = statement.limit(bindparam("page_size", type_=Integer)).subquery("found")
+    return prepared(_shown(found, sorted_by), is_sqlite=is_sqlite, is_planned_once=is_ordered)
+
+
+def _shown(found: Subquery, sorted_by: Sorting) -> Select[Any]:
+    """Read what is shown of the revisions that were found, one after the other as they were found."""
+    shown, keys = Table.metadata.tables["revisions"].alias("shown"), [found.c[name] for name, _ in sorted_by.named()]
+    columns = [shown.c[column.key] for column in COLUMNS]
+    joined = select(*columns, *keys).join_from(found, shown, shown.c.id == found.c.id)
+    return joined.order_by(*sorted_by.by(of=found))
 
 
 def _conditions(asked: Asked, rest: tuple[Node, ...], *, is_sqlite: bool) -> Iterator[ColumnElement[bool]]:

@@ -8,6 +8,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from ual_registry.registry.facets import differing
+from ual_registry.registry.labels import differing_labels
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow
 
 __all__ = ["broken_rows"]
@@ -22,6 +23,7 @@ def broken_rows(session: Session) -> Iterator[tuple[str, str]]:
     yield from _aliases(session)
     yield from _revisions(session)
     yield from _facets(session)
+    yield from _labels(session)
     yield from _numbers(session)
 
 
@@ -59,6 +61,12 @@ def _facets(session: Session) -> Iterator[tuple[str, str]]:
     )
     for name, number in session.execute(statement):
         yield "stale", f"revision {name}@{number} keeps other values than those of its artifact"
+
+
+def _labels(session: Session) -> Iterator[tuple[str, str]]:
+    order = (RevisionRow.adapter_name, RevisionRow.number)
+    for name, number in session.execute(select(*order).where(differing_labels()).order_by(*order)):
+        yield "stale", f"revision {name}@{number} keeps another owner, other aliases or other tags than it has"
 
 
 def _numbers(session: Session) -> Iterator[tuple[str, str]]:

@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.commands import add_artifact, add_blob, insert_absent
 from ual_registry.registry.describe import Description
+from ual_registry.registry.edges import check_edges
 from ual_registry.registry.export_document import TOMBSTONE_FIELDS
 from ual_registry.registry.facets import renew_facets
 from ual_registry.registry.import_document import AdapterPart, ArtifactPart, RevisionPart
 from ual_registry.registry.import_plan import AdapterPlan, plan_adapter
+from ual_registry.registry.labels import renew_labels
 from ual_registry.registry.tables import (
     AdapterRow,
     AliasRow,
@@ -41,7 +43,11 @@ def write_artifact(session: Session, part: ArtifactPart, description: Descriptio
 
 
 def write_tombstone(session: Session, part: ArtifactPart) -> None:
-    """Write an artifact whose bytes are gone; one that is here stays as it is."""
+    """Write an artifact whose bytes are gone; one that is here stays as it is.
+
+    Raises:
+        RegistryConflictError: A parent of it is known as made from it.
+    """
     assert part.tombstone is not None  # what the document promises of a deleted artifact
     digest = str(part.digest)
     if session.scalar(select(ArtifactRow.id).where(ArtifactRow.digest == digest)) is not None:
@@ -52,10 +58,11 @@ def write_tombstone(session: Session, part: ArtifactPart) -> None:
     row |= {"added_at": part.added_at or part.deleted_at, "deleted_at": part.deleted_at}
     row["base_model_id"] = _base_model(session, base) if base else None
     insert_absent(session, ArtifactRow, row)
-    for edge in part.tombstone.get("parents", ()):
-        if edge["digest"] != digest:
-            parent = {"parent_digest": edge["digest"], "relation": edge["relation"]}
-            insert_absent(session, LineageRow, {"child_digest": digest, **parent})
+    parents = [edge for edge in part.tombstone.get("parents", ()) if edge["digest"] != digest]
+    edges = [{"parent_digest": edge["digest"], "relation": edge["relation"]} for edge in parents]
+    check_edges(session, digest, edges)
+    for edge in edges:
+        insert_absent(session, LineageRow, {"child_digest": digest, **edge})
 
 
 def _base_model(session: Session, row: dict[str, Any]) -> int:
@@ -96,23 +103,29 @@ def write_adapter(session: Session, part: AdapterPart, *, renumbers: bool) -> tu
     plan = plan_adapter(session, part)
     if plan.conflicts and not renumbers:
         return plan, ()
-    kept = [*_describe(adapter, part)]
+    before = {name: getattr(adapter, name) for name in _DESCRIBED}
+    kept = _describe(adapter, part)
+    described = {name: getattr(adapter, name) for name in _DESCRIBED if getattr(adapter, name) != before[name]}
     for revision in part.revisions:
         kept += _revision(session, adapter, part, revision, plan)
     changed = [alias for alias in part.aliases if _alias(session, adapter.id, alias, plan, kept)]
     adapter.newest = max(adapter.newest, *plan.numbers.values())
     session.flush()
-    if plan.added or changed:
+    if plan.added or changed or described:
         renew_facets(session, RevisionRow.adapter_id == adapter.id)
         renew_texts(session, RevisionRow.adapter_id == adapter.id)
-        numbers = [plan.numbers[number] for number in plan.added]
-        write_log(session, "import", part.name, numbers=numbers, aliases=[alias.name for alias in changed])
+        renew_labels(session, RevisionRow.adapter_id == adapter.id)
+        numbers, aliases = [plan.numbers[number] for number in plan.added], [alias.name for alias in changed]
+        write_log(session, "import", part.name, numbers=numbers, aliases=aliases, **described)
     return plan, tuple(kept)
+
+
+_DESCRIBED = ("owner", "description")
 
 
 def _describe(adapter: AdapterRow, part: AdapterPart) -> list[str]:
     kept = []
-    for name in ("owner", "description"):
+    for name in _DESCRIBED:
         new, old = getattr(part, name), getattr(adapter, name)
         if old is None:
             setattr(adapter, name, new)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, func, or_
+from sqlalchemy import ColumnElement, Subquery, and_, false, func, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from ual_registry.digest import Digest
@@ -53,15 +53,21 @@ class Sorting:
         """Whether a column stands in ``ArtifactRow``; the others stand in ``RevisionRow``."""
         return any(column.class_ is ArtifactRow for column, _ in self.columns)
 
-    def by(self, *, is_indexed: bool = True) -> list[ColumnElement[Any]]:
+    def named(self) -> list[tuple[str, InstrumentedAttribute[Any]]]:
+        """Return the columns with the names that they have among other columns of a row."""
+        return [(f"key_{number}", column) for number, (column, _) in enumerate(self.columns)]
+
+    def by(self, *, is_indexed: bool = True, of: Subquery | None = None) -> list[ColumnElement[Any]]:
         """Return what to sort by; a missing value counts as the smallest.
 
         Args:
             is_indexed: Whether an index may be read in this order; otherwise what is found is sorted.
+            of: Rows that have the columns by their names; ``None`` for those of the tables.
         """
         parts: list[ColumnElement[Any]] = []
         for number, (column, is_descending) in enumerate(self.columns):
-            sorted_by = _unindexed(column) if number == 0 and not is_indexed else column
+            named = column if of is None else of.c[self.named()[number][0]]
+            sorted_by = _unindexed(named) if number == 0 and not is_indexed else named
             part = sorted_by.desc() if is_descending else sorted_by.asc()
             if number == 0 and _is_nullable(column):
                 part = part.nulls_last() if is_descending else part.nulls_first()
@@ -94,7 +100,7 @@ def _is_nullable(column: InstrumentedAttribute[Any]) -> bool:
     return bool(column.property.columns[0].nullable)
 
 
-def _unindexed(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
+def _unindexed(column: Any) -> ColumnElement[Any]:
     """Return an expression that is equal to a column and that no index holds."""
     return func.coalesce(column, column)
 

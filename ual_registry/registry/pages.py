@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 
 from ual_registry.errors import RegistryError, RegistryNotFoundError
 from ual_registry.registry.conditions import among, bound_list
-from ual_registry.registry.details import MAX_PAGE, records
+from ual_registry.registry.details import COLUMNS, MAX_PAGE, records
 from ual_registry.registry.finding import KEY_NAMES, Asked, What, key_types, page_statement
 from ual_registry.registry.forms import form_of
 from ual_registry.registry.order import read_cursor, write_cursor
-from ual_registry.registry.plan import choose_driver
+from ual_registry.registry.plan import choose_start
 from ual_registry.registry.queries import find_digest, unknown_adapter
 from ual_registry.registry.reference import Reference
 from ual_registry.registry.statements import Statement, is_sqlite, prepared
@@ -60,8 +60,8 @@ def search_page(
         RegistryError: The cursor is none of this query.
     """
     form = form_of(query.where, _digests(connection, query.where, text))
-    driver = choose_driver(connection, form.where, form.values, limit=limit, walked=query.order)
-    asked = Asked(what=What.REVISIONS, where=form.where, order=query.order, driver=driver)
+    start = choose_start(connection, form.where, form.values, limit=limit, walked=query.order)
+    asked = Asked(what=What.REVISIONS, where=form.where, order=query.order, start=start)
     return _page(connection, asked, form.values, question=query.where, limit=limit, after=after)
 
 
@@ -89,10 +89,10 @@ def list_page(
     """
     owned: Node = All(()) if owner is None else Term("owner", (Text(owner),))
     form, base = form_of(owned, {}), None
-    driver = choose_driver(connection, form.where, form.values, limit=limit)
+    start = choose_start(connection, form.where, form.values, limit=limit)
     if config_digest is not None:
         form, base = form.blank(config_digest)
-    asked = Asked(what=What.ADAPTERS, where=form.where, order=order, driver=driver, exact=base)
+    asked = Asked(what=What.ADAPTERS, where=form.where, order=order, start=start, exact=base)
     question = ("list", owner) if config_digest is None else ("list", owner, config_digest)
     found = _page(connection, asked, form.values, question=question, limit=limit, after=after)
     counts = _revision_counts(connection, [record.name for record in found])
@@ -125,7 +125,7 @@ def revisions_page(connection: Connection, name: str, *, limit: int, after: str 
 def _page(
     connection: Connection, asked: Asked, values: Sequence[Any], *, question: object, limit: int, after: str | None
 ) -> Page[RevisionRecord]:
-    """Read the row numbers in order first, then what belongs to them.
+    """Read the rows of a page, and one more, which tells whether there is a next.
 
     Args:
         connection: An open connection.
@@ -139,8 +139,8 @@ def _page(
     statement = page_statement(asked, is_sqlite=is_sqlite(connection), key_types=key_types(key))
     behind = {} if key is None else dict(zip(KEY_NAMES, key, strict=True))
     rows = statement.rows(connection, values, page_size=limit + 1, **behind)
-    more = write_cursor(asked.order, question, rows[limit - 1][1:]) if len(rows) > limit else None
-    return Page(items=tuple(records(connection, [row[0] for row in rows[:limit]])), next=more)
+    more = write_cursor(asked.order, question, rows[limit - 1][len(COLUMNS) :]) if len(rows) > limit else None
+    return Page(items=tuple(records(rows[:limit])), next=more)
 
 
 def _digests(connection: Connection, where: Node, text: str) -> dict[str, str]:

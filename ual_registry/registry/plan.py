@@ -1,9 +1,10 @@
-"""How a search is begun: with what its rarest term finds, or along the order of the page.
+"""How a search is begun: with what its rarest term finds, along the order of the page, or along it with that at hand.
 
 A database guesses how rare a term is from averages, and a limit makes a wrong guess dear: it walks through everything
 in order where three rows would have answered. So the terms are counted first, each up to a bound, by one statement
 that reads indexes alone. Where one is rare, the search begins there and sorts what it finds. Where all are common, the
-order's index is read until the page is full.
+order's index is read until the page is full. Between the two, what the rarest finds is gathered first, from its index
+alone, and the order's index is read with that at hand, so that no row is looked up on the way.
 """
 
 from __future__ import annotations
@@ -24,23 +25,32 @@ from ual_registry.registry.statements import Statement, is_sqlite, prepared
 from ual_registry.registry.tables import ArtifactRow, RevisionRow
 from ual_registry.registry.tree import Node, Order, Term, Words
 
-__all__ = ["Plan", "choose_driver", "plan_of"]
+__all__ = ["WALK", "Plan", "Start", "choose_start", "plan_of"]
 
-_BOUND = {True: 10_000, False: 5_000}
-"""So far every term is counted, on SQLite and on PostgreSQL; to count costs, too.
+_BOUND = {True: 10_000, False: 8_000}
+"""So far a term is counted, on SQLite and on PostgreSQL; to count costs, too.
 
 To check and sort more than that is dearer than most walks."""
 
-_CANDIDATES_A_STEP = {True: 2, False: 1}
-"""So many candidates are looked up and sorted in the time of one step of a walk, whose rows lie far apart.
+_KEPT_BOUND = 3_000
+"""The same where the index of the walk holds what is checked, so that a walk is short."""
+
+_A_STEP = {True: 1.2, False: 0.8}
+"""So long a step of a walk takes that looks a row up, where to look a candidate up and to sort it takes 1.
 
 Where more than one term is checked, both take alike."""
 
-_CANDIDATES_A_KEPT_STEP = 0.2
+_A_KEPT_STEP = 0.2
 """The same where the index of the walk holds all that is checked."""
 
-_STEPS_A_TEXT = 1.5
-"""So many steps of a walk that looks at texts take as long as to look one text up and sort it, on PostgreSQL."""
+_A_SHORT_STEP = {True: 0.13, False: 0.06}
+"""The same where a step only asks whether the row was gathered."""
+
+_A_GATHERED = {True: 0.3, False: 0.1}
+"""So long it takes to gather one candidate for that."""
+
+_A_TEXT, _A_GATHERED_TEXT, _A_SHORT_STEP_OF_TEXTS = 0.9, 0.17, 0.045
+"""To look up, to gather and to pass by, on PostgreSQL, where a step of a walk that looks at a text takes 1."""
 
 _TRIED = 200
 """So many rows are walked to see how often everything holds."""
@@ -48,8 +58,11 @@ _TRIED = 200
 _ENOUGH = 10
 """A walk that meets so many of them is short; nothing need be counted."""
 
-_ENOUGH_WORDS = 5
-"""The same for words alone, which are dear to count."""
+_ENOUGH_WORDS = 40
+"""The same for words alone: a few may stand together, as those of one name do."""
+
+_APART = 2
+"""So many times longer than chance has it a walk is taken to be: what belongs together stands together."""
 
 _COUNTED = 8
 """So many terms are looked at; people write fewer."""
@@ -59,15 +72,33 @@ _COMMON = frozenset({"kind", "yanked", "layers"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a search is begun.
+
+    Attributes:
+        term: Which of its terms is looked up first; ``None`` to walk along the order and check each row.
+        is_gathered: Whether what it finds is only gathered, to walk along the order with it.
+    """
+
+    term: int | None = None
+    is_gathered: bool = False
+
+
+WALK = Start()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a search begins with.
 
     Attributes:
         driver: The term that is looked up first; ``None`` to walk along the order.
+        gathered: The term that is looked up once for a walk; ``None`` for none.
         rest: What else must hold.
     """
 
-    driver: Source | None
+    driver: Source | None = None
+    gathered: Source | None = None
     rest: tuple[Node, ...]
 
 
@@ -79,19 +110,23 @@ class _Survey:
         statement: Asks for the newest row number, what a walk has met, and the counts; these are left out where it
             met enough.
         places: Where the counted terms stand among all of them.
-        is_kept: Whether the index of the walk holds all that is checked.
-        is_single: Whether there is one term alone.
+        bounds: How far each is counted.
+        may_gather: Whether it may be worth while to gather what each of them finds.
+        a_step: How long a step of a walk takes.
+        are_words: Whether words are asked for, and nothing else.
     """
 
     statement: Statement
     places: tuple[int, ...]
-    is_kept: bool
-    is_single: bool
+    bounds: tuple[int, ...]
+    may_gather: tuple[bool, ...]
+    a_step: float
+    are_words: bool
 
 
-def choose_driver(
+def choose_start(
     connection: Connection, where: Node, values: Sequence[Any], *, limit: int, walked: Order | None = None
-) -> int | None:
+) -> Start:
     """Count the terms of a query and choose; a query without a countable term costs no statement.
 
     Args:
@@ -100,42 +135,50 @@ def choose_driver(
         values: What these stand for.
         limit: How many rows are wanted.
         walked: The order that a walk would follow; it is tried on a few rows. ``None`` for one term alone.
-
-    Returns:
-        Which of the terms is looked up first; ``None`` to walk.
     """
     on_sqlite = is_sqlite(connection)
     ordered = _ordered(where, on_sqlite) if walked == Order() else None
     if ordered is not None:
-        return ordered
+        return Start(term=ordered)
     estimate = None if on_sqlite else _estimate(where)
     if estimate is not None:
         return _of_words(estimate, connection, values, limit)
     survey = _survey(where, walked, on_sqlite)
     if survey is None:
-        return None
+        return WALK
     ((everything, met, *counts),) = survey.statement.rows(connection, values)
     if counts[0] is None:
-        return None
-    steps = _steps_of_walk(everything or 1, counts, limit) if met is None else limit * _TRIED / max(met, 0.5)
+        return WALK
+    steps = _steps_of_walk(everything or 1, counts, limit)
+    if met is not None:
+        tried = limit * _TRIED / max(met, 0.5)
+        steps = max(steps, tried) if survey.are_words else tried
     fewest = min(range(len(counts)), key=lambda index: counts[index])
-    if counts[fewest] >= min(_BOUND[on_sqlite], steps * _candidates_a_step(survey, on_sqlite=on_sqlite)):
-        return None
-    return survey.places[fewest]
+    found, term = counts[fewest], survey.places[fewest]
+    is_counted = found < survey.bounds[fewest]
+    ways = {WALK: steps * survey.a_step}
+    if is_counted:
+        ways[Start(term=term)] = found
+    if survey.may_gather[fewest] and (is_counted or met is not None):
+        ways[Start(term=term, is_gathered=True)] = found * _A_GATHERED[on_sqlite] + steps * _A_SHORT_STEP[on_sqlite]
+    return min(ways, key=lambda way: ways[way])
 
 
-def plan_of(searcher: Searcher, where: Node, driver: int | None) -> Plan:
+def plan_of(searcher: Searcher, where: Node, start: Start) -> Plan:
     """Return the plan that begins with one of the terms of a query.
 
     Args:
         searcher: Makes the conditions.
         where: What must hold, with blanks.
-        driver: Which term; ``None`` for none of them.
+        start: How it is begun.
     """
     every = terms(where)
-    if driver is None:
-        return Plan(driver=None, rest=every)
-    first: Any = every[driver]
+    if start.term is None:
+        return Plan(rest=every)
+    first: Any = every[start.term]
+    if start.is_gathered:
+        rest = tuple(node for node in every if node is not first)
+        return Plan(gathered=searcher.source(first), rest=rest)
     return _driven_by(searcher, first, searcher.source(first), every)
 
 
@@ -167,10 +210,13 @@ def _estimate(where: Node) -> Statement | None:
     return prepared(source.counted_rows().union_all(whole), is_sqlite=False, is_planned_once=False, is_explained=True)
 
 
-def _of_words(estimate: Statement, connection: Connection, values: Sequence[Any], limit: int) -> int | None:
+def _of_words(estimate: Statement, connection: Connection, values: Sequence[Any], limit: int) -> Start:
     ((plans,),) = estimate.rows(connection, values)
     found, everything = (max(plan["Plan Rows"], 1) for plan in plans[0]["Plan"]["Plans"])
-    return 0 if found * _STEPS_A_TEXT < limit * everything / found else None
+    steps = _steps_of_walk(everything, [found], limit)
+    ways = {WALK: steps, Start(term=0): found * _A_TEXT}
+    ways[Start(term=0, is_gathered=True)] = found * _A_GATHERED_TEXT + steps * _A_SHORT_STEP_OF_TEXTS
+    return min(ways, key=lambda way: ways[way])
 
 
 @functools.lru_cache(maxsize=512)
@@ -185,17 +231,31 @@ def _survey(where: Node, walked: Order | None, on_sqlite: bool) -> _Survey | Non
     order = None if walked is None else sorting(walked)
     is_tried = (len(every) > 1 or are_words) and order is not None and not order.is_about_artifacts
     tried = _tried(searcher.condition(where), order) if is_tried and order is not None else None
-    statement = _question(sources, tried, _ENOUGH_WORDS if are_words else _ENOUGH, _BOUND[on_sqlite])
+    bounds = [_KEPT_BOUND if source.is_kept else _BOUND[on_sqlite] for source in sources]
+    counts = list(map(_bounded_count, sources, bounds))
+    statement = _question(counts, tried, _ENOUGH_WORDS if are_words else _ENOUGH)
     return _Survey(
-        statement=prepared(statement, is_sqlite=on_sqlite, is_planned_once=False),
+        statement=prepared(statement, is_sqlite=on_sqlite, is_planned_once=tried is None),
         places=tuple(places),
-        is_kept=len(places) == len(every) and all(source.is_kept for source in sources),
-        is_single=len(every) == 1,
+        bounds=tuple(bounds),
+        may_gather=tuple([walked == Order() and _is_gathered(source) for source in sources]),
+        a_step=_a_step(sources, len(every), on_sqlite=on_sqlite),
+        are_words=are_words,
     )
 
 
-def _question(sources: Sequence[Source], tried: Any, enough: int, bound: int) -> Select[Any]:
-    counts = [_bounded_count(source, bound) for source in sources]
+def _is_gathered(source: Source) -> bool:
+    """Tell whether a walk would have to look up what a term asks, and would meet it in no order of its own."""
+    return not source.is_kept and source.link is not RevisionRow.adapter_name
+
+
+def _a_step(sources: Sequence[Source], count: int, *, on_sqlite: bool) -> float:
+    if len(sources) == count and all(source.is_kept for source in sources):
+        return _A_KEPT_STEP
+    return _A_STEP[on_sqlite] if count == 1 else 1
+
+
+def _question(counts: Sequence[Any], tried: Any, enough: int) -> Select[Any]:
     if tried is None:
         return select(_newest(), null(), *counts)
     return select(_newest(), tried.c.met, *(case((tried.c.met < enough, count)) for count in counts))
@@ -217,16 +277,10 @@ def _driven_by(searcher: Searcher, first: Node, driver: Source, every: Sequence[
     return Plan(driver=searcher.narrowed(driver, alike), rest=others)
 
 
-def _candidates_a_step(survey: _Survey, *, on_sqlite: bool) -> float:
-    if survey.is_kept:
-        return _CANDIDATES_A_KEPT_STEP
-    return _CANDIDATES_A_STEP[on_sqlite] if survey.is_single else 1
-
-
 def _steps_of_walk(everything: int, counts: Sequence[int], limit: int) -> float:
     """Guess how many rows a walk meets before it has found enough, as if no term depended on another."""
     share = math.prod(min(count / everything, 1.0) for count in counts)
-    return min(limit / share, everything) if share else everything
+    return min(_APART * limit / share, everything) if share else everything
 
 
 def _newest() -> Any:
@@ -238,4 +292,5 @@ def _is_countable(node: Node) -> bool:
 
 
 def _bounded_count(source: Source, bound: int) -> Any:
-    return select(func.count()).select_from(source.counted_rows().limit(bound).subquery()).scalar_subquery()
+    rows = source.counted_rows().limit(literal_column(str(bound)))
+    return select(func.count()).select_from(rows.subquery()).scalar_subquery()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 
 from sqlalchemy import BigInteger, Connection, String, bindparam, func, select
@@ -12,7 +13,7 @@ from ual_registry.registry.reference import Reference
 from ual_registry.registry.statements import Statement, is_sqlite, prepared
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow
 
-__all__ = ["find_digest", "find_revision", "unknown_adapter"]
+__all__ = ["deleted", "find_digest", "find_revision", "unknown_adapter"]
 
 
 def find_digest(connection: Connection, reference: Reference) -> str:
@@ -28,8 +29,7 @@ def find_digest(connection: Connection, reference: Reference) -> str:
     if rows:
         return str(rows[0][0])
     if reference.digest is not None:
-        digest = str(reference.digest)
-        raise RegistryNotFoundError(f"{digest}: no such artifact in this registry", context={"digest": digest})
+        raise _unknown_digest(connection, str(reference.digest))
     with Session(connection) as session:
         return find_revision(session, reference).artifact.digest  # which says what there is instead
 
@@ -79,6 +79,23 @@ def find_revision(session: Session, reference: Reference) -> RevisionRow:
     if found is None:
         raise _unknown_revision(session, adapter, reference)
     return found
+
+
+def _unknown_digest(connection: Connection, digest: str) -> RegistryNotFoundError:
+    buried = connection.scalar(select(ArtifactRow.deleted_at).where(ArtifactRow.digest == digest))
+    if buried is not None:
+        return deleted(digest, buried)
+    return RegistryNotFoundError(f"{digest}: no such artifact in this registry", context={"digest": digest})
+
+
+def deleted(digest: str, at: datetime.datetime) -> RegistryNotFoundError:
+    """Return the error about an artifact whose bytes were deleted."""
+    return RegistryNotFoundError(
+        f"{digest}: its bytes were deleted on {at:%Y-%m-%d}, a tombstone is left",
+        code="deleted",
+        context={"digest": digest},
+        hint="'ual log' tells why; adding the same bytes brings it back",
+    )
 
 
 def unknown_adapter(session: Session, name: str) -> RegistryNotFoundError:

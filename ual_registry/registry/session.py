@@ -14,7 +14,7 @@ from typing import Any
 import filelock
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ual_registry.errors import MissingExtraError, RegistryUnavailableError, StorageError
@@ -33,6 +33,9 @@ _UPGRADE_TIMEOUT_S = 600
 """How long one upgrader waits for another: the largest registries are migrated in minutes."""
 
 _CONNECT_TIMEOUT_S = 10
+
+_USES_BEFORE_A_PLAN = 3
+"""So often a statement is asked before PostgreSQL keeps it; for most commands that is never."""
 
 
 class Database:
@@ -185,7 +188,7 @@ class Database:
         Raises:
             RegistryUnavailableError: The database refuses, or cannot be reached.
         """
-        with self._translated(), self._readers.connect() as connection:
+        with self._translated(), self._readers.connect() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
@@ -220,15 +223,31 @@ def _server_engine(url: URL) -> Engine:
     ours = {
         "application_name": "ual",
         "connect_timeout": _CONNECT_TIMEOUT_S,
+        "prepare_threshold": _USES_BEFORE_A_PLAN,
         "options": f"-c lock_timeout={_BUSY_TIMEOUT_S}s -c timezone=UTC {_PLANNING}",
     }
     given = {name: value for name, value in ours.items() if name not in url.query}
     try:
-        return create_engine(url, connect_args=given, pool_pre_ping=True, pool_timeout=_BUSY_TIMEOUT_S)
+        engine = create_engine(url, connect_args=given, pool_timeout=_BUSY_TIMEOUT_S)
     except ArgumentError:
         raise wrong_database("is not well formed") from None  # as for what cannot be parsed
     except ImportError as error:  # no psycopg, or one without its library
         raise MissingExtraError("postgres", needed_for="a registry on PostgreSQL") from error
+    event.listen(engine, "checkout", _listen)
+    return engine
+
+
+def _listen(connection: Any, *_: object) -> None:
+    """Hear whether the server has gone while nobody asked; a message to it and back would cost as much as an answer.
+
+    Raises:
+        DisconnectionError: It has; the pool then opens another connection.
+    """
+    try:
+        connection.pgconn.consume_input()  # what it said as it went
+        connection.pgconn.consume_input()  # that it went
+    except connection.OperationalError as error:
+        raise DisconnectionError(str(error)) from error
 
 
 def _prepare_connection(connection: Any, _: object) -> None:

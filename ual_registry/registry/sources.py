@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, literal_column, or_, select
+from sqlalchemy import Select, and_, exists, func, literal_column, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from ual_registry.registry.conditions import (
@@ -77,6 +77,13 @@ class Source:
         """Return what is found, as a select."""
         return select(self.key).where(self.where).correlate(None)
 
+    def is_among_found(self) -> Condition:
+        """Return the condition by which a walk asks whether a row is one of what is found, which is looked up once.
+
+        That it is said to be true keeps PostgreSQL from beginning with what is found.
+        """
+        return plain(self.link).in_(self.keys()).is_(true())
+
     def counted_rows(self) -> Select[Any]:
         """Return what is counted, as a select that reads indexes alone: at least as much as is found."""
         where = self.where if self.counted is None else self.counted
@@ -125,8 +132,8 @@ def _domain(values: Values) -> Source:
 
 
 def _recovered(values: Values) -> Source:
-    columns = (ArtifactRow.recovered_gain, plain(RevisionRow.recovered_gain))
-    return _facet(*(lies_in(found, values) for found in columns))
+    columns = (RevisionRow.recovered_gain, plain(RevisionRow.recovered_gain))
+    return _revision_source(*(lies_in(found, values) for found in columns))
 
 
 def _number(found: InstrumentedAttribute[Any]) -> Callable[[Values], Source]:

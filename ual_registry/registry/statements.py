@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import CompoundSelect, Connection, DateTime, Select
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
+from sqlalchemy.exc import DBAPIError
 
 from ual_registry.registry.blanks import reading_of
 
@@ -18,9 +19,6 @@ _DIALECTS: Mapping[bool, Any] = {
     True: pysqlite.dialect(),
     False: psycopg.dialect(),  # type: ignore[no-untyped-call]
 }
-
-_USES_BEFORE_A_PLAN = 3
-"""So often a statement is asked before PostgreSQL keeps it; for most commands that is never."""
 
 Reading = Callable[[Any], Any]
 
@@ -46,7 +44,7 @@ class Statement:
     is_planned_once: bool
 
     def rows(self, connection: Connection, values: Sequence[Any] = (), /, **others: Any) -> Sequence[Any]:
-        """Ask and return the rows as the driver gives them, which costs half of SQLAlchemy's.
+        """Ask the driver itself and return its rows, which costs half of SQLAlchemy's.
 
         Args:
             connection: Of the engine that the statement was made for.
@@ -59,14 +57,38 @@ class Statement:
             bound[name] = value if read is None else read(value)
         for name, read, number in self.blanks:
             bound[name] = read(values[number])
-        parameters = bound if self.places is None else tuple([bound[name] for name in self.places])
         if self.places is None:
-            driver: Any = connection.connection.driver_connection
-            driver.prepare_threshold = _USES_BEFORE_A_PLAN if self.is_planned_once else None
-        result = connection.exec_driver_sql(self.text, parameters)
-        # Not the driver's own method: what goes wrong behind the first row must become an error of SQLAlchemy, too.
-        rows: Sequence[Any] = result.cursor_strategy.fetchall(result, result.cursor)
-        return rows
+            return _asked(connection, self.text, bound, prepare=None if self.is_planned_once else False)
+        return _asked(connection, self.text, tuple([bound[name] for name in self.places]))
+
+
+def _asked(connection: Connection, text: str, parameters: Any, **options: Any) -> Sequence[Any]:
+    """Ask the driver, and raise what SQLAlchemy would have raised.
+
+    Args:
+        connection: An open connection; a transaction has begun where its engine begins one.
+        text: The statement.
+        parameters: As the driver takes them.
+        options: Of the driver alone.
+    """
+    driver: Any = connection.connection.driver_connection
+    dialect: Any = connection.dialect
+    try:
+        cursor = driver.cursor()
+        for note in connection.dispatch.before_cursor_execute:  # whoever counts or traces statements
+            note(connection, cursor, text, parameters, None, False)
+        rows: Sequence[Any] = cursor.execute(text, parameters, **options).fetchall()
+    except dialect.dbapi.Error as error:
+        is_lost = dialect.is_disconnect(error, driver, None)
+        if is_lost:
+            connection.invalidate(error)
+        known = (text, parameters, error, dialect.dbapi.Error)
+        raise DBAPIError.instance(*known, connection_invalidated=is_lost, dialect=dialect) from error
+    except BaseException as error:
+        if not isinstance(error, Exception):  # the interrupt key: nobody knows what the server still says
+            connection.invalidate(error)
+        raise
+    return rows
 
 
 def prepared(

@@ -3,6 +3,7 @@
 Artifacts are immutable; so are revisions, but for the mark that hides them. What is kept twice is kept so that a
 question reads one index or one row: the roles of an artifact in short beside its entries, what a hit shows of both as
 one text, and in each revision the name of its adapter and what most searches ask of its artifact; none of it changes.
+What may change, owner, aliases and tags, is kept in the revision, too, and written there whenever it does.
 """
 
 from __future__ import annotations
@@ -276,21 +277,24 @@ class RevisionRow(Table):
     recovered_gain: Mapped[float | None] = mapped_column(comment="Its artifact's share of the source's gain.")
     targets: Mapped[str | None] = mapped_column(Text, comment="Its artifact's rows of artifact_roles.")
     shown: Mapped[str | None] = mapped_column(Text, comment="What else a hit shows of its artifact, as one JSON text.")
+    labels: Mapped[str | None] = mapped_column(Text, comment="Its owner, aliases and tags, as one JSON text.")
 
     adapter: Mapped[AdapterRow] = relationship(lazy="raise")
     artifact: Mapped[ArtifactRow] = relationship(lazy="raise")
 
 
-def _index_in_order(name: str, *first: str) -> None:
+def _index_in_order(name: str, *first: str, **options: Any) -> None:
     """Index in the order of a page: some names have thousands of revisions, which would have to be sorted first."""
     rest = ("artifact_id", "yanked_at", *(facet for facet in _FACETS if facet not in first))
     columns = [getattr(RevisionRow, column) for column in (*first, "adapter_name", *rest)]
     columns.insert(len(first) + 1, RevisionRow.number.desc())
-    Index(f"ix_revisions_{name}", *columns, **_WITH_ID)
+    Index(f"ix_revisions_{name}", *columns, **_WITH_ID, **options)
 
 
 _index_in_order("name")
 _index_in_order("domain_folded", "domain_folded")
+_MEASURED = RevisionRow.recovered_gain.is_not(None)
+_index_in_order("recovered_gain", "recovered_gain", postgresql_where=_MEASURED, sqlite_where=_MEASURED)
 
 
 class RevisionTextRow(Table):

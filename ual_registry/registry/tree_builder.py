@@ -11,10 +11,13 @@ from lark import Token, Transformer
 
 from ual_registry.registry.fields import FIELDS, ORDERS, Kind
 from ual_registry.registry.tree import All, Any_, Node, Not, Order, Query, Term, Words, mistake_at
-from ual_registry.registry.values import BadValueError, Text, Value, read_measure, read_span, read_value
+from ual_registry.registry.values import BYTE_UNITS, BadValueError, Text, Value, read_measure, read_span, read_value
 from ual_registry.registry.words import words
 
 __all__ = ["TreeBuilder"]
+
+_LEFT_BEHIND = re.compile(r"\b(?:params|size)\s*(?::|[<>]=?)\s*[0-9.]+\s+\Z")
+"""A number that a unit belongs to, and a space."""
 
 _MAX_VALUES = 50
 _MAX_REFERENCES = 8
@@ -92,6 +95,8 @@ class TreeBuilder(Transformer[Token, Any]):
         token = children[0]
         if token in {"and", "or", "not"}:
             self._fail_at(token, f"{str(token)!r} is an ordinary word here; write {token.upper()}, or put it in quotes")
+        if _LEFT_BEHIND.search(self._text[: token.start_pos]) and token.upper() in BYTE_UNITS:
+            self._fail_at(token, f"a unit stands right behind its number, such as 1{token}")
         if token.startswith("-") and len(token) > 1:
             self._fail_at(token, "a word cannot begin with '-'; write NOT, or put it in quotes")
         text = self._unquoted(token)

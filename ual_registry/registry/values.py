@@ -14,7 +14,7 @@ from ual_registry.errors import UALError
 from ual_registry.registry.fields import FIELDS, Kind
 from ual_registry.registry.reference import Reference
 
-__all__ = ["BadValueError", "Pair", "Span", "Text", "Value", "read_measure", "read_span", "read_value"]
+__all__ = ["BYTE_UNITS", "BadValueError", "Pair", "Span", "Text", "Value", "read_measure", "read_span", "read_value"]
 
 Number = int | float | datetime.datetime
 
@@ -53,13 +53,13 @@ class BadValueError(ValueError):
 
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BYTE_UNITS = {
+BYTE_UNITS = {
     "": 1,
     "B": 1,
     **{f"{unit}{end}": size for unit, size in _UNITS.items() if unit for end in ("", "B")},
     **{f"{unit}IB": 1024**power for power, unit in enumerate(("K", "M", "G", "T"), start=1)},
 }
-_WITH_UNIT = re.compile(r"(\d{1,19}(?:\.\d{1,18})?)([A-Za-z]{0,3})\Z", re.ASCII)
+_WITH_UNIT = re.compile(r"(\d{1,40}(?:\.\d{1,18})?)([A-Za-z]{0,3})\Z", re.ASCII)
 _REAL = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?\Z", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?\Z", re.ASCII)
@@ -87,7 +87,7 @@ def _amount(text: str) -> int:
 
 
 def _bytes(text: str) -> int:
-    return _scaled(text, _BYTE_UNITS, "a size such as 500kB, 10MB or 1.5GiB")
+    return _scaled(text, BYTE_UNITS, "a size such as 500kB, 10MB or 1.5GiB")
 
 
 def _real(text: str) -> float:

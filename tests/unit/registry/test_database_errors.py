@@ -24,10 +24,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from benchmarks.registry_data import fill
 from tests.engines.databases import parameters
 from tests.engines.server import Server
-from ual_registry.errors import RegistryUnavailableError
+from ual_registry.errors import RegistryNotFoundError, RegistryUnavailableError
 from ual_registry.registry import session as module
 from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.faults import translate
+from ual_registry.registry.queries import find_digest
+from ual_registry.registry.reference import Reference
 from ual_registry.registry.registry import Registry
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import AdapterRow
@@ -393,11 +395,42 @@ def test_connections_that_died_while_nobody_used_them_are_replaced(server_url: s
     write(database, "before")
     setting(
         server_url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "  # which waits until they have ended
         "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     write(database, "after")
     assert names(database) == ["before", "after"]
+
+
+def test_a_connection_that_is_ended_between_two_questions(server_url: str) -> None:
+    database, reference = Database(server_url), Reference.parse("sha256:" + "0" * 64)
+
+    def ask_and_lose() -> None:
+        with database.reading() as connection:
+            own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            setting(server_url, f"SELECT pg_terminate_backend({own}, 5000)")
+            find_digest(connection, reference)
+
+    assert refusal(database, ask_and_lose) == ("terminating connection due to administrator command", LOST)
+    with database.reading() as connection, pytest.raises(RegistryNotFoundError):
+        find_digest(connection, reference)
+
+
+def test_a_question_that_is_broken_off_leaves_no_connection_behind(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interrupt key while a server answers: what it still says must not be the answer to the next question."""
+    database, reference = Database(server_url), Reference.parse("sha256:" + "0" * 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "fetchall", interrupt)
+        with pytest.raises(KeyboardInterrupt), database.reading() as connection:
+            find_digest(connection, reference)
+    with database.reading() as connection, pytest.raises(RegistryNotFoundError):
+        find_digest(connection, reference)
+
+
+def interrupt(_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_server_killed_in_the_middle_of_a_transaction(own_server: Server) -> None:

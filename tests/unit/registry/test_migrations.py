@@ -60,7 +60,7 @@ def rows_of(database: Database) -> Rows:
     with database.engine.connect() as connection:
         return {
             name: in_order(
-                {key: json.loads(value) if key == "shown" else plain(value) for key, value in row.items()}
+                {key: json.loads(value) if key in {"shown", "labels"} else plain(value) for key, value in row.items()}
                 for row in connection.execute(select(table)).mappings()
             )
             for name, table in sorted(tables.items())
@@ -150,7 +150,7 @@ def fill(database: Database, rows: Rows) -> None:
 
 
 def newest_form(old: Rows) -> Rows:
-    """Say in Python what the rows of 0001 are after 0005, as another reading of what the migrations do in SQL."""
+    """Say in Python what the rows of 0001 are after 0006, as another reading of what the migrations do in SQL."""
     new = second_form(old)
     roles = defaultdict(list)
     for row in new["artifact_roles"]:
@@ -159,14 +159,18 @@ def newest_form(old: Rows) -> Rows:
     artifacts = {row["id"]: row for row in new["artifacts"]}
     same = ("base_model_id", "rank_min", "rank_max", "recovered_gain")
     bases = {row["id"]: (row["label"], row["architecture"]) for row in new["base_models"]}
+    aliases = defaultdict(list)
+    for row in new["aliases"]:
+        aliases[row["revision_id"]].append(row["name"])
     for row in new["revisions"]:
         own = artifacts[row["artifact_id"]]
+        row["labels"] = [None, sorted(aliases[row["id"]]), {}]
         row["targets"] = texts.get(own["id"])
         row["shown"] = [*(own[name] for name in SHOWN), None, *bases[own["base_model_id"]]]
         row |= {name: own[name] for name in same}
         row |= {f"{name}_folded": own[name] and own[name].lower() for name in ("domain", "license", "method")}
     new["artifacts"] = [row | {"targets": texts.get(row["id"]), "measurements": None} for row in artifacts.values()]
-    return new | {"alembic_version": [{"version_num": "0005"}]}
+    return new | {"alembic_version": [{"version_num": "0006"}]}
 
 
 def second_form(old: Rows) -> Rows:
