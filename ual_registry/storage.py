@@ -16,7 +16,31 @@ from typing import BinaryIO
 
 from ual_registry.errors import StorageError
 
-__all__ = ["atomic_file", "atomic_folder", "check_target", "read_at_most", "read_file"]
+__all__ = ["atomic_file", "atomic_folder", "check_target", "is_file", "is_folder", "read_at_most", "read_file"]
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a path is that of a file, or of a link to one.
+
+    Raises:
+        StorageError: The system does not tell, such as in a folder that this user may not enter.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is that of a folder, or of a link to one.
+
+    Raises:
+        StorageError: The system does not tell, such as in a folder that this user may not enter.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
 
 
 def read_file(path: Path, *, limit_bytes: int) -> bytes:
@@ -56,7 +80,7 @@ def check_target(path: Path, *, force: bool, replaceable: str | None = None) -> 
     Raises:
         StorageError: Something is there already, its folder is missing, or it cannot be told.
     """
-    if not path.absolute().parent.is_dir():
+    if not is_folder(path.absolute().parent):
         raise StorageError(
             f"cannot write {path}: there is no folder {path.parent}",
             context={"path": str(path)},
@@ -64,13 +88,21 @@ def check_target(path: Path, *, force: bool, replaceable: str | None = None) -> 
         )
     if not force:
         _check_free(path)
-    elif path.is_dir() and any(path.iterdir()) and not (replaceable and (path / replaceable).is_file()):
+    elif _holds_something(path) and not (replaceable and is_file(path / replaceable)):
         raise StorageError(
             f"cannot replace {path}: it is a folder with other things in it",
             context={"path": str(path)},
             code="exists",
             hint="choose another name, or remove the folder yourself",
         )
+
+
+def _holds_something(path: Path) -> bool:
+    """Tell whether a path is that of a folder with something in it."""
+    try:
+        return is_folder(path) and any(path.iterdir())
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
 
 
 def _check_free(path: Path) -> None:
@@ -135,7 +167,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def _replace_folder(new: Path, place: Path) -> None:
     """Put ``new`` at ``place``; what stood there is gone only when the new one is there."""
-    if not place.exists():
+    if not os.path.lexists(place):
         new.rename(place)
         return
     old = _temporary(place)
@@ -145,11 +177,11 @@ def _replace_folder(new: Path, place: Path) -> None:
     except OSError:
         old.rename(place)
         raise
-    shutil.rmtree(old) if old.is_dir() else old.unlink()
+    shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
 
 
 def _temporary(path: Path) -> Path:
-    if not path.name or path.name == "..":
+    if not path.name or path.name == ".." or "\0" in str(path):
         raise StorageError(
             f"cannot write {path}: expected a name of its own", context={"path": str(path)}, hint="give a new name"
         )

@@ -10,15 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.handmade import container, small_adapter
 from ual_registry.air.canonical import canonical_bytes
+from ual_registry.air.model import Lineage, Parent
 from ual_registry.air.write import write
 from ual_registry.digest import Digest
-from ual_registry.errors import DigestMismatchError, FormatError, RegistryError, StorageError, UALError
+from ual_registry.errors import (
+    DigestMismatchError,
+    FormatError,
+    RegistryConflictError,
+    RegistryError,
+    StorageError,
+    UALError,
+)
 from ual_registry.registry import layout as layouts
 from ual_registry.registry.exchange import DOCUMENT_TYPE
 from ual_registry.registry.registry import Registry
+from ual_registry.registry.tables import AttestationRow
 
 
 class Spoiler:
@@ -294,6 +304,22 @@ def _repeat(name: str) -> Callable[[dict[str, Any]], None]:
     return lambda document: document[name].append(document[name][0])
 
 
+ATTESTATION = {
+    "predicate_type": "https://slsa.dev/provenance/v1",
+    "statement_digest": "sha256:" + "0" * 64,
+    "envelope": {"payload": "a\0b \\u0000"},
+    "added_at": "2026-01-01T00:00:00Z",
+}
+
+
+def test_an_envelope_is_kept_as_it_came(registry: Registry, exported: Spoiler) -> None:
+    exported.document(lambda document: document["artifacts"][0].update(attestations=[ATTESTATION]))
+    registry.import_(exported.root)
+    with registry.database.session() as session:
+        (kept,) = session.scalars(select(AttestationRow.envelope))
+    assert kept == ATTESTATION["envelope"]
+
+
 CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "artifact twice": (_repeat("artifacts"), "stands there twice"),
     "adapter twice": (_repeat("adapters"), "registry.adapters: a0 stands there twice"),
@@ -316,6 +342,10 @@ CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "half a tombstone": (
         lambda document: document["artifacts"][0].update(deleted_at="2026-01-01T00:00:00Z"),
         "deleted_at and tombstone belong together",
+    ),
+    "a text with a NUL": (
+        lambda document: document["artifacts"][0].update(attestations=[{**ATTESTATION, "signer": "a\0b"}]),
+        "'a\\x00b': no text holds the character '\\x00'",
     ),
     "no such day": (
         lambda document: document["adapters"][1].update(created_at="2026-13-45T00:00:00Z"),
@@ -360,3 +390,48 @@ def test_nothing_outside_the_store_is_written(registry: Registry, exported: Spoi
     shutil.copytree(exported.root, tmp_path / "copy")
     registry.import_(tmp_path / "copy")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "copy"])
+
+
+def _bury(document: dict[str, Any], number: int, parent: str) -> None:
+    """Say of an artifact of the document that its bytes are gone, and that it was made from another one."""
+    item = document["artifacts"][number]
+    edge = {"digest": parent, "relation": "trained_from"}
+    item["deleted_at"] = item["added_at"]
+    item["tombstone"] = {"kind": "adapter", "method": "lora", "tensor_digest": item["digest"], "parents": [edge]}
+    item["tombstone"] |= {"parameter_count": 1, "entry_count": 1}
+
+
+def test_tombstones_that_were_made_from_each_other_are_refused(registry: Registry, exported: Spoiler) -> None:
+    made: list[str] = []
+
+    def spoil(document: dict[str, Any]) -> None:
+        made.extend(item["digest"] for item in document["artifacts"])
+        for number in (0, 1):
+            _bury(document, number, made[1 - number])
+
+    exported.document(spoil)
+    error = refuse(registry, exported)
+    assert error.problem_code == "conflict"
+    assert error.message == f"{made[1]}: cannot be made from {made[0]}, which was made from it"
+
+
+def test_a_file_is_not_made_from_what_a_tombstone_says_was_made_from_it(
+    registry: Registry, exported: Spoiler, digests: list[str], tmp_path: Path
+) -> None:
+    """Only by a false tombstone can this be: the file names its parent by the digest of bytes."""
+    parent = digests[0]
+    path = tmp_path / "child.air"
+    write(small_adapter(lineage=Lineage(parents=(Parent(digest=parent, relation="merged_from"),))), path)
+    child = str(Digest.of_file(path))
+
+    def spoil(document: dict[str, Any]) -> None:
+        numbers = [item["digest"] for item in document["artifacts"]]
+        _bury(document, numbers.index(parent), child)
+
+    exported.document(spoil)
+    registry.import_(exported.root)
+    with pytest.raises(RegistryConflictError) as caught:
+        registry.add(path, name="child")
+    assert caught.value.message == f"{child}: cannot be made from {parent}, which was made from it"
+    assert caught.value.hint == "a tombstone that was imported says so: its export cannot be trusted"
+    assert [item.name for item in registry.list()] == ["a0", "a1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.handmade import small_adapter
 from ual_registry.air.write import write
 from ual_registry.errors import StorageError
 from ual_registry.interop.to_peft import to_peft
-from ual_registry.storage import atomic_file, atomic_folder, check_target, read_file
+from ual_registry.storage import atomic_file, atomic_folder, check_target, is_file, is_folder, read_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -72,7 +73,7 @@ def test_a_file_cannot_replace_a_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-@pytest.mark.parametrize("place", ["", ".", "..", "/"])
+@pytest.mark.parametrize("place", ["", ".", "..", "/", "a\0b"])
 def test_a_place_without_a_name_of_its_own_is_refused(place: str) -> None:
     with pytest.raises(StorageError) as caught, atomic_file(Path(place)):
         pass
@@ -87,17 +88,24 @@ def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
     assert (names(tmp_path), names(place)) == (["a"], ["x"])
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.parametrize("kind", ["folder", "file", "link to a folder", "link to nothing"])
 def test_what_stands_in_the_place_of_a_folder_is_replaced_whole(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "a"
     if kind == "folder":
         place.mkdir()
         (place / "old").write_text("1")
-    else:
+    elif kind == "file":
         place.write_text("1")
+    else:
+        place.symlink_to("../elsewhere")
+    if kind == "link to a folder":
+        (tmp_path.parent / "elsewhere").mkdir(exist_ok=True)
+        (tmp_path.parent / "elsewhere" / "old").write_text("1")
     with atomic_folder(place) as inside:
         (inside / "new").write_text("2")
-    assert (names(tmp_path), names(place)) == (["a"], ["new"])
+    assert (names(tmp_path), names(place), place.is_symlink()) == (["a"], ["new"], False)
+    if kind == "link to a folder":
+        assert names(tmp_path.parent / "elsewhere") == ["old"]
 
 
 def test_an_error_in_a_folder_block_leaves_the_old_folder(tmp_path: Path) -> None:
@@ -183,11 +191,26 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path, kind: str) -> None:
     assert caught.value.hint == "choose another name, or pass --force to replace it"
 
 
-def test_a_place_that_cannot_be_looked_at_is_a_storage_error(tmp_path: Path) -> None:
-    path = tmp_path / ("n" * 300)
-    with pytest.raises(StorageError) as caught:
-        check_target(path, force=False)
-    assert caught.value.message == f"cannot read {path}: File name too long"
+@pytest.mark.parametrize("force", [False, True])
+def test_a_place_that_cannot_be_looked_at_is_a_storage_error(tmp_path: Path, force: bool) -> None:
+    long = tmp_path / ("n" * 300)
+    looks: list[tuple[Path, Callable[[], object]]] = [
+        (long, lambda: check_target(long, force=force)),
+        (long, lambda: check_target(long / "a", force=force)),
+        (long, lambda: is_file(long)),
+        (long / "a", lambda: is_folder(long / "a")),
+    ]
+    for path, look in looks:
+        with pytest.raises(StorageError) as caught:
+            look()
+        assert caught.value.message == f"cannot read {path}: File name too long"
+
+
+def test_what_is_there_is_a_file_or_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "b").symlink_to("a")
+    found = [(is_file(tmp_path / name), is_folder(tmp_path / name)) for name in ("a", "b", "none", "a/b", ".", "\0")]
+    assert found == [(True, False), (True, False), (False, False), (False, False), (False, True), (False, False)]
 
 
 LIMITED = """

@@ -18,9 +18,14 @@ from ual_registry.workflows.validate import find_files
 __all__ = ["add_command", "parse_tags"]
 
 
-def parse_tags(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def parse_tags(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Turn ``K=V``, or ``K`` alone, into keys and values."""
-    return dict(value.partition("=")[::2] for value in values)
+    found: dict[str, str] = {}
+    for tag in values:
+        key, _, value = tag.partition("=")
+        if found.setdefault(key, value) != value:
+            raise click.BadParameter(f"{key} is given twice, as {found[key]!r} and as {value!r}")
+    return found
 
 
 @click.command(

@@ -15,7 +15,7 @@ from importlib.metadata import version
 import click
 
 from ual_registry.cli.output import print_error, print_error_document, wants_json
-from ual_registry.errors import UALError
+from ual_registry.errors import StorageError, UALError
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -135,7 +135,16 @@ def run(arguments: list[str]) -> int:
         click.echo("interrupted", err=True)
         return _EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the last resort: a bug, told as one
-        return _report_bug(error, as_json=as_json)
+        return _report_unforeseen(error, as_json=as_json)
+
+
+def _report_unforeseen(error: Exception, *, as_json: bool) -> int:
+    """Tell what nobody thought of; where the system refuses a file, that is no bug of ours."""
+    if isinstance(error, OSError) and error.filename is not None:
+        refusal = StorageError.of("use", error.filename, error)
+        print_error(refusal, as_json=as_json)
+        return refusal.exit_code
+    return _report_bug(error, as_json=as_json)
 
 
 def _report_bug(error: Exception, *, as_json: bool) -> int:

@@ -9,7 +9,8 @@ import click
 
 from ual_registry.cli.adding import parse_tags
 from ual_registry.cli.output import Output, common_options, jsonable, table
-from ual_registry.registry.records import AliasMove, LogEntry
+from ual_registry.registry.audit import MAX_ENTRIES
+from ual_registry.registry.records import AliasMove, LogEntry, YankResult
 from ual_registry.registry.registry import DEFAULT_LIMIT
 from ual_registry.workflows import store
 
@@ -39,7 +40,7 @@ def alias_command(
     output: Output,
 ) -> None:
     """Point the alias ALIAS of the adapter NAME at revision REV (a number, or another alias)."""
-    if force and not why:
+    if force and not (why or "").strip():
         raise click.UsageError("--force needs --why TEXT")
     if delete and (rev is not None or protect is not None):
         raise click.UsageError("--delete goes with neither REV nor --protect")
@@ -81,8 +82,13 @@ def yank_command(ref: str, why: str | None, undo: bool, output: Output) -> None:
     if undo == (why is not None):
         raise click.UsageError("give either --why TEXT or --undo")
     result = store.unyank(ref) if undo or why is None else store.yank(ref, why=why)
-    state = f"yanked: {result.reason}" if result.is_yanked else "not yanked"
-    output.result(result, lambda: f"{result.name}@{result.number} is {state}")
+    output.result(result, lambda: f"{result.name}@{result.number} {_yank_text(result, why)}")
+
+
+def _yank_text(result: YankResult, why: str | None) -> str:
+    if not result.is_yanked:
+        return "is not yanked"
+    return f"is yanked: {result.reason}" if result.reason == why else f"was yanked before: {result.reason}"
 
 
 @click.command("describe")
@@ -99,7 +105,7 @@ def describe_command(name: str, owner: str | None, description: str | None, outp
 @click.command("log")
 @click.argument("ref", required=False)
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=DEFAULT_LIMIT, show_default=True, help="Entries at most."
+    "--limit", type=click.IntRange(1, MAX_ENTRIES), default=DEFAULT_LIMIT, show_default=True, help="Entries at most."
 )
 @click.option("--after", metavar="CURSOR", help="Go on after an earlier page.")
 @common_options

@@ -65,10 +65,12 @@ class Output:
 
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+"""The second ones turn round what stands behind them to the end of the line; words of no script need them."""
 
 
 def visible(text: str) -> str:
-    r"""Escape control characters, so that what a file says of itself cannot command a terminal.
+    r"""Escape control characters, so that what a file says of itself cannot command a terminal or turn a line round.
 
     >>> visible("a\tb" + chr(27) + "[2J")
     'a\tb\\x1b[2J'

@@ -47,7 +47,7 @@ def list_command(owner: str | None, order: str, limit: int, after: str | None, o
     """
     found = store.list_adapters(owner=owner, order=order, limit=limit, after=after)
     if not found.items and after is None:
-        whose = "no adapter has this owner" if owner else "nothing to list"
+        whose = "no adapter has this owner" if owner is not None else "nothing to list"
         output.note(f"{whose}; 'ual add FILE.air --name NAME' adds to it")
     _say_next(found, output)
     document = {"adapters": found.items, "next": found.next}

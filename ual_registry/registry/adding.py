@@ -26,7 +26,7 @@ from ual_registry.registry.intake import Intake
 from ual_registry.registry.links import check_place, record_hub_link
 from ual_registry.registry.marks import change_tags, edit_adapter, move_alias
 from ual_registry.registry.records import AddOutcome, AddResult, HubPlace
-from ual_registry.registry.reference import Reference, check_alias, check_name, check_tag, check_text
+from ual_registry.registry.reference import Reference, check_alias, check_list, check_name, check_tag, check_text
 from ual_registry.registry.session import Database
 from ual_registry.registry.transaction import transact
 
@@ -73,7 +73,7 @@ class AddOrder:
         """
         if self.name is not None:
             check_name(self.name)
-        for alias in self.aliases:
+        for alias in check_list("aliases", self.aliases):
             check_alias(alias)
         for key, value in self.tags.items():
             check_tag(key, value)

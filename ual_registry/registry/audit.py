@@ -7,7 +7,8 @@ import getpass
 import os
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, cast, exists, func, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from ual_registry.errors import RegistryError
@@ -17,10 +18,13 @@ from ual_registry.registry.moments import utc
 from ual_registry.registry.queries import find_digest, find_revision
 from ual_registry.registry.records import LogEntry
 from ual_registry.registry.reference import Reference, quoted
-from ual_registry.registry.tables import AdapterRow, AuditRow, Table
+from ual_registry.registry.tables import AdapterRow, ArtifactRow, AuditRow, Table
 from ual_registry.registry.views import Page
 
-__all__ = ["actor", "now", "read_log", "write_log"]
+__all__ = ["MAX_ENTRIES", "actor", "now", "read_log", "write_log"]
+
+MAX_ENTRIES = 100_000
+"""Of one page of the log."""
 
 
 def now() -> datetime.datetime:
@@ -66,8 +70,10 @@ def read_log(session: Session, reference: Reference | None, *, limit: int, after
         after: The cursor of an earlier page.
 
     Raises:
-        RegistryError: The reference names nothing here, or the cursor is none of ours.
+        RegistryError: The reference names nothing here, the cursor is none of ours, or the limit is too large.
     """
+    if not 1 <= limit <= MAX_ENTRIES:
+        raise RegistryError(f"limit {limit}: expected 1 to {MAX_ENTRIES:,}", code="limit", context={"limit": limit})
     statement = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit + 1)
     if reference is not None:
         statement = statement.where(*_about(session, reference))
@@ -81,18 +87,30 @@ def read_log(session: Session, reference: Reference | None, *, limit: int, after
 def _about(session: Session, reference: Reference) -> list[ColumnElement[bool]]:
     """Return what holds for the entries about an adapter, one of its revisions, or an artifact."""
     if reference.digest is not None:
-        return [AuditRow.digest == find_digest(session.connection(), reference)]
+        known = select(ArtifactRow.id).where(ArtifactRow.digest == str(reference.digest))  # a tombstone has a log, too
+        if session.scalar(known) is None:
+            find_digest(session.connection(), reference)  # an error
+        return [AuditRow.digest == str(reference.digest)]
     own = AuditRow.adapter_name == reference.name
     known = select(AdapterRow.id).where(AdapterRow.name == reference.name)
     if reference.alias is not None or reference.number is not None or session.scalar(known) is None:
         find_revision(session, reference)  # an error, where there is none
+    detail = AuditRow.detail
     if reference.alias is not None:
-        return [own, AuditRow.detail["alias"].as_string() == reference.alias]
+        return [own, or_(detail["alias"].as_string() == reference.alias, _lists(session, "aliases", reference.alias))]
     if reference.number is not None:
         number = reference.number
-        detail = AuditRow.detail
-        return [own, or_(detail["number"].as_integer() == number, detail["previous"].as_integer() == number)]
+        named = (detail[name].as_integer() == number for name in ("number", "previous"))
+        return [own, or_(*named, _lists(session, "numbers", number))]
     return [own]
+
+
+def _lists(session: Session, key: str, value: str | int) -> ColumnElement[bool]:
+    """Return what holds for the entries in whose detail a list holds a value, as that of an import does."""
+    if session.get_bind().dialect.name == "sqlite":
+        listed = func.json_each(AuditRow.detail, f"$.{key}").table_valued("value")
+        return exists().select_from(listed).where(listed.c.value == value)
+    return cast(AuditRow.detail, JSONB)[key].contains(cast([value], JSONB))
 
 
 def _entry(row: AuditRow) -> LogEntry:

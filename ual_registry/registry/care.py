@@ -89,7 +89,7 @@ class RegistryCare:
         """Write the registry, or the hits of a query, to a folder in the shape of an OCI image layout.
 
         Args:
-            target: The folder; what stands there is replaced when the new one is complete.
+            target: The folder; an export that stands there is replaced when the new one is complete.
             query: The search language; ``None`` exports everything, yanked revisions too.
             progress: Is told how far it is.
 
@@ -97,7 +97,7 @@ class RegistryCare:
             QueryError: The query is not well formed.
             DigestMismatchError: A blob was damaged; nothing is left at ``target``.
             RegistryError: A blob is missing.
-            StorageError: The file system refuses.
+            StorageError: Something else than an export stands at ``target``, or the file system refuses.
         """
         from ual_registry.registry.exchange import export_registry  # noqa: PLC0415  # rarely needed
 

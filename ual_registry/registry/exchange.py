@@ -16,12 +16,21 @@ from sqlalchemy.orm import Session
 
 from ual_registry.air.canonical import canonical_bytes
 from ual_registry.digest import Digest
+from ual_registry.errors import StorageError
 from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.export_document import registry_document
-from ual_registry.registry.layout import REF_NAME, TITLE, Descriptor, write_blob, write_frame, write_manifest
+from ual_registry.registry.layout import (
+    LAYOUT_FILE,
+    REF_NAME,
+    TITLE,
+    Descriptor,
+    write_blob,
+    write_frame,
+    write_manifest,
+)
 from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.session import Database
-from ual_registry.storage import atomic_folder
+from ual_registry.storage import atomic_folder, check_target, is_file
 
 __all__ = ["DOCUMENT_TYPE", "REGISTRY_TYPE", "ExportReport", "export_registry"]
 
@@ -66,15 +75,16 @@ def export_registry(
     Args:
         database: The database.
         blobs: The store.
-        target: The folder; what stands there is replaced.
+        target: The folder; an export that stands there is replaced, and nothing else is.
         revisions: Name and number of each; ``None`` for everything.
         progress: Is told how far it is.
 
     Raises:
         DigestMismatchError: A blob was damaged; nothing is left at ``target``.
         RegistryError: A blob is missing.
-        StorageError: The file system refuses.
+        StorageError: Something else stands at ``target``, or the file system refuses.
     """
+    _check_place(target)
     with database.session() as session:
         _see_one_state(session)
         document = registry_document(session, revisions)
@@ -98,6 +108,18 @@ def export_registry(
         artifacts=len(document["artifacts"]),
         size_bytes=sum(item["size_bytes"] for item in artifacts),
     )
+
+
+def _check_place(target: Path) -> None:
+    """Refuse to replace what is no export."""
+    if is_file(target):
+        raise StorageError(
+            f"cannot replace {target}: it is a file",
+            context={"path": str(target)},
+            code="exists",
+            hint="choose another name, or remove the file yourself",
+        )
+    check_target(target, force=True, replaceable=LAYOUT_FILE)
 
 
 def _see_one_state(session: Session) -> None:

@@ -11,7 +11,7 @@ from ual_registry.air.canonical import parse_json
 from ual_registry.air.schema import schema_problems
 from ual_registry.digest import Digest
 from ual_registry.errors import FormatError
-from ual_registry.registry.reference import check_alias, check_tag, check_text
+from ual_registry.registry.reference import check_alias, check_tag, check_text, quoted
 
 __all__ = ["EXPORT_SCHEMA", "AdapterPart", "AliasPart", "ArtifactPart", "Contents", "RevisionPart", "parse_contents"]
 
@@ -101,6 +101,9 @@ def parse_contents(data: bytes) -> Contents:
     problems = list(schema_problems(EXPORT_SCHEMA, document, root="registry"))
     if problems:
         raise problems[0].to_error()
+    if b"\\u0000" in data:
+        for item in document["artifacts"]:
+            _check_texts(f"artifacts.{item['digest']}", item)
     artifacts = [_artifact(item) for item in document["artifacts"]]
     adapters = [_adapter(item) for item in document["adapters"]]
     contents = Contents(
@@ -123,6 +126,19 @@ def _check_once(place: str, values: Sequence[Any]) -> None:
     )
     if repeated is not None:
         raise _fault(place, f"{repeated} stands there twice")
+
+
+def _check_texts(place: str, item: Any) -> None:
+    """Refuse a text with a NUL, which not every database keeps; an envelope is kept as it came."""
+    if isinstance(item, str) and "\0" in item:
+        raise _fault(place, f"{quoted(item)}: no text holds the character {chr(0)!r}")
+    if isinstance(item, dict):
+        for name, part in item.items():
+            if name != "envelope":
+                _check_texts(place, part)
+    elif isinstance(item, list):
+        for part in item:
+            _check_texts(place, part)
 
 
 def _check_adapter(adapter: AdapterPart, artifacts: Mapping[str, ArtifactPart]) -> None:

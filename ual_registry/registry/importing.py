@@ -24,6 +24,7 @@ from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import ArtifactRow, BlobRow
 from ual_registry.registry.transaction import transact
+from ual_registry.storage import is_file
 
 __all__ = ["ON_CONFLICT", "ImportReport", "ImportedAdapter", "import_registry"]
 
@@ -199,7 +200,7 @@ class _Import:
 
     def _is_whole(self, part: ArtifactPart) -> bool:
         place = self._blobs.place(part.digest)
-        return place.is_file() and place.stat().st_size == part.size_bytes
+        return is_file(place) and place.stat().st_size == part.size_bytes
 
     def _store(self, part: ArtifactPart, holds: ExitStack) -> Description:
         path = self._layout.find(part.digest, part.size_bytes)

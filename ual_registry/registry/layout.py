@@ -16,9 +16,10 @@ from typing import Any
 from ual_registry.air.canonical import canonical_bytes, parse_json
 from ual_registry.digest import Digest
 from ual_registry.errors import DigestMismatchError, FormatError, StorageError
-from ual_registry.storage import atomic_file, read_file
+from ual_registry.storage import atomic_file, is_folder, read_file
 
 __all__ = [
+    "LAYOUT_FILE",
     "MAX_DOCUMENT_BYTES",
     "REF_NAME",
     "TITLE",
@@ -36,7 +37,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
 TITLE = "org.opencontainers.image.title"
 
-_LAYOUT_FILE = "oci-layout"
+LAYOUT_FILE = "oci-layout"
 _INDEX_FILE = "index.json"
 _EMPTY = b"{}"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
@@ -152,7 +153,7 @@ def write_frame(root: Path, artifact_type: str, manifests: Iterable[Descriptor])
         "manifests": [item.document() for item in manifests],
     }
     marker = {"imageLayoutVersion": "1.0.0"}
-    for name, document in ((_INDEX_FILE, index), (_LAYOUT_FILE, marker)):
+    for name, document in ((_INDEX_FILE, index), (LAYOUT_FILE, marker)):
         with atomic_file(root / name, durable=True) as out:
             out.write(canonical_bytes(document))
 
@@ -171,12 +172,12 @@ class Layout:
     def __init__(self, root: Path) -> None:
         self.root = root
         for folder in (root / "blobs", root / "blobs" / "sha256"):
-            if folder.is_symlink() or not folder.is_dir():
+            if not is_folder(folder) or folder.is_symlink():
                 raise _fault(str(folder), "expected a folder of an OCI image layout")
-        marker = self._frame(_LAYOUT_FILE, _MAX_MARKER_BYTES)
+        marker = self._frame(LAYOUT_FILE, _MAX_MARKER_BYTES)
         if marker.get("imageLayoutVersion") != "1.0.0":
             version = str(marker.get("imageLayoutVersion"))[:40]
-            raise _fault(str(root / _LAYOUT_FILE), f"imageLayoutVersion {version!r}, expected '1.0.0'")
+            raise _fault(str(root / LAYOUT_FILE), f"imageLayoutVersion {version!r}, expected '1.0.0'")
         index = self._frame(_INDEX_FILE, MAX_DOCUMENT_BYTES)
         manifests = index.get("manifests")
         if index.get("schemaVersion") != 2 or not isinstance(manifests, list):

@@ -15,10 +15,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, literal, select
 
-from ual_registry.errors import RegistryNotFoundError
+from ual_registry.errors import RegistryError, RegistryNotFoundError
 from ual_registry.registry.blanks import Blank
 from ual_registry.registry.conditions import among, bound_list
 from ual_registry.registry.describe import DISPATCHES_TO
+from ual_registry.registry.reference import quoted
 from ual_registry.registry.statements import Statement, is_sqlite, prepared
 from ual_registry.registry.tables import ArtifactRow, LineageRow, Table
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
@@ -54,6 +55,27 @@ class LineageOrder:
     depth: int | None = None
     relations: Sequence[str] = ()
     limit: int | None = None
+
+    def check(self) -> None:
+        """Check the bounds and the relations.
+
+        Raises:
+            RegistryError: A bound is too small or too large, or there is no such relation.
+        """
+        for what, value, least in (("depth", self.depth, 0), ("limit", self.limit, 1)):
+            if value is not None and not least <= value < _LARGEST:
+                message = f"{what} {value}: expected at least {least}, and less than 2^31"
+                raise RegistryError(message, code="limit", context={what: value})
+        for relation in self.relations:
+            if relation not in RELATIONS:
+                raise RegistryError(
+                    f"relation {quoted(relation)}: expected one of {', '.join(RELATIONS)}",
+                    code="text",
+                    context={"relation": relation[:100]},
+                )
+
+
+_LARGEST = 2**31 - 1
 
 
 def lineage(connection: Connection, digest: str, order: LineageOrder) -> LineageGraph:

@@ -15,11 +15,13 @@ from sqlalchemy.orm import Session
 
 from ual_registry.errors import RegistryConflictError, RegistryError, RegistryNotFoundError
 from ual_registry.registry.audit import now, write_log
+from ual_registry.registry.labels import renew_labels
 from ual_registry.registry.queries import find_revision
 from ual_registry.registry.records import AdapterEdit, AliasMove, TagChange, YankResult
 from ual_registry.registry.reference import Reference
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow, TagRow
 from ual_registry.registry.texts import renew_texts
+from ual_registry.registry.tombstones import check_held
 
 __all__ = ["AliasOrder", "change_tags", "delete_alias", "edit_adapter", "move_alias", "yank"]
 
@@ -54,7 +56,7 @@ def move_alias(
         order: The conditions.
 
     Raises:
-        RegistryNotFoundError: There is no such adapter, revision or alias.
+        RegistryNotFoundError: There is no such adapter, revision or alias, or the bytes of the revision are deleted.
         RegistryConflictError: The alias does not point to the expected revision.
         RegistryError: The alias is protected.
     """
@@ -62,6 +64,8 @@ def move_alias(
     adapter_id = _lock(session, name)
     row, before = _alias(session, adapter_id, name, alias, order)
     target = find_revision(session, reference or Reference(name=name, alias=alias))
+    if target.number != before:
+        _check_bytes(session, target)
     is_protected = bool(row and row.is_protected) if order.protect is None else order.protect
     move = AliasMove(name=name, alias=alias, previous=before, number=target.number, is_protected=is_protected)
     if row is None:
@@ -71,8 +75,10 @@ def move_alias(
         return move
     else:
         _check_protection(row, name, order)
+    touched = {row.revision_id, target.id}
     row.revision_id, row.is_protected = target.id, is_protected
     row.moved_at = row.moved_at if before == target.number else now()
+    renew_labels(session, RevisionRow.id.in_(touched - {None}))
     _log_alias(session, move, order)
     return move
 
@@ -92,6 +98,7 @@ def delete_alias(session: Session, name: str, alias: str, order: AliasOrder | No
         raise AssertionError  # the adapter's row is locked
     _check_protection(row, name, order)
     session.delete(row)
+    renew_labels(session, RevisionRow.id == row.revision_id)
     move = AliasMove(name=name, alias=alias, previous=before, number=None)
     _log_alias(session, move, order)
     return move
@@ -124,13 +131,19 @@ def _alias(
 
 
 def _check_protection(row: AliasRow, name: str, order: AliasOrder) -> None:
-    if row.is_protected and not (order.force and order.why):
+    if row.is_protected and not (order.force and order.why and order.why.strip()):
         raise RegistryError(
             f"adapter {name!r} has the protected alias {row.name!r}: it changes only by force and with a reason",
             code="protected",
             context={"name": name, "alias": row.name},
             hint="ask who protected it ('ual log' tells), or pass --force --why TEXT",
         )
+
+
+def _check_bytes(session: Session, revision: RevisionRow) -> None:
+    """Refuse to let a name mean a revision whose bytes are deleted: whoever asked for the name would get nothing."""
+    if revision.artifact.deleted_at is not None:
+        check_held(session, revision.artifact.digest)
 
 
 def _log_alias(session: Session, move: AliasMove, order: AliasOrder) -> None:
@@ -193,6 +206,7 @@ def change_tags(
         if rows:
             session.execute(insert(TagRow), rows)
         renew_texts(session, RevisionRow.id == revision.id)
+        renew_labels(session, RevisionRow.id == revision.id)
         gone = sorted(before.keys() - after.keys())
         new = {key: after[key] for key in sorted(after) if before.get(key) != after[key]}
         write_log(session, "tag", revision.adapter_name, number=revision.number, set=new, removed=gone)
@@ -208,7 +222,7 @@ def yank(session: Session, reference: Reference, *, why: str | None) -> YankResu
         why: The reason; ``None`` shows it again.
 
     Raises:
-        RegistryError: There is no such revision, or the digest means several.
+        RegistryError: There is no such revision, the digest means several, or what shall be shown has no bytes left.
     """
     if why is None and reference.digest is None and reference.alias is None and reference.number is None:
         raise RegistryError(
@@ -220,6 +234,7 @@ def yank(session: Session, reference: Reference, *, why: str | None) -> YankResu
     revision = _revision(session, reference)
     name, number = revision.adapter_name, revision.number
     if why is None and revision.yanked_at is not None:
+        _check_bytes(session, revision)
         revision.yanked_at = revision.yank_reason = None
         write_log(session, "yank", name, digest=revision.artifact.digest, number=number, undo=True)
     elif why is not None and revision.yanked_at is None:
@@ -244,6 +259,8 @@ def edit_adapter(session: Session, name: str, *, owner: str | None, description:
     if after != {"owner": before.owner, "description": before.description}:
         session.execute(update(AdapterRow).where(AdapterRow.id == adapter_id).values(**after))
         renew_texts(session, RevisionRow.adapter_id == adapter_id)
+        if after["owner"] != before.owner:
+            renew_labels(session, RevisionRow.adapter_id == adapter_id)
         previous = {"owner": before.owner, "description": before.description}
         changed = {key: value for key, value in after.items() if value != previous[key]}
         write_log(session, "describe", name, **changed)

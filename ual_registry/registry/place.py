@@ -17,12 +17,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ual_registry.errors import RegistryError
+from ual_registry.registry.reference import quoted
 
 __all__ = ["Place", "parse_database_url", "parse_store_url", "place_of", "registry_home", "wrong_database"]
 
 _DATABASE_HINT = "such as sqlite:////home/me/registry.db or postgresql://me@host/registry"
 _STORE_HINT = "give a folder, as a path or as a file:// URL"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://|$)")  # one letter is a drive
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://|$|(?<=file:)|(?<=FILE:))")  # one letter is a drive
 _DRIVERS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
@@ -30,6 +31,9 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
+
+_SQLITE_OPTIONS = frozenset({"cached_statements", "check_same_thread", "detect_types", "isolation_level", "timeout"})
+"""Those of the driver; with ``uri=true`` SQLite itself reads the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,9 @@ def parse_database_url(url: str) -> URL:
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise wrong_database(f"names {parsed.drivername!r}, and a registry is kept in sqlite or postgresql")
+    unknown = sorted(parsed.query.keys() - _SQLITE_OPTIONS) if driver == "sqlite" and "uri" not in parsed.query else []
+    if unknown:
+        raise wrong_database(f"has an option that SQLite does not know: {quoted(unknown[0])}")
     return parsed.set(drivername=driver)
 
 

@@ -51,6 +51,7 @@ _MAX_WORDS = 500
 """Limits far above what people write, and far below what exhausts a stack or a database."""
 
 _PARTS = re.compile(r'"(?:\\.|[^"\\])*"|[()]|[^\s()"]+', re.DOTALL)
+_SIGNS = (":", "<", ">", "=")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -72,7 +73,7 @@ def parse_query(text: str) -> Query:
     except VisitError as error:
         raise error.orig_exc from error
     except UnexpectedInput as error:
-        raise mistake_at(text, _column(error, text), _expectation(error)) from error
+        raise mistake_at(text, _column(error, text), _expectation(error, text)) from error
     return query
 
 
@@ -114,9 +115,17 @@ def _column(error: UnexpectedInput, text: str) -> int:
     return len(text) + 1 if at_end else int(error.pos_in_stream or 0) + 1
 
 
-def _expectation(error: UnexpectedInput) -> str:
-    if isinstance(error, UnexpectedCharacters):
-        return "unexpected character; a text with spaces or signs stands in quotes"
+def _expectation(error: UnexpectedInput, text: str) -> str:
+    position = _column(error, text) - 1
+    before, sign = text[:position].rstrip(), text[position : position + 1]
     if isinstance(error, UnexpectedToken) and error.token.type == "$END":
         return "the query ends too early"
+    if sign == "=":
+        return "'=' alone compares nothing; write ':', such as rank:8 or tag:team=search"
+    if sign == '"' and isinstance(error, UnexpectedCharacters):
+        return "this quote has no end"
+    if isinstance(error, UnexpectedCharacters):
+        return "unexpected character; a text with spaces or signs stands in quotes"
+    if sign and sign in _SIGNS and before.endswith(_SIGNS):
+        return "one term has one operator, such as rank>=8"
     return "unexpected here; expected a word or a term such as role:mlp_gate"

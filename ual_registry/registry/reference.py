@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ual_registry.digest import Digest
-from ual_registry.errors import RegistryError
+from ual_registry.errors import FormatError, RegistryError
 
 __all__ = [
     "TEXT_LIMITS",
     "Reference",
     "check_alias",
+    "check_list",
     "check_name",
     "check_tag",
     "check_text",
@@ -24,6 +26,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _TAG_KEY = re.compile(r"[^\s=\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}\Z")
 _TAG_VALUE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,256}\Z")
 _TEXT = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]*\Z")
+_SHORT_DIGEST = re.compile(r"sha256:([0-9a-f]{1,63})\Z")
+_MOST_DIGITS = 18
 _SHOWN = 60
 
 TEXT_LIMITS = {
@@ -72,14 +76,50 @@ class Reference:
             FormatError: It starts like a digest and is none.
         """
         if text.startswith("sha256:"):
-            return cls(digest=Digest.parse(text))
+            return cls(digest=_digest(text))
         name, at, rest = text.partition("@")
-        check_name(name)
+        _check_own_name(name, text)
         if not at:
             return cls(name=name)
-        if rest.isdecimal():
-            return cls(name=name, number=int(rest[:18]))
+        if rest.isascii() and rest.isdecimal():
+            return cls(name=name, number=_number(rest))
         return cls(name=name, alias=check_alias(rest))
+
+
+def _check_own_name(name: str, reference: str) -> None:
+    try:
+        check_name(name)
+    except RegistryError as error:
+        if is_path(reference):
+            error.hint = "a file is named by its digest here, which 'ual show FILE' tells"
+        raise
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except FormatError as error:
+        if found := _SHORT_DIGEST.match(text):  # as the tables of 'ual list' and 'ual search' show it
+            error.hint = f"'ual search digest:{found[1]} --json' finds the whole one"
+        raise
+
+
+def _number(text: str) -> int:
+    digits = text.lstrip("0")
+    if len(digits) > _MOST_DIGITS:
+        raise RegistryError(f"revision {quoted(text)}: expected a number of at most {_MOST_DIGITS} digits", code="name")
+    return int(digits or "0")
+
+
+def check_list(what: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Return texts as a tuple; one text alone, whose characters would be taken for them, is refused.
+
+    Raises:
+        RegistryError: It is one text.
+    """
+    if isinstance(values, str):
+        raise RegistryError(f"{what} {quoted(values)}: expected a list of texts, got one text", code="text")
+    return tuple(values)
 
 
 def check_name(name: str) -> str:

@@ -28,7 +28,7 @@ from ual_registry.registry.records import (
     TagChange,
     YankResult,
 )
-from ual_registry.registry.reference import Reference, check_alias, check_name, check_tag, check_text
+from ual_registry.registry.reference import Reference, check_alias, check_list, check_name, check_tag, check_text
 from ual_registry.registry.session import Database
 from ual_registry.registry.tombstones import check_held
 from ual_registry.registry.transaction import transact
@@ -185,9 +185,10 @@ class Registry(RegistryCare, RegistryLinks):
 
         Raises:
             QueryError: There is no such order.
-            RegistryError: The cursor is none of this list, or the limit is too large.
+            RegistryError: The cursor is none of this list, the limit is too large, or nobody can be called so.
         """
         check_limit(limit)
+        check_text("owner", owner)
         parsed = parse_order(order)
         with self.database.reading() as connection:
             return list_page(
@@ -251,12 +252,11 @@ class Registry(RegistryCare, RegistryLinks):
             limit: How many edges each way at most; ``None`` returns all.
 
         Raises:
-            RegistryError: The reference names nothing here, or the limit is below 1.
+            RegistryError: The reference names nothing here, the limit is below 1, or there is no such relation.
         """
         parsed = Reference.parse(reference)
-        if limit is not None and limit < 1:
-            raise RegistryError(f"limit {limit}: expected at least 1", code="limit", context={"limit": limit})
-        order = LineageOrder(up=up, down=down, depth=depth, relations=tuple(relations), limit=limit)
+        order = LineageOrder(up=up, down=down, depth=depth, relations=check_list("relations", relations), limit=limit)
+        order.check()
         with self.database.reading() as connection:
             if parsed.digest is not None:
                 check_known(connection, str(parsed.digest))
@@ -320,7 +320,8 @@ class Registry(RegistryCare, RegistryLinks):
         """
         parsed = Reference.parse(reference)
         new = dict(check_tag(key, value) for key, value in (tags or {}).items())
-        return transact(self.database, lambda session: marks.change_tags(session, parsed, new, remove=remove))
+        gone = check_list("remove", remove)
+        return transact(self.database, lambda session: marks.change_tags(session, parsed, new, remove=gone))
 
     def yank(self, reference: str, *, why: str) -> YankResult:
         """Hide a revision from lists and searches, and from its adapter's name; number and alias still find it.

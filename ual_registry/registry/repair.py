@@ -19,6 +19,7 @@ from ual_registry.registry.maintenance import live_digests
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import BlobRow
 from ual_registry.registry.transaction import transact
+from ual_registry.storage import is_file, is_folder
 
 __all__ = ["SecondStore", "repair"]
 
@@ -40,9 +41,9 @@ class SecondStore:
         """Find the blobs of a store, of a registry's home, or of an exported registry.
 
         Raises:
-            StorageError: It is none of them.
+            StorageError: It is none of them, or cannot be looked at.
         """
-        folders = tuple(folder for folder in (root / "sha256", root / "blobs" / "sha256") if folder.is_dir())
+        folders = tuple(folder for folder in (root / "sha256", root / "blobs" / "sha256") if is_folder(folder))
         if not folders:
             raise StorageError(
                 f"{root}: holds no blobs",
@@ -56,7 +57,7 @@ class SecondStore:
         """Return a file that may be the blob; whether it is, only its digest tells."""
         for folder in self.folders:
             for path in (folder / digest.hex[:2] / digest.hex, folder / digest.hex):
-                if path.is_file() and path.stat().st_size == size_bytes:
+                if is_file(path) and path.stat().st_size == size_bytes:
                     return path
         return None
 

@@ -7,10 +7,10 @@ import datetime
 from sqlalchemy import Select, delete, exists, or_, select, update
 from sqlalchemy.orm import Session
 
-from ual_registry.errors import RegistryNotFoundError
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.commands import RECORD_TABLES, insert_absent
 from ual_registry.registry.facets import renew_facets
+from ual_registry.registry.queries import deleted
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, BlobRow, RevisionRow
 
 __all__ = ["bury", "check_held", "hidden", "lock_blob", "revisions_of"]
@@ -25,12 +25,7 @@ def check_held(session: Session, digest: str) -> int:
     columns = (ArtifactRow.size_bytes, ArtifactRow.deleted_at)
     row = session.execute(select(*columns).where(ArtifactRow.digest == digest)).one()
     if row.deleted_at is not None:
-        raise RegistryNotFoundError(
-            f"{digest}: its bytes were deleted on {row.deleted_at:%Y-%m-%d}, a tombstone is left",
-            code="deleted",
-            context={"digest": digest},
-            hint="'ual log' tells why; adding the same bytes brings it back",
-        )
+        raise deleted(digest, row.deleted_at)
     return int(row.size_bytes)
 
 

@@ -9,6 +9,7 @@ from ual_registry.registry.exchange import ExportReport
 from ual_registry.registry.fsck import FsckReport
 from ual_registry.registry.grace import DEFAULT_GRACE
 from ual_registry.registry.importing import ImportReport
+from ual_registry.registry.layout import LAYOUT_FILE
 from ual_registry.registry.maintenance import GcReport
 from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.registry import Registry
@@ -49,7 +50,7 @@ def export(
         StorageError: Something stands at ``target``, and ``force`` is off or it is no export; or the system refuses.
         UALError: As ``Registry.export``.
     """
-    check_target(Path(target), force=force, replaceable="oci-layout")
+    check_target(Path(target), force=force, replaceable=LAYOUT_FILE)
     return Registry.open().export(target, query=query, progress=progress)
 
 

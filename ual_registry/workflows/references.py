@@ -9,6 +9,7 @@ from ual_registry.hub.address import is_hub, is_repository, repository_of_url
 from ual_registry.interop.folder import is_unpacked
 from ual_registry.registry.reference import Reference, is_path
 from ual_registry.remote import is_url
+from ual_registry.storage import is_folder
 
 __all__ = ["add_revision", "locate", "refuse_hub", "registered_name"]
 
@@ -30,7 +31,7 @@ def locate(reference: str) -> Path:
         raise _is_address(reference)
     path = Path(reference)
     if is_path(reference):
-        if path.is_dir():
+        if is_folder(path):
             raise _is_folder(reference)
         if is_repository(reference) and path.suffix != ".air" and not path.exists():
             raise StorageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ual_registry.registry.records import (
 )
 from ual_registry.registry.registry import DEFAULT_LIMIT, LINEAGE_LIMIT, Registry
 from ual_registry.registry.views import AdapterRecord, LineageGraph, Page, RevisionRecord
-from ual_registry.storage import check_target
+from ual_registry.storage import check_target, is_folder
 from ual_registry.workflows.references import refuse_hub
 
 __all__ = [
@@ -58,7 +59,7 @@ def add(
         UALError: As ``Registry.add``.
     """
     refuse_hub(str(path))
-    if Path(path).is_dir():
+    if is_folder(Path(path)):
         raise _is_folder(path)
     return Registry.open().add(path, name=name, aliases=aliases, tags=tags, owner=owner, description=description)
 
@@ -78,7 +79,8 @@ def add_many(files: Sequence[str | Path], order: AddOrder, *, name_from: str) ->
         UALError: The registry cannot be used at all, or a name of the order is not allowed.
     """
     dataclasses.replace(order, name=None).check()
-    folders = [path for path in files if Path(path).is_dir()]
+    # What cannot be looked at is told of like any other file that cannot be read, and stops no other.
+    folders = [path for path in files if os.path.isdir(path)]  # noqa: PTH112
     yield from (AddOutcome(path=str(path), error=_is_folder(path)) for path in folders)
     named = ((path, _named(path, order, name_from)) for path in files if path not in folders)
     yield from Registry.open().add_many(named)

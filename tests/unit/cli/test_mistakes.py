@@ -55,7 +55,7 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
         3,
         "digest-form",
         "digest 'sha256:12': expected 'sha256:' and 64 lower-case hexadecimal digits",
-        None,
+        "'ual search digest:12 --json' finds the whole one",
     ),
     "show org/med": (11, "storage", f"cannot read org/med: {NO_SUCH}", CHECK_HUB),
     "add hf:org/med --name med": (9, "hub-reference", ON_HUB, PULL),

@@ -15,8 +15,8 @@ from tests.oci import check_layout, tree
 from tests.unit.registry.conftest import Files
 from ual_registry.air.schema import schema_problems
 from ual_registry.digest import Digest
-from ual_registry.errors import DigestMismatchError, QueryError, RegistryConflictError, RegistryError
-from ual_registry.registry import importing, links
+from ual_registry.errors import DigestMismatchError, QueryError, RegistryConflictError, RegistryError, StorageError
+from ual_registry.registry import export_document, importing, links
 from ual_registry.registry.exchange import DOCUMENT_TYPE, ExportReport
 from ual_registry.registry.importing import ImportedAdapter, ImportReport
 from ual_registry.registry.records import HubPlace
@@ -146,7 +146,16 @@ def test_what_comes_back_is_the_same_and_is_exported_as_the_same_bytes(
     assert list(other.search("yanked:true OR yanked:false")) == list(full.search("yanked:true OR yanked:false"))
     assert other.lineage("legal") == full.lineage("legal")
     assert [(entry.action, entry.name, entry.detail) for entry in other.log().items] == [
-        ("import", "medical", {"numbers": [1, 2, 3, 4], "aliases": ["candidate", "production"]}),
+        (
+            "import",
+            "medical",
+            {
+                "numbers": [1, 2, 3, 4],
+                "aliases": ["candidate", "production"],
+                "owner": "search-team",
+                "description": "What doctors ask.",
+            },
+        ),
         ("import", "legal", {"numbers": [1], "aliases": []}),
     ]
     with pytest.raises(RegistryError, match="protected"):
@@ -215,6 +224,80 @@ def test_a_query_that_is_none_exports_nothing(registry: Registry, tmp_path: Path
     with pytest.raises(QueryError):
         registry.export(tmp_path / "out", query="foo:1")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_is_of_one_moment_while_others_add(
+    registry: Registry, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, late = files.make(), files.make()
+    registry.add(first, name="a")
+    genuine = export_document._aliases
+
+    def meanwhile(*arguments: Any) -> Any:
+        registry.add(late, name="a", aliases=["late"])
+        return genuine(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export_document, "_aliases", meanwhile)
+        registry.export(tmp_path / "out")
+    (adapter,) = document(tmp_path / "out")["adapters"]
+    assert ([item["number"] for item in adapter["revisions"]], adapter["aliases"]) == ([1], [])
+    assert registry.alias("a", "late", "late").number == 2
+
+
+def test_the_log_of_a_revision_or_an_alias_that_was_imported_tells_of_the_import(
+    registry: Registry, files: Files, tmp_path: Path
+) -> None:
+    """On both engines: the numbers and aliases of an import stand in lists."""
+    other = Registry.open(tmp_path / "source")
+    other.add(files.make(), name="a", aliases=["good"])
+    other.add(files.make(), name="a")
+    other.export(tmp_path / "out")
+    other.database.engine.dispose()
+    registry.import_(tmp_path / "out")
+    registry.add(files.make(), name="a", aliases=["new"])
+
+    def told(reference: str) -> list[str]:
+        return [entry.action for entry in registry.log(reference)]
+
+    assert {reference: told(reference) for reference in ("a", "a@1", "a@2", "a@3", "a@good", "a@new")} == {
+        "a": ["alias", "add", "import"],
+        "a@1": ["import"],
+        "a@2": ["import"],
+        "a@3": ["alias", "add"],
+        "a@good": ["import"],
+        "a@new": ["alias"],
+    }
+
+
+def test_an_owner_alone_that_an_import_brings_is_found_and_logged(
+    registry: Registry, files: Files, tmp_path: Path
+) -> None:
+    path = files.make()
+    registry.add(path, name="a", owner="search-team")
+    registry.export(tmp_path / "out")
+    registry.describe("a", owner="")
+
+    (adapter,) = registry.import_(tmp_path / "out").adapters
+    assert (adapter.outcome, adapter.added, adapter.kept) == ("unchanged", (), ())
+    newest, *_ = registry.log("a")
+    assert (newest.action, newest.detail) == ("import", {"numbers": [], "aliases": [], "owner": "search-team"})
+    assert [hit.owner for hit in registry.search("owner:search-team search")] == ["search-team"]
+    assert registry.fsck(deep=True).faults == ()
+
+
+def test_nothing_but_an_export_is_replaced(registry: Registry, tmp_path: Path) -> None:
+    registry.export(tmp_path / "out")
+    registry.export(tmp_path / "out")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("mine")
+    for name, what in (("file", "a file"), ("folder", "a folder with other things in it")):
+        with pytest.raises(StorageError) as caught:
+            registry.export(tmp_path / name)
+        assert caught.value.message == f"cannot replace {tmp_path / name}: it is {what}"
+        assert caught.value.problem_code == "exists"
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "file").read_text() == "mine"
 
 
 def test_a_damaged_blob_is_never_exported(full: Registry, tmp_path: Path) -> None:

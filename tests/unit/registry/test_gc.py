@@ -14,12 +14,22 @@ from ual_registry.digest import Digest
 from ual_registry.errors import RegistryError, RegistryNotFoundError, StorageError
 from ual_registry.registry import files as file_handling
 from ual_registry.registry import maintenance
+from ual_registry.registry.audit import now
 from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.files import lock_unused
 from ual_registry.registry.grace import moment_before, parse_duration
 from ual_registry.registry.maintenance import Garbage, GcReport
 from ual_registry.registry.registry import Registry
-from ual_registry.registry.tables import ArtifactRow, AuditRow, BlobRow, EntryRow, LineageRow, RevisionRow, RoleRow
+from ual_registry.registry.tables import (
+    AliasRow,
+    ArtifactRow,
+    AuditRow,
+    BlobRow,
+    EntryRow,
+    LineageRow,
+    RevisionRow,
+    RoleRow,
+)
 
 NOW = datetime.timedelta(0)
 DAY = datetime.timedelta(days=1)
@@ -269,6 +279,52 @@ def test_a_tombstone_comes_back_with_its_bytes(registry: Registry, files: Files)
     assert registry.find("b").read_bytes() == path.read_bytes()
     report = registry.fsck(deep=True)
     assert (report.blobs, report.faults) == (1, ())
+
+
+def test_no_name_is_given_to_a_revision_whose_bytes_were_deleted(registry: Registry, files: Files) -> None:
+    path = files.make()
+    registry.add(path, name="a", aliases=["production"])
+    digest = registry.add(files.make(), name="a").digest
+    yank(registry, "a@2", DAY)
+    registry.gc(yanked=True, grace=NOW, apply=True)
+
+    for change in (lambda: registry.alias("a", "production", "2"), lambda: registry.unyank("a@2")):
+        with pytest.raises(RegistryNotFoundError) as caught:
+            change()
+        today = datetime.datetime.now(datetime.UTC).date()
+        assert caught.value.message == f"{digest}: its bytes were deleted on {today}, a tombstone is left"
+        assert caught.value.problem_code == "deleted"
+    assert registry.find("a").read_bytes() == registry.find("a@production").read_bytes() == path.read_bytes()
+
+
+def test_an_alias_that_came_to_a_tombstone_can_still_be_protected_and_moved(registry: Registry, files: Files) -> None:
+    registry.add(files.make(), name="a")
+    registry.add(files.make(), name="a")
+    yank(registry, "a@2", DAY)
+    registry.gc(yanked=True, grace=NOW, apply=True)
+    with registry.database.session(writes=True) as session:  # as an import leaves it
+        found = session.execute(select(RevisionRow.adapter_id, RevisionRow.id).where(RevisionRow.number == 2)).one()
+        session.add(AliasRow(adapter_id=found[0], name="old", revision_id=found[1], is_protected=False, moved_at=now()))
+
+    assert registry.alias("a", "old", protect=True).number == 2
+    assert registry.alias("a", "old", "1", force=True, why="its bytes are gone").number == 1
+
+
+def test_what_became_of_a_tombstone_is_told_by_its_digest_as_by_its_name(
+    registry: Registry, files: Files, tmp_path: Path
+) -> None:
+    digest = registry.add(files.make(), name="a").digest
+    yank(registry, "a@1", DAY)
+    registry.gc(yanked=True, grace=NOW, apply=True)
+
+    assert [entry.action for entry in registry.log(digest)] == ["gc", "yank", "add"]
+    assert str(registry.resolve("a@1")) == digest
+    uses = [(registry.resolve, digest), (registry.find, digest), (registry.find, "a@1")]
+    uses += [(lambda reference: registry.get(reference, tmp_path / "out.air"), name) for name in (digest, "a@1")]
+    for use, reference in uses:
+        with pytest.raises(RegistryNotFoundError) as caught:
+            use(reference)
+        assert caught.value.problem_code == "deleted"
 
 
 @pytest.mark.parametrize("reason", ["alias", "other revision", "too young", "undone"])

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.registry.conftest import Files
 from ual_registry.errors import RegistryNotFoundError, UALError
+from ual_registry.registry.lineage import RELATIONS
 from ual_registry.registry.registry import Registry
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
 
@@ -202,8 +203,18 @@ def test_a_limit_holds_for_each_way_and_is_at_least_one(family: Family) -> None:
     graph = family.graph("two", {"one", "two", "three"}, edges)
     assert found == dataclasses.replace(graph, is_complete=False)
     assert family.registry.lineage("two", limit=None) == family.registry.lineage("two")
-    with pytest.raises(UALError, match="limit 0: expected at least 1"):
-        family.registry.lineage("two", limit=0)
+    for bounds in ({"limit": 0}, {"limit": 2**31}, {"depth": -1}, {"depth": 2**63}):
+        ((what, value),) = bounds.items()
+        with pytest.raises(UALError) as caught:
+            family.registry.lineage("two", **bounds)
+        least = {"limit": 1, "depth": 0}[what]
+        assert caught.value.message == f"{what} {value}: expected at least {least}, and less than 2^31"
+
+
+def test_a_relation_that_is_none_is_refused(family: Family) -> None:
+    with pytest.raises(UALError) as caught:
+        family.registry.lineage("two", relations=["projected_from", "projected"])
+    assert caught.value.message == f"relation 'projected': expected one of {', '.join(RELATIONS)}"
 
 
 def test_edges_of_one_digest_are_told_apart(family: Family) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_protected_alias_moves_only_by_force_and_with_a_reason(two: Registry) 
     assert protected == AliasMove(name="medical", alias="production", previous=1, number=1, is_protected=True)
     before = total(two)
 
-    for options in ({}, {"force": True}, {"why": "it is better"}):
+    for options in ({}, {"force": True}, {"why": "it is better"}, {"force": True, "why": " \t"}):
         with pytest.raises(RegistryError) as caught:
             two.alias("medical", "production", "2", **options)
         assert (caught.value.problem_code, caught.value.exit_code) == ("protected", 8)
@@ -378,6 +379,27 @@ def test_the_log_of_an_adapter_whose_revisions_are_all_yanked_is_there(two: Regi
     two.yank("medical@1", why="x")
     two.yank("medical@2", why="x")
     assert len(two.log("medical")) == 5
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 100_001, 2**63])
+def test_a_page_of_the_log_has_a_bounded_size(two: Registry, limit: int) -> None:
+    with pytest.raises(RegistryError) as caught:
+        two.log(limit=limit)
+    assert (caught.value.message, caught.value.problem_code) == (f"limit {limit}: expected 1 to 100,000", "limit")
+
+
+def test_one_text_is_no_list_of_texts(two: Registry, files: Files) -> None:
+    before = (total(two), two.revisions("medical"))
+    calls: dict[str, Callable[[], object]] = {
+        "aliases": lambda: two.add(files.make(), name="medical", aliases="ab"),
+        "remove": lambda: two.tag("medical@1", remove="ab"),
+        "relations": lambda: two.lineage("medical@1", relations="ab"),
+    }
+    for what, call in calls.items():
+        with pytest.raises(RegistryError) as caught:
+            call()
+        assert caught.value.message == f"{what} 'ab': expected a list of texts, got one text"
+    assert (total(two), two.revisions("medical")) == before
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "####", "e30=", "W10=", "eyJsb2ciOiAiMSJ9", "eyJsb2ciOiAtMX0=", LONG, "ж"])

@@ -73,6 +73,7 @@ def test_a_registry_is_opened_where_the_arguments_say(database_url: str, tmp_pat
         ("file:///srv/a%20b%25", "/srv/a b%"),
         ("file://localhost/srv/blobs", "/srv/blobs"),
         ("FILE:///srv", "/srv"),
+        ("file:/srv/blobs", "/srv/blobs"),
         ("C:\\blobs", "C:\\blobs"),
         ("a:b/c", "a:b/c"),
         ("/srv/x://y", "/srv/x://y"),
@@ -91,7 +92,9 @@ def test_another_kind_of_store_is_refused_by_its_name(text: str) -> None:
     assert (caught.value.hint, caught.value.problem_code) == (STORE_HINT, "store-url")
 
 
-@pytest.mark.parametrize("text", ["file://host/srv", "file://", "file://srv", "file:///srv?a=1", "file:///srv#a"])
+@pytest.mark.parametrize(
+    "text", ["file://host/srv", "file://", "file://srv", "file:///srv?a=1", "file:///srv#a", "file:srv"]
+)
 def test_a_file_url_that_names_no_folder_here_is_refused(text: str) -> None:
     with pytest.raises(RegistryError) as caught:
         parse_store_url(text)
@@ -137,6 +140,7 @@ def test_a_database_is_sqlite_or_postgresql_and_passwords_are_not_shown(given: s
         ),
         ("sqlite+aiosqlite:///r.db", "names 'sqlite+aiosqlite', and a registry is kept in sqlite or postgresql"),
         ("/home/me/registry.db", "is not well formed"),
+        ("sqlite:///r.db?sslmode=require", "has an option that SQLite does not know: 'sslmode'"),
     ],
 )
 def test_another_database_is_refused_and_its_password_not_repeated(given: str, problem: str) -> None:

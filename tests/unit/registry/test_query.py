@@ -117,6 +117,10 @@ MEANINGS: dict[str, Node] = {
     "domain:'a'": text("domain", "'a'"),
     "domain:a;--": text("domain", "a;--"),
     "medical": Words(("medical",)),
+    "size<1 5": All((Term("size", (Span(high=1, includes_high=False),)), Words(("5",)))),
+    "rank:1 GB": All((Term("rank", (Span(low=1, high=1),)), Words(("gb",)))),
+    "size<1GB M": All((Term("size", (Span(high=10**9, includes_high=False),)), Words(("m",)))),
+    'size<1 "GB"': All((Term("size", (Span(high=1, includes_high=False),)), Words(("gb",)))),
     "Médecine-2": Words(("medecine", "2")),
     "med*": Words(("med",), True),
     '"drug names"': Words(("drug", "names")),
@@ -146,6 +150,9 @@ def test_an_order_may_stand_anywhere_outside_of_parentheses(query: str) -> None:
 
 
 _CHARACTER = "unexpected character; a text with spaces or signs stands in quotes"
+_EQUALS = "'=' alone compares nothing; write ':', such as rank:8 or tag:team=search"
+_ONE_OPERATOR = "one term has one operator, such as rank>=8"
+_QUOTE = "this quote has no end"
 _HERE = "unexpected here; expected a word or a term such as role:mlp_gate"
 _END = "the query ends too early"
 _TIME = "expected a day such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z, got"
@@ -168,10 +175,16 @@ MISTAKES = {
     "-word": (1, "a word cannot begin with '-'; write NOT, or put it in quotes"),
     "...": (1, "expected a letter or digit to look for"),
     "a*b": (1, "'*' stands at the end of a text alone; elsewhere it needs quotes"),
-    "rank=1": (5, _HERE),
-    "rank>>1": (6, _HERE),
-    'name:"a': (6, _CHARACTER),
-    'name:a"b': (7, _CHARACTER),
+    "rank=1": (5, _EQUALS),
+    "rank!=1": (6, _EQUALS),
+    "a=b": (2, _EQUALS),
+    "rank>>1": (6, _ONE_OPERATOR),
+    "rank: >=1": (7, _ONE_OPERATOR),
+    "metric:a>=>1": (11, _ONE_OPERATOR),
+    'name:"a': (6, _QUOTE),
+    'name:a"b': (7, _QUOTE),
+    "size<1 GB": (8, "a unit stands right behind its number, such as 1GB"),
+    "params : 1..2 m rank:1": (15, "a unit stands right behind its number, such as 1m"),
     "<": (1, _HERE),
     "colour:red": (1, "unknown field 'colour'"),
     "domian:red": (1, "unknown field 'domian'; did you mean domain?"),
@@ -187,6 +200,7 @@ MISTAKES = {
     "rank:-1": (6, "expected a whole number, got '-1'"),
     "rank>=1.5": (7, "expected a whole number below 2^63, got '1.5'"),
     "rank:" + "9" * 19: (6, f"expected a whole number below 2^63, got '{'9' * 19}'"),
+    "rank:" + "9" * 30: (6, f"expected a whole number below 2^63, got '{'9' * 30}'"),
     'name:a rank>"a b"': (13, "expected a whole number, got 'a b'"),
     "params:1X": (8, "expected a number such as 500K, 10M or 1.5G, got '1X'"),
     "size:1*": (6, "expected a size such as 500kB, 10MB or 1.5GiB, got '1*'"),

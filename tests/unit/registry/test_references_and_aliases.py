@@ -28,7 +28,8 @@ DIGEST = "sha256:" + "ab" * 32
         ("x" * 128, Reference(name="x" * 128)),
         ("medical@3", Reference(name="medical", number=3)),
         ("medical@0", Reference(name="medical", number=0)),
-        ("medical@" + "9" * 30, Reference(name="medical", number=int("9" * 18))),
+        ("medical@" + "9" * 18, Reference(name="medical", number=int("9" * 18))),
+        ("medical@" + "0" * 30 + "3", Reference(name="medical", number=3)),
         ("medical@production", Reference(name="medical", alias="production")),
         ("medical@3a", Reference(name="medical", alias="3a")),
         (DIGEST, Reference(digest=Digest.parse(DIGEST))),
@@ -55,6 +56,8 @@ _ALIAS = "expected letters, digits, '.', '_' and '-', not digits alone"
         ("medical@", f"alias '': {_ALIAS}"),
         ("medical@-1", f"alias '-1': {_ALIAS}"),
         ("medical@a@b", f"alias 'a@b': {_ALIAS}"),
+        ("medical@٣", f"alias '٣': {_ALIAS}"),
+        ("medical@" + "9" * 19, f"revision '{'9' * 19}': expected a number of at most 18 digits"),
     ],
 )
 def test_what_is_no_reference_is_refused(text: str, message: str) -> None:
@@ -68,6 +71,20 @@ def test_what_starts_like_a_digest_must_be_one(text: str) -> None:
     with pytest.raises(FormatError) as caught:
         Reference.parse(text)
     assert caught.value.message == f"digest {text!r}: expected 'sha256:' and 64 lower-case hexadecimal digits"
+    assert caught.value.hint is None
+
+
+@pytest.mark.parametrize("text", ["tour/triage.air", "./a", "a b.air", "C:\\\\a"])
+def test_a_path_is_no_reference_but_its_digest_is(text: str) -> None:
+    with pytest.raises(RegistryError) as caught:
+        Reference.parse(text)
+    assert caught.value.hint == "a file is named by its digest here, which 'ual show FILE' tells"
+
+
+def test_a_digest_as_the_tables_cut_it_is_refused_with_the_way_to_the_whole_one() -> None:
+    with pytest.raises(FormatError) as caught:
+        Reference.parse("sha256:52beaf9e236f")
+    assert caught.value.hint == "'ual search digest:52beaf9e236f --json' finds the whole one"
 
 
 def test_names_that_are_allowed_come_back() -> None:
