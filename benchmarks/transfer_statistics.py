@@ -96,7 +96,7 @@ def site_pairs(source: LoadedBase, target: LoadedBase) -> list[SitePair]:
 
 
 @click.command()
-@click.option("--positions", default=10_000, show_default=True)
+@click.option("--positions", type=click.IntRange(min=1000), default=10_000, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 def main(positions: int, threads: int) -> None:
     torch.set_num_threads(threads)
