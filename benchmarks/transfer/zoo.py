@@ -3,8 +3,8 @@
 Four base models are trained here on one corpus, one adapter on each, and every adapter is moved to the three other
 bases by every rung: twelve directions. On each target the moved adapter is measured against the one that was trained
 there, and against controls, in bits per byte of the same test documents.
-Doses are chosen on the dev split of each direction; every other setting was chosen on the dev split of the first
-direction alone. Everything that takes time is a step that is kept in the cache, so a run that was cut off goes on.
+Doses are chosen on the dev split of each direction; every other setting was chosen on the dev split of one or two
+directions alone. Everything that takes time is a step that is kept in the cache, so a run that was cut off goes on.
 This module decides the order of the steps; each is left to the other modules of the zoo.
 """
 
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from benchmarks.transfer.zoo_store import (
+    ALONE,
     BASES,
     BEST_FREE,
     COLD,
@@ -114,6 +116,9 @@ def _moved(zoo: Zoo, rung: str, source: str, target: str) -> Iterator[str]:
     if rung in FREE:
         _move(zoo, rung, source, target, DOMAIN)
         yield f"{rung} {source} {target}"
+    elif rung == ALONE:
+        _train_alone(zoo, target)
+        yield f"{rung} {target}"
     elif zoo.moved(BEST_FREE, source, target, DOMAIN).is_file():
         _distil(zoo, source, target)
         yield f"{rung} {source} {target}"
@@ -160,6 +165,21 @@ def _distil(zoo: Zoo, source: str, target: str) -> None:
         folder = zoo.cache / "taught" / f"{source}-{DOMAIN}"
         zoo.teachers[source] = teach(zoo.base(source), zoo.adapter(source, DOMAIN), folder)
     distil(zoo.teachers[source], zoo.base(target), files, zoo.moved(BEST_FREE, source, target, DOMAIN))
+
+
+def _train_alone(zoo: Zoo, target: str) -> None:
+    """Train an adapter as native ones are, at the rate of distillation, on the unlabelled text of the rungs."""
+    file = zoo.moved(ALONE, target, target, DOMAIN)
+    if file.is_file():
+        return
+    from benchmarks.transfer import zoo_adapters, zoo_distill, zoo_moves  # noqa: PLC0415 - torch, as above
+
+    domain = zoo.domain(DOMAIN)
+    recipe = replace(zoo_adapters.RECIPE, learning_rate=zoo_distill.RECIPE.learning_rate)
+    with zoo_moves.watched() as cost:
+        few = replace(domain, train=domain.text[:TEXTS])
+        zoo_adapters.train_adapter(zoo.base(target), zoo.folder(target), few, file, recipe)
+    zoo_moves.keep_cost(file, cost[0], {"texts": TEXTS})
 
 
 def _value(measured: Measured) -> float:

@@ -35,7 +35,7 @@ from ual_registry.transfers.run_predictions import run_predictions
 from ual_registry.transfers.run_residual import run_residual
 from ual_registry.transfers.run_weights import run_weights
 
-__all__ = ["RUNGS", "Cost", "Pair", "cost_of", "keep", "move", "refusal_of", "watched"]
+__all__ = ["RUNGS", "Cost", "Pair", "cost_of", "keep", "keep_cost", "move", "refusal_of", "watched"]
 
 _SAMPLE_S = 0.02
 
@@ -134,10 +134,15 @@ def move(rung: str, source: Path, pair: Pair, file: Path) -> bool:
 
 def keep(adapter: Adapter, file: Path, cost: Cost, said: Mapping[str, Any]) -> None:
     """Write an adapter and, beside it, what it took and what was said of it."""
+    keep_cost(file, cost, said)
+    write(adapter, file)
+
+
+def keep_cost(file: Path, cost: Cost, said: Mapping[str, Any]) -> None:
+    """Write beside an adapter what it took and what was said of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     document = {"cpu_s": cost.cpu_s, "wall_s": cost.wall_s, "peak_bytes": cost.peak_bytes, "said": said}
     file.with_suffix(".cost.json").write_text(json.dumps(document), encoding="utf-8")
-    write(adapter, file)
 
 
 def cost_of(file: Path) -> tuple[Cost, Mapping[str, Any]]:

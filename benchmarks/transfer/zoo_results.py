@@ -36,6 +36,7 @@ class Direction:
         report: Every arm on the target.
         doses: For each rung the dose that dev chose.
         source_gain: Bits per byte that the adapter gains on its own base.
+        ceiling: R of a target that says what source and adapter say: the bound of imitation.
         costs: For each rung what it took: `cpu_s`, `wall_s` and `peak_bytes`.
         refused: The rungs that refused.
     """
@@ -45,6 +46,7 @@ class Direction:
     report: MetricReport
     doses: Mapping[str, float]
     source_gain: float
+    ceiling: float
     costs: Mapping[str, Mapping[str, float]]
     refused: frozenset[str]
 
@@ -108,6 +110,7 @@ def collect(zoo: Zoo, source: str, target: str) -> Direction | None:
         report=_report(arms | {name: own for found in made.values() for name, own in found.items()}),
         doses={rung: zoo.doses(rung, source, target)[0] for rung in made},
         source_gain=before - after,
+        ceiling=(_value(arms["base"]) - after) / (_value(arms["base"]) - _value(arms["native"])),
         costs={rung: json.loads(files[rung].with_suffix(".cost.json").read_text(encoding="utf-8")) for rung in made},
         refused=frozenset(rung for rung, file in files.items() if file.with_suffix(".refused").is_file()),
     )
@@ -196,7 +199,8 @@ _CONTROLS = (RANDOM, FLIPPED, "wrong task")
 
 _KEY = (
     "R is the median over the directions, with the lowest and the highest in brackets.\n"
-    "Controls have the dose of the rung; of three random ones the best counts."
+    "Controls have the dose of the rung; of three random ones the best counts.\n"
+    "`text alone` is no transfer: it has no source."
 )
 
 
@@ -227,10 +231,15 @@ def _directions(found: Sequence[Direction]) -> str:
     """Return R of every rung in every direction, at the dose of dev, with the 95 % interval over documents."""
     shown = [rung for rung in RUNGS if any(rung in direction.doses for direction in found)]
     rows = [
-        [f"{own.source} to {own.target}", f"{own.source_gain:.2f}", *(_cell(own, rung) for rung in shown)]
+        [
+            f"{own.source} to {own.target}",
+            f"{own.source_gain:.2f}",
+            f"{own.ceiling:.2f}",
+            *(_cell(own, rung) for rung in shown),
+        ]
         for own in found
     ]
-    return _table(rows, ["direction", "gain at the source", *shown])
+    return _table(rows, ["direction", "gain at the source", "a perfect copy", *shown])
 
 
 def _cell(direction: Direction, rung: str) -> str:

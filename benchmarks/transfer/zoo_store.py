@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ual_registry.models.loaded import LoadedBase
 
 __all__ = [
+    "ALONE",
     "BASES",
     "BEST_FREE",
     "COLD",
@@ -40,14 +41,17 @@ __all__ = [
 
 BASES = ("llama", "gpt2", "qwen2", "gpt_neox")
 DIRECTIONS = tuple(permutations(BASES, 2))
-"""All twelve; settings were chosen on the first."""
+"""All twelve."""
 
 DOMAIN, WRONG = "changelogs", "code"
 COLD, WARM = "distill cold", "distill warm"
+ALONE = "text alone"
 FREE = ("svd", "subspace", "vocab", "activations", "residual", "predictions")
 """The rungs without training, cheapest first."""
 
-RUNGS = (*FREE, COLD, WARM)
+RUNGS = (*FREE, COLD, WARM, ALONE)
+"""The last is no rung: what the same text and as many steps give where there is no source to learn from."""
+
 BEST_FREE = "predictions"
 """The rung that the warm start of a distillation begins with."""
 
@@ -93,7 +97,9 @@ class Zoo:
         return self.cache / "adapters" / f"{base}-{domain}.air"
 
     def moved(self, rung: str, source: str, target: str, domain: str) -> Path:
-        """Return the file of a moved adapter."""
+        """Return the file of a moved adapter; without a source one serves all directions to a target."""
+        if rung == ALONE:
+            source = "no-source"
         return self.cache / "moved" / f"{rung.replace(' ', '-')}-{source}-{target}-{domain}.air"
 
     def base(self, name: str) -> LoadedBase:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.transfer.arms import Arm
 from benchmarks.transfer.zoo_corpus import Domain
 from benchmarks.transfer.zoo_results import collect, section
-from benchmarks.transfer.zoo_store import DIRECTIONS, DOMAIN, Zoo
+from benchmarks.transfer.zoo_store import ALONE, DIRECTIONS, DOMAIN, Zoo
 from ual_registry.evaluation.series import Series
 
 
@@ -101,6 +101,11 @@ def test_without_numbers_there_is_no_section(tmp_path: Path) -> None:
     assert section(tmp_path) == ""
 
 
+def test_what_has_no_source_serves_every_direction_to_a_target(zoo: Zoo) -> None:
+    files = [zoo.moved(ALONE, source, "gpt2", DOMAIN).name for source in ("llama", "gpt2", "qwen2")]
+    assert files == ["text-alone-no-source-gpt2-changelogs.air"] * 3
+
+
 def test_a_direction_in_which_no_rung_was_measured_is_left_out(zoo: Zoo) -> None:
     assert [names for names in DIRECTIONS if collect(zoo, *names)] == [DIRECTIONS[0]]
 
@@ -127,12 +132,13 @@ _SECTION = """\
 
 R is the median over the directions, with the lowest and the highest in brackets.
 Controls have the dose of the rung; of three random ones the best counts.
+`text alone` is no transfer: it has no source.
 
 ### Zoo: every direction
 
-| direction     | gain at the source   | svd               | predictions       |
-|---------------|----------------------|-------------------|-------------------|
-| llama to gpt2 | 1.00                 | 0.00 [0.00, 0.00] | 0.67 [0.67, 0.67] |
+| direction     | gain at the source   | a perfect copy   | svd               | predictions       |
+|---------------|----------------------|------------------|-------------------|-------------------|
+| llama to gpt2 | 1.00                 | 0.67             | 0.00 [0.00, 0.00] | 0.67 [0.67, 0.67] |
 
 ### Zoo: what it took
 
