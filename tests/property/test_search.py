@@ -17,6 +17,7 @@ from tests.reference.search import find, format_query
 from ual_registry.air.roles import ROLES
 from ual_registry.registry.facets import renew_facets
 from ual_registry.registry.fields import FIELDS, ORDERS, Kind
+from ual_registry.registry.labels import renew_labels
 from ual_registry.registry.query import parse_query
 from ual_registry.registry.record_tables import EvaluationRow
 from ual_registry.registry.registry import Registry
@@ -165,6 +166,7 @@ class Shelf:
             session.flush()
             renew_texts(session, RevisionRow.id > 0)
             renew_facets(session, RevisionRow.id > 0)
+            renew_labels(session, RevisionRow.id > 0)
 
     @staticmethod
     def _write(session: Any, id: int, record: RevisionRecord, adapter_id: int, base_id: int | None) -> None:

@@ -64,7 +64,7 @@ def test_an_adapter_is_tried_where_the_base_has_weights(doctor: Doctor, stage: S
     token, change = moved()
     found = doctor("own.air", "--base", stage.folder)
     says = f"it moves the logit of token {token} by {change:.4g}"
-    lines = [f"own.air on {stage.folder}, 14 modules: ok", f"  note       effect: as recorded: {says}"]
+    lines = [f"own.air on {stage.folder}, 14 modules: ok", f"  note  effect: as recorded: {says}"]
     assert (found.code, found.out.splitlines()) == (0, lines)
     document = doctor("bare.air", "--base", stage.folder, "--for", "peft", "--json").document
     assert list(schema_problems("1.0/cli/doctor.json", document, root="document")) == []
@@ -107,11 +107,11 @@ def test_a_peft_folder_is_tried_as_it_would_be_loaded(doctor: Doctor, stage: Sta
         to_peft(own, Path("peft"))
     found = doctor("peft", "--base", stage.folder, "--for", "peft")
     note = "not recorded; 'ual doctor REF --base FOLDER -o FILE.air' records it"
-    assert (found.code, found.out.splitlines()[1:]) == (0, [f"  note       effect: {note}"])
+    assert (found.code, found.out.splitlines()[1:]) == (0, [f"  note  effect: {note}"])
     config = json.loads(Path("peft/adapter_config.json").read_text())
     Path("peft/adapter_config.json").write_text(json.dumps({**config, "layer_replication": [[0, 2]]}))
     odd = doctor("peft", "--base", stage.folder, "--for", "peft")
-    assert (odd.code, odd.out.splitlines()[1][:32]) == (0, "  note       effect: not tried: ")
+    assert (odd.code, odd.out.splitlines()[1][:27]) == (0, "  note  effect: not tried: ")
 
 
 def test_an_effect_is_recorded_in_a_file_or_as_the_next_revision(doctor: Doctor, stage: Stage, tmp_path: Path) -> None:
