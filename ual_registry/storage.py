@@ -19,16 +19,23 @@ from ual_registry.errors import StorageError
 __all__ = ["atomic_file", "atomic_folder", "check_target", "is_file", "is_folder", "read_at_most", "read_file"]
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Tell what the system refuses as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
+
+
 def is_file(path: Path) -> bool:
     """Tell whether a path is that of a file, or of a link to one.
 
     Raises:
         StorageError: The system does not tell, such as in a folder that this user may not enter.
     """
-    try:
+    with _reading(path):
         return path.is_file()
-    except OSError as error:
-        raise StorageError.of("read", path, error) from error
 
 
 def is_folder(path: Path) -> bool:
@@ -37,10 +44,8 @@ def is_folder(path: Path) -> bool:
     Raises:
         StorageError: The system does not tell, such as in a folder that this user may not enter.
     """
-    try:
+    with _reading(path):
         return path.is_dir()
-    except OSError as error:
-        raise StorageError.of("read", path, error) from error
 
 
 def read_file(path: Path, *, limit_bytes: int) -> bytes:
@@ -61,11 +66,8 @@ def read_at_most(path: Path, *, limit_bytes: int) -> bytes | None:
     Raises:
         StorageError: It cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(limit_bytes + 1)
-    except OSError as error:
-        raise StorageError.of("read", path, error) from error
+    with _reading(path), path.open("rb") as stream:
+        data = stream.read(limit_bytes + 1)
     return data if len(data) <= limit_bytes else None
 
 
@@ -99,17 +101,13 @@ def check_target(path: Path, *, force: bool, replaceable: str | None = None) -> 
 
 def _holds_something(path: Path) -> bool:
     """Tell whether a path is that of a folder with something in it."""
-    try:
-        return is_folder(path) and any(path.iterdir())
-    except OSError as error:
-        raise StorageError.of("read", path, error) from error
+    with _reading(path):
+        return path.is_dir() and any(path.iterdir())
 
 
 def _check_free(path: Path) -> None:
-    try:
+    with _reading(path):
         is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    except OSError as error:
-        raise StorageError.of("read", path, error) from error
     if not is_free:
         raise StorageError(
             f"cannot write {path}: it exists already",

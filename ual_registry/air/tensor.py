@@ -236,21 +236,15 @@ class Tensor:
 
     def views(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[bytes | memoryview]:
         """Yield the bytes in order, at most ``limit_bytes`` at once; what lies in memory is not copied."""
-        for segment in self.segments:
-            if isinstance(segment.source, MemorySource):
-                view = memoryview(segment.source.data)[segment.offset : segment.offset + segment.length]
-                yield from (view[start : start + limit_bytes] for start in range(0, len(view), limit_bytes))
-            else:
-                yield from Tensor(self.dtype, self.shape, (segment,)).chunks(limit_bytes)
+        for source, offset, length in self.segments:
+            held = memoryview(source.data) if isinstance(source, MemorySource) else None
+            for start in range(offset, offset + length, limit_bytes):
+                size = min(limit_bytes, offset + length - start)
+                yield source.read(start, size) if held is None else held[start : start + size]
 
     def chunks(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """Yield the bytes in order, at most ``limit_bytes`` at once."""
-        for source, offset, length in self.segments:
-            if 0 < length <= limit_bytes:
-                yield source.read(offset, length)
-                continue
-            for start in range(0, length, limit_bytes):
-                yield source.read(offset + start, min(limit_bytes, length - start))
+        return map(bytes, self.views(limit_bytes))
 
     def read_into(self, place: memoryview) -> None:
         """Fill a place of the size of the tensor with its bytes."""

@@ -20,6 +20,7 @@ from ual_registry.dispatch.row_text import RowText
 from ual_registry.errors import NumericalError, RouteError
 from ual_registry.models.characters import characters
 from ual_registry.models.loaded import LoadedBase
+from ual_registry.models.positions import position_limit
 
 __all__ = ["Finish", "Generated", "Generator", "Piece", "Prompt", "ReadPrompt", "Row", "Settings"]
 
@@ -150,8 +151,7 @@ class Generator:
         self._turn = threading.Lock()
         self._label = base.base.id
         self._ends = _end_tokens(base.model, self._tokenizer)
-        text_config = base.model.config.get_text_config()
-        self._limit: int | None = getattr(text_config, "max_position_embeddings", None)
+        self._limit = position_limit(base.model)
 
     def prompt_ids(self, prompt: Prompt, *, is_plain: bool = False) -> tuple[int, ...]:
         """Return the token ids that the model is to go on from.

@@ -82,9 +82,9 @@ def make_examples(
     cutter, end = Cutter(tokenizer), tokenizer.eos_token_id
     ranked = select_samples([sample_score(excess(own.adapted, own.plain)) for own in scores], recipe.sample_share)
     shared = groups if recipe.is_soft and groups is not None and len(groups) else None
-    longest = min(recipe.max_length, position_limit(model) or recipe.max_length)
+    recipe = replace(recipe, max_length=min(recipe.max_length, position_limit(model) or recipe.max_length))
     made = [
-        (str(texts[index].digest), _example(texts[index], scores[index], cutter, end, longest, recipe, shared))
+        (str(texts[index].digest), _example(texts[index], scores[index], cutter, end, recipe, shared))
         for index in ranked
     ]
     usable = sorted((own for own in made if own[1].selected.any()), key=lambda own: own[0])
@@ -107,23 +107,17 @@ def make_examples(
 
 
 def _example(  # noqa: PLR0917  # what make_examples is given, for one text
-    text: Text,
-    scores: TextScores,
-    cutter: Cutter,
-    end: int | None,
-    longest: int,
-    recipe: Recipe,
-    groups: TokenGroups | None,
+    text: Text, scores: TextScores, cutter: Cutter, end: int | None, recipe: Recipe, groups: TokenGroups | None
 ) -> Example:
     pieces = cutter.cut(text.prompt, text.completion)
     chunks = shared_chunks(scores.start, scores.ends.tolist(), pieces)
     difference = excess(scores.adapted, scores.plain)
-    limit = min(len(pieces.ids), longest)
+    limit = min(len(pieces.ids), recipe.max_length)
     value = spread(difference, chunks.source, chunks.target, len(pieces.ids))[:limit]
     selected = select_tokens(value, recipe.token_share)
     kept = [index for index, (_, after) in enumerate(chunks.target) if after <= limit]
     ids = pieces.ids[:limit]
-    if text.ended is Ended.END and end is not None and len(pieces.ids) < longest:
+    if text.ended is Ended.END and end is not None and len(pieces.ids) < recipe.max_length:
         ids, selected = (*ids, end), torch.cat((selected, selected.new_ones(1)))
     example = Example(
         ids=ids,

@@ -18,6 +18,7 @@ from ual_registry.registry.moments import utc
 from ual_registry.registry.queries import find_digest, find_revision
 from ual_registry.registry.records import LogEntry
 from ual_registry.registry.reference import Reference, quoted
+from ual_registry.registry.statements import is_sqlite
 from ual_registry.registry.tables import AdapterRow, ArtifactRow, AuditRow, Table
 from ual_registry.registry.views import Page
 
@@ -107,7 +108,7 @@ def _about(session: Session, reference: Reference) -> list[ColumnElement[bool]]:
 
 def _lists(session: Session, key: str, value: str | int) -> ColumnElement[bool]:
     """Return what holds for the entries in whose detail a list holds a value, as that of an import does."""
-    if session.get_bind().dialect.name == "sqlite":
+    if is_sqlite(session.connection()):
         listed = func.json_each(AuditRow.detail, f"$.{key}").table_valued("value")
         return exists().select_from(listed).where(listed.c.value == value)
     return cast(AuditRow.detail, JSONB)[key].contains(cast([value], JSONB))

@@ -6,7 +6,7 @@ the number of a revision is taken from its adapter's row, which stays locked unt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from ual_registry.registry.facets import facets_of, renew_facets
 from ual_registry.registry.labels import labels_text
 from ual_registry.registry.record_tables import DomainRow, EvaluationRow, ProjectionRow, RouterRow, TrainingRow
 from ual_registry.registry.reference import is_tag_key
+from ual_registry.registry.statements import is_sqlite
 from ual_registry.registry.tables import (
     AdapterRow,
     ArtifactRow,
@@ -34,7 +35,7 @@ from ual_registry.registry.tables import (
 )
 from ual_registry.registry.texts import write_text
 
-__all__ = ["RECORD_TABLES", "Added", "add_artifact", "add_blob", "add_revision", "insert_absent"]
+__all__ = ["RECORD_TABLES", "Added", "add_artifact", "add_blob", "add_edges", "add_revision", "insert_absent"]
 
 RECORD_TABLES: tuple[type[Table], ...] = (
     EntryRow,
@@ -111,10 +112,19 @@ def add_artifact(session: Session, description: Description) -> int:
         return int(session.execute(_KNOWN, {"digest": description.digest}).one().id)
     for table, rows in description.records.items():
         session.execute(_INSERT[table], [{**row, "artifact_id": made} for row in rows])
-    check_edges(session, description.digest, description.edges)
-    for edge in description.edges:
-        insert_absent(session, LineageRow, edge)
+    add_edges(session, description.digest, description.edges)
     return made
+
+
+def add_edges(session: Session, child: str, edges: Sequence[Row]) -> None:
+    """Note what an artifact was made from, as rows of ``LineageRow``; what is known already stays.
+
+    Raises:
+        RegistryConflictError: A parent of it is known as made from it.
+    """
+    check_edges(session, child, edges)
+    for edge in edges:
+        insert_absent(session, LineageRow, edge)
 
 
 _KNOWN = select(ArtifactRow.id, ArtifactRow.deleted_at).where(ArtifactRow.digest == bindparam("digest"))
@@ -173,7 +183,7 @@ def add_revision(
     number = session.execute(_TAKE_NUMBER, {"wanted": adapter.id}).scalar_one()
     # A tag of the manifest that is too long for one is left out.
     kept = {tag: "" for tag in description.tags if is_tag_key(tag)} | dict(tags or {})
-    shown = labels_text(adapter.owner, (), kept, is_sqlite=session.get_bind().dialect.name == "sqlite")
+    shown = labels_text(adapter.owner, (), kept, is_sqlite=is_sqlite(session.connection()))
     row = {**ids, **facets_of(session, artifact_id), "labels": shown, "adapter_name": name, "number": number}
     revision_id = session.execute(_INSERT_REVISION, {**row, "created_at": now()}).scalar_one()
     if kept:

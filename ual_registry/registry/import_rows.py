@@ -8,9 +8,8 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from ual_registry.registry.audit import now, write_log
-from ual_registry.registry.commands import add_artifact, add_blob, insert_absent
+from ual_registry.registry.commands import add_artifact, add_blob, add_edges, insert_absent
 from ual_registry.registry.describe import Description
-from ual_registry.registry.edges import check_edges
 from ual_registry.registry.export_document import TOMBSTONE_FIELDS
 from ual_registry.registry.facets import renew_facets
 from ual_registry.registry.import_document import AdapterPart, ArtifactPart, RevisionPart
@@ -23,7 +22,6 @@ from ual_registry.registry.tables import (
     AttestationRow,
     BaseModelRow,
     HubLinkRow,
-    LineageRow,
     RevisionRow,
     TagRow,
 )
@@ -59,10 +57,8 @@ def write_tombstone(session: Session, part: ArtifactPart) -> None:
     row["base_model_id"] = _base_model(session, base) if base else None
     insert_absent(session, ArtifactRow, row)
     parents = [edge for edge in part.tombstone.get("parents", ()) if edge["digest"] != digest]
-    edges = [{"parent_digest": edge["digest"], "relation": edge["relation"]} for edge in parents]
-    check_edges(session, digest, edges)
-    for edge in edges:
-        insert_absent(session, LineageRow, {"child_digest": digest, **edge})
+    rows = [{"child_digest": digest, "parent_digest": own["digest"], "relation": own["relation"]} for own in parents]
+    add_edges(session, digest, rows)
 
 
 def _base_model(session: Session, row: dict[str, Any]) -> int:

@@ -16,12 +16,11 @@ from sqlalchemy.orm import Session
 from ual_registry.errors import RegistryConflictError, RegistryError, RegistryNotFoundError
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.labels import renew_labels
-from ual_registry.registry.queries import find_revision
+from ual_registry.registry.queries import deleted, find_revision
 from ual_registry.registry.records import AdapterEdit, AliasMove, TagChange, YankResult
 from ual_registry.registry.reference import Reference
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow, TagRow
 from ual_registry.registry.texts import renew_texts
-from ual_registry.registry.tombstones import check_held
 
 __all__ = ["AliasOrder", "change_tags", "delete_alias", "edit_adapter", "move_alias", "yank"]
 
@@ -65,7 +64,7 @@ def move_alias(
     row, before = _alias(session, adapter_id, name, alias, order)
     target = find_revision(session, reference or Reference(name=name, alias=alias))
     if target.number != before:
-        _check_bytes(session, target)
+        _check_bytes(target)
     is_protected = bool(row and row.is_protected) if order.protect is None else order.protect
     move = AliasMove(name=name, alias=alias, previous=before, number=target.number, is_protected=is_protected)
     if row is None:
@@ -140,10 +139,10 @@ def _check_protection(row: AliasRow, name: str, order: AliasOrder) -> None:
         )
 
 
-def _check_bytes(session: Session, revision: RevisionRow) -> None:
+def _check_bytes(revision: RevisionRow) -> None:
     """Refuse to let a name mean a revision whose bytes are deleted: whoever asked for the name would get nothing."""
     if revision.artifact.deleted_at is not None:
-        check_held(session, revision.artifact.digest)
+        raise deleted(revision.artifact.digest, revision.artifact.deleted_at)
 
 
 def _log_alias(session: Session, move: AliasMove, order: AliasOrder) -> None:
@@ -234,7 +233,7 @@ def yank(session: Session, reference: Reference, *, why: str | None) -> YankResu
     revision = _revision(session, reference)
     name, number = revision.adapter_name, revision.number
     if why is None and revision.yanked_at is not None:
-        _check_bytes(session, revision)
+        _check_bytes(revision)
         revision.yanked_at = revision.yank_reason = None
         write_log(session, "yank", name, digest=revision.artifact.digest, number=number, undo=True)
     elif why is not None and revision.yanked_at is None:

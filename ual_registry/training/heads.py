@@ -14,6 +14,7 @@ from transformers.models.auto import modeling_auto as auto
 from ual_registry.binders.base import BaseConfig, load_base
 from ual_registry.errors import TrainingError
 from ual_registry.models.loaded import LoadedBase, load_base_model
+from ual_registry.models.positions import position_limit
 from ual_registry.training.encoding import Encoder
 
 __all__ = ["TASK_TYPES", "context_of", "load_for_training", "model_class_of"]
@@ -82,7 +83,7 @@ def load_for_training(
 
 def context_of(base: LoadedBase) -> int | None:
     """Return how many tokens a base model reads at once at most; ``None`` where its config sets no limit."""
-    found: int | None = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    found = position_limit(base.model)
     for path, module in base.model.named_modules():
         if path.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             skipped = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa begins behind its padding
