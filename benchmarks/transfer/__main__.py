@@ -8,6 +8,7 @@ This module decides the order of the steps; training, moving, measuring and word
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import click
 import platformdirs
 
 from benchmarks.measure import machine
-from benchmarks.transfer import document, results
+from benchmarks.transfer import document, gathered, results
 from benchmarks.transfer.arms import SOURCE, TARGET, WRONG_TASK, adapter_file, identity_file, moved_file
 from benchmarks.transfer.rungs import RUNGS, Rung, RungError, make
 from benchmarks.transfer.seeds import seed_file
+from benchmarks.transfer.side_by_side import DEVICE, one_at_a_time, run_parts
 from benchmarks.transfer.tasks import TASKS, AbsentDataError, Task
 from examples.materials import calm_threads, model_folder
 
@@ -31,9 +33,25 @@ from examples.materials import calm_threads, model_folder
 @click.option(
     "--rung", "rungs", multiple=True, type=click.Choice([own.name for own in RUNGS]), help="Only these rungs."
 )
+@click.option("--references", is_flag=True, help="No rung: only train the adapters, and measure the bases.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="So many processes at once; for a GPU, or many cores.",
+)
 @click.option("--every-control", is_flag=True, help="Measure every control of rungs for which dev chose dose 0 too.")
 @click.option("--identity", is_flag=True, help="Also move adapters to their own base, as a check of the rung.")
 @click.option("--kept", is_flag=True, help="Train, move and measure nothing: tables of what is in the cache.")
+@click.option(
+    "--from",
+    "numbers",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Do nothing but tables of the numbers in this file, which --save wrote.",
+)
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Also put all numbers into this file.")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
@@ -59,25 +77,40 @@ def main(
     every_control: bool,
     identity: bool,
     kept: bool,
+    references: bool,
+    device: str,
+    jobs: int,
     cache: Path,
     zoo_cache: Path | None,
+    numbers: Path | None,
+    save: Path | None,
     report: Path | None,
 ) -> None:
     """Train, move and measure; print one table for each task and seed."""
     calm_threads()
-    present = {task.name: task for task in _tasks(tasks or tuple(TASKS))}
-    chosen = [own for own in RUNGS if not rungs or own.name in rungs]
-    refused: dict[str, str] = {}
-    if not kept:
-        refused = _fill(present, seeds, chosen, cache, every=every_control, identity=identity)
-    found = [results.collect(task, seed, cache) for seed in seeds for task in present.values()]
-    whole = [own for own in found if own is not None]
-    for own in whole:
+    os.environ[DEVICE] = device
+    if numbers:
+        found = gathered.load(numbers)
+    else:
+        present = {task.name: task for task in _tasks(tasks or tuple(TASKS))}
+        chosen = [own for own in RUNGS if not references and (not rungs or own.name in rungs)]
+        if jobs > 1 and not kept:
+            run_parts(list(present), seeds, [own.name for own in chosen], cache, jobs=jobs)
+        elif not kept:
+            for reason in _fill(present, seeds, chosen, cache, every=every_control, identity=identity):
+                click.echo(reason)
+        kept_ones = [gathered.gather(task, seed, cache) for seed in seeds for task in present.values()]
+        found = [own for own in kept_ones if own is not None]
+    _tell([results.result_of(own) for own in found], report, zoo_cache)
+    if save:
+        gathered.save(found, save)
+
+
+def _tell(found: list[results.Result], report: Path | None, zoo_cache: Path | None) -> None:
+    for own in found:
         click.echo(results.table(own))
-    for name, reason in refused.items():
-        click.echo(f"{name} was not made: {reason}")
     if report:
-        report.write_text(document.document(whole, machine(), zoo_cache), encoding="utf-8")
+        report.write_text(document.document(found, machine(), zoo_cache), encoding="utf-8")
 
 
 def _tasks(names: tuple[str, ...]) -> Iterator[Task]:
@@ -90,20 +123,20 @@ def _tasks(names: tuple[str, ...]) -> Iterator[Task]:
 
 def _fill(
     tasks: Mapping[str, Task], seeds: tuple[int, ...], rungs: list[Rung], cache: Path, *, every: bool, identity: bool
-) -> dict[str, str]:
-    """Do every step that was not done yet; return what could not be, with the reason."""
+) -> list[str]:
+    """Do every step that was not done yet; return what could not be made, with the reason."""
     from benchmarks.transfer import steps  # noqa: PLC0415 - torch loads here, after calm_threads
     from benchmarks.transfer.measure import Bench  # noqa: PLC0415 - torch, as above
 
-    bench, refused = Bench.open(cache), {}
+    bench, refused = Bench.open(cache), []
     for seed in seeds:
         _train(tasks, seed, cache)
         for task in tasks.values():
             steps.measure_references(bench, task, seed, cache)
         for rung in rungs:
-            for name in dict.fromkeys([*tasks, *(WRONG_TASK[name] for name in tasks)]):
-                if reason := _move(rung, name, seed, cache, TARGET):
-                    refused[f"{rung.name}, {name}, seed {seed}"] = reason
+            names = dict.fromkeys([*tasks, *(WRONG_TASK[name] for name in tasks)])
+            reasons = {name: _move(rung, name, seed, cache, TARGET) for name in names}
+            refused += [f"{rung.name}, {name}, seed {seed} was not made: {why}" for name, why in reasons.items() if why]
             for task in tasks.values():
                 if identity:
                     _move(rung, task.name, seed, cache, SOURCE)
@@ -114,14 +147,14 @@ def _fill(
 def _train(tasks: Mapping[str, Task], seed: int, cache: Path) -> None:
     """Train what is not in the cache yet, one base after the other."""
     from benchmarks.transfer import training  # noqa: PLC0415 - torch, as above
-    from ual_registry.models.loaded import load_base_model  # noqa: PLC0415 - torch, as above
+    from benchmarks.transfer.place import load  # noqa: PLC0415 - torch, as above
 
     for base in (SOURCE, TARGET):
         missing = [task for task in tasks.values() if not adapter_file(cache, base, task.name, seed).is_file()]
         if not missing:
             continue
         folder = model_folder(base)
-        loaded = load_base_model(folder)
+        loaded = load(folder)
         for task in missing:
             file = adapter_file(cache, base, task.name, seed)
             click.echo(f"training {file.stem}")
@@ -132,13 +165,14 @@ def _move(rung: Rung, name: str, seed: int, cache: Path, base: str) -> str | Non
     """Move one adapter to a base unless that was done; return why it could not be."""
     source = adapter_file(cache, SOURCE, name, seed)
     file = (identity_file if base == SOURCE else moved_file)(cache, rung.name, name, seed)
-    if file.is_file() or not source.is_file():
-        return None
-    click.echo(f"moving {file.stem}")
-    try:
-        make(rung.name, source, (model_folder(SOURCE), model_folder(base)), _taken(rung, name, seed, cache), file)
-    except RungError as error:
-        return str(error)
+    with one_at_a_time(file):
+        if file.is_file() or not source.is_file():
+            return None
+        click.echo(f"moving {file.stem}")
+        try:
+            make(rung.name, source, (model_folder(SOURCE), model_folder(base)), _taken(rung, name, seed, cache), file)
+        except RungError as error:
+            return str(error)
     return None
 
 
@@ -148,7 +182,7 @@ def _taken(rung: Rung, name: str, seed: int, cache: Path) -> Path | None:
         from benchmarks.transfer.text import text_file  # noqa: PLC0415 - torch, as above
 
         return text_file(cache, TASKS[name](), seed, adapter_file(cache, SOURCE, name, seed), model_folder(SOURCE))
-    return seed_file(cache, name, is_free=rung.takes == "nothing") if rung.takes else None
+    return seed_file(cache, name, rung.takes) if rung.takes else None
 
 
 if __name__ == "__main__":

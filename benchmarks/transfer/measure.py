@@ -16,6 +16,8 @@ import click
 
 from benchmarks.transfer.arms import FLIPPED, Arm
 from benchmarks.transfer.numbers import Measured, Numbers
+from benchmarks.transfer.place import load
+from benchmarks.transfer.side_by_side import one_at_a_time
 from benchmarks.transfer.tasks import Item, Task
 from examples.materials import model_folder
 from ual_registry.air.adapter import Adapter
@@ -25,7 +27,7 @@ from ual_registry.evaluation.items import Document, LabelItem
 from ual_registry.evaluation.series import Series
 from ual_registry.evaluation.tasks import BitsPerByte, LabelLikelihood
 from ual_registry.models.attach import attach
-from ual_registry.models.loaded import LoadedBase, load_base_model
+from ual_registry.models.loaded import LoadedBase
 
 __all__ = ["Bench"]
 
@@ -50,7 +52,7 @@ class Bench:
     def base(self, name: str) -> LoadedBase:
         """Return a base model; prompts are plain, as the adapters are trained."""
         if name not in self.loaded:
-            self.loaded[name] = load_base_model(model_folder(name))
+            self.loaded[name] = load(model_folder(name))
         return self.loaded[name]
 
     def measure(self, task: Task, split: str, arms: Iterable[Arm]) -> dict[str, Measured]:
@@ -66,10 +68,8 @@ class Bench:
             if arm.file is not None and not arm.file.is_file():
                 continue
             key = arm.key(task.name, task.named(split))
-            measured = self.numbers.of(key)
-            if measured is None:
-                measured = self._measured(task, split, arm, key)
-            found[arm.name] = measured
+            with one_at_a_time(self.numbers.folder / key):
+                found[arm.name] = self.numbers.of(key) or self._measured(task, split, arm, key)
         return found
 
     def _measured(self, task: Task, split: str, arm: Arm, key: str) -> Measured:

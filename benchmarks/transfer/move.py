@@ -31,7 +31,7 @@ _BY_WEIGHTS = ("subspace", "vocab")
 _BY_TEXT = ("activations", "residual", "predictions")
 _DOCUMENTS = "predictions-documents"
 """`predictions` with settings that were chosen on documents and on small models: see `rungs`."""
-_BY_TRAINING = ("distill", "distill-warm", "distill-free")
+_BY_TRAINING = ("distill", "distill-warm", "distill-free", "distill-more")
 
 
 def main(rung: str, adapter: Path, bases: tuple[Path, Path], file: Path, text: Path | None) -> int:
@@ -95,15 +95,15 @@ def _distilled(
 ) -> tuple[Adapter, Mapping[str, Any]]:
     """Train on what source and adapter say; bfloat16 takes half the time where the processor has it."""
     torch: Any = importlib.import_module("torch")
-    load: Any = importlib.import_module("ual_registry.models.loaded").load_base_model
+    load: Any = importlib.import_module("benchmarks.transfer.place").load
     distill: Any = importlib.import_module("ual_registry.workflows.distill")
     seeds: Any = importlib.import_module("ual_registry.distillation.seeds")
     sampling: Any = importlib.import_module("ual_registry.distillation.generate").Sampling
     wanted = given["seeds"]
     found = distill.distill_adapter(
         adapter,
-        load(bases[0], dtype=torch.bfloat16),
-        load(bases[1], dtype=torch.bfloat16),
+        load(bases[0], torch.bfloat16),
+        load(bases[1], torch.bfloat16),
         folder=folder.parent / "distill",
         seeds=None if wanted is None else seeds.SeedPrompts(**{**wanted, "inputs": tuple(wanted["inputs"])}),
         warm="auto" if rung == "distill-warm" else None,
@@ -122,8 +122,8 @@ def _distilled(
 
 
 def _bases(source: Path, target: Path) -> tuple[LoadedBase, LoadedBase]:
-    loaded: Any = importlib.import_module("ual_registry.models.loaded")
-    return loaded.load_base_model(source), loaded.load_base_model(target)
+    load: Any = importlib.import_module("benchmarks.transfer.place").load
+    return load(source), load(target)
 
 
 def _said(found: TransferResult) -> Mapping[str, Any]:

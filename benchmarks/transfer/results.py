@@ -1,4 +1,4 @@
-"""Collect what was measured for one task and seed, and say it in tables.
+"""Say in tables what was measured for one task and seed.
 
 This module decides the form of the tables; the numbers come from `ual_registry.evaluation`, and nothing is measured.
 """
@@ -7,30 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.transfer.arms import (
-    RANDOM,
-    Arm,
-    choose_dose,
-    dose_arms,
-    dosed,
-    identity_arms,
-    moved_file,
-    reference_arms,
-    rung_arms,
-)
-from benchmarks.transfer.numbers import Measured, Numbers
-from benchmarks.transfer.rungs import RUNGS, Made, kept
-from benchmarks.transfer.tasks import Task
+from benchmarks.transfer.arms import RANDOM, choose_dose
+from benchmarks.transfer.gathered import SOURCE_ADAPTER, SOURCE_BASE, Gathered
+from benchmarks.transfer.numbers import Measured
+from benchmarks.transfer.rungs import Made
 from ual_registry.evaluation.bootstrap import RESAMPLES, Interval
 from ual_registry.evaluation.recovery import ArmGain, Label, MetricReport, label_of, measure_metric
 
-__all__ = ["Result", "collect", "table", "verdict", "worded"]
-
-_SOURCE_BASE, _SOURCE_ADAPTER = "source base", "source adapter"
+__all__ = ["Result", "result_of", "table", "verdict", "worded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,51 +47,19 @@ class Result:
         return choose_dose(self.curves[rung])
 
 
-def collect(task: Task, seed: int, cache: Path) -> Result | None:
-    """Return what is kept for a task and seed; ``None`` where the arms are not there that all others need."""
-    numbers = Numbers(cache / "measured")
-    arms = _kept(numbers, task, "test", reference_arms(cache, task.name, seed))
-    if not {_SOURCE_BASE, _SOURCE_ADAPTER, "base", "native"} <= arms.keys():
-        return None
-    source = {name: arms.pop(name) for name in (_SOURCE_BASE, _SOURCE_ADAPTER)}
-    for rung in RUNGS:
-        source |= _kept(numbers, task, "test", identity_arms(cache, rung.name, task.name, seed))
-    made, curves = [], {}
-    for rung in RUNGS:
-        own = kept(rung.name, moved_file(cache, rung.name, task.name, seed))
-        curve = _curve(numbers, task, own) if own else None
-        if own is None or curve is None:
-            continue
-        found = _kept(
-            numbers, task, "test", rung_arms(cache, rung.name, task.name, seed, choose_dose(curve), every=True)
-        )
-        if {rung.name, dosed(rung.name, choose_dose(curve) or 1.0)} <= found.keys():
-            made.append(own)
-            curves[rung.name] = curve
-            arms |= found
+def result_of(found: Gathered) -> Result:
+    """Return what was gathered, with its gains and their intervals."""
     return Result(
-        task=task.name,
-        title=task.title,
-        seed=seed,
-        source=tuple(_report(source, metric, _SOURCE_BASE, _SOURCE_ADAPTER) for metric in source[_SOURCE_BASE]),
-        reports=tuple(_report(arms, metric, "base", "native") for metric in arms["base"]),
-        made=tuple(made),
-        curves=curves,
+        task=found.task,
+        title=found.title,
+        seed=found.seed,
+        source=tuple(
+            _report(found.source, metric, SOURCE_BASE, SOURCE_ADAPTER) for metric in found.source[SOURCE_BASE]
+        ),
+        reports=tuple(_report(found.arms, metric, "base", "native") for metric in found.arms["base"]),
+        made=found.made,
+        curves=found.curves,
     )
-
-
-def _kept(numbers: Numbers, task: Task, split: str, arms: list[Arm]) -> dict[str, Measured]:
-    present = [arm for arm in arms if arm.file is None or arm.file.is_file()]
-    found = {arm.name: numbers.of(arm.key(task.name, task.named(split))) for arm in present}
-    return {name: measured for name, measured in found.items() if measured is not None}
-
-
-def _curve(numbers: Numbers, task: Task, made: Made) -> dict[float, float] | None:
-    arms = dose_arms(made.file)
-    found = _kept(numbers, task, "dev", arms)
-    if len(found) < len(arms):
-        return None
-    return {arm.dose: next(iter(found[arm.name].values())).value for arm in arms}
 
 
 def _report(arms: Mapping[str, Measured], metric: str, base: str, native: str) -> MetricReport:

@@ -32,11 +32,13 @@ class Rung:
         name: Name in tables and in the cache.
         needs: What it takes beside the adapter and the two configs, for people.
         takes: What else its process is given: `text`, unlabelled; `seeds`, five requests; `nothing`; or no file at all.
+        part: Rungs of one part are made and measured one after the other where several parts run at once.
     """
 
     name: str
     needs: str
     takes: str = ""
+    part: str = "at once"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +68,14 @@ RUNGS: tuple[Rung, ...] = (
     Rung(name="svd", needs="nothing more"),
     Rung(name="subspace", needs="both bases' weights"),
     Rung(name="vocab", needs="both bases' weights"),
-    Rung(name="activations", needs="weights and unlabelled text", takes="text"),
-    Rung(name="residual", needs="weights and unlabelled text", takes="text"),
-    Rung(name="predictions", needs="weights and unlabelled text", takes="text"),
-    Rung(name="predictions-documents", needs="weights and unlabelled text", takes="text"),
-    Rung(name="distill", needs="weights, five requests, training", takes="seeds"),
-    Rung(name="distill-warm", needs="weights, five requests, training", takes="seeds"),
-    Rung(name="distill-free", needs="weights, training", takes="nothing"),
+    Rung(name="activations", needs="weights and unlabelled text", takes="text", part="streams"),
+    Rung(name="residual", needs="weights and unlabelled text", takes="text", part="streams"),
+    Rung(name="predictions", needs="weights and unlabelled text", takes="text", part="predictions"),
+    Rung(name="predictions-documents", needs="weights and unlabelled text", takes="text", part="predictions"),
+    Rung(name="distill-free", needs="weights, training", takes="nothing", part="free"),
+    Rung(name="distill", needs="weights, five requests, training", takes="seeds", part="distill"),
+    Rung(name="distill-warm", needs="weights, five requests, training", takes="seeds", part="distill"),
+    Rung(name="distill-more", needs="weights, five requests, more training", takes="more", part="more"),
 )
 """Every rung, cheapest first."""
 

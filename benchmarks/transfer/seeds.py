@@ -6,6 +6,7 @@ None of the requests is in the data sets. A document task needs no request: sour
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ _DOCUMENTS = {"texts": 200, "sampling": {"temperature": 1.0, "top_p": 1.0, "max_
 
 _FREE = {"texts": 600}
 """Of a label task without requests: what source and adapter write then is worth less, so less is spent on it."""
+
+_MORE = 4
+"""How many times the text `distill-more` has; texts are written in larger batches, as many at a time more."""
+
+_USUAL_TEXTS, _USUAL_BATCH = 2000, 32
 
 _SEEDS: Mapping[str, Mapping[str, Any]] = {
     "topics": {
@@ -43,17 +49,28 @@ _SEEDS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def seed_file(cache: Path, task: str, *, is_free: bool) -> Path:
+def seed_file(cache: Path, task: str, kind: str) -> Path:
     """Return the file that says what a distillation is given, a JSON object; it is written anew.
 
     Args:
         cache: Where it is put.
         task: The task.
-        is_free: Whether even the five requests are withheld.
+        kind: `seeds`, or `more` for several times the text, or `nothing` where even the five requests are withheld.
     """
-    seeds = None if is_free else _SEEDS.get(task)
-    document = {"seeds": seeds} if seeds else {"seeds": None, **(_FREE if task in _SEEDS else _DOCUMENTS)}
-    file = cache / "text" / f"seeds-{task}{'-free' if is_free else ''}.json"
+    file = cache / "text" / f"seeds-{task}{'' if kind == 'seeds' else f'-{kind}'}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(document), encoding="utf-8")
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(_given(task, kind)), encoding="utf-8")
+    partial.replace(file)
     return file
+
+
+def _given(task: str, kind: str) -> Mapping[str, Any]:
+    seeds = None if kind == "nothing" else _SEEDS.get(task)
+    given: dict[str, Any] = {"seeds": seeds}
+    if not seeds:
+        given |= _FREE if task in _SEEDS else _DOCUMENTS
+    if kind == "more":
+        given["texts"] = _MORE * given.get("texts", _USUAL_TEXTS)
+        given["sampling"] = {**given.get("sampling", {}), "batch_size": _MORE * _USUAL_BATCH}
+    return given

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.transfer.place import load
+from benchmarks.transfer.side_by_side import one_at_a_time
 from benchmarks.transfer.tasks import Item, Task
 from ual_registry.air.read import read
 from ual_registry.evaluation.likelihood import greedy
 from ual_registry.models.attach import attach
-from ual_registry.models.loaded import LoadedBase, load_base_model
+from ual_registry.models.loaded import LoadedBase
 
 __all__ = ["text_file"]
 
@@ -35,15 +37,18 @@ def text_file(cache: Path, task: Task, seed: int, adapter: Path, base: Path) -> 
         base: Folder of its base model.
     """
     file = cache / "text" / f"{task.name}-{seed}.json"
-    if file.is_file():
-        return file
+    with one_at_a_time(file):
+        if not file.is_file():
+            _write(file, task, adapter, base)
+    return file
+
+
+def _write(file: Path, task: Task, adapter: Path, base: Path) -> None:
     items = random.Random(1).sample(task.train, min(_PROMPTS if task.has_labels else _DOCUMENTS, len(task.train)))
-    texts = _continued(load_base_model(base), adapter, items) if task.has_labels else [item.answer for item in items]
-    file.parent.mkdir(parents=True, exist_ok=True)
+    texts = _continued(load(base), adapter, items) if task.has_labels else [item.answer for item in items]
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(texts), encoding="utf-8")
     partial.replace(file)
-    return file
 
 
 def _continued(base: LoadedBase, adapter: Path, items: Sequence[Item]) -> list[str]:

@@ -22,6 +22,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.utils.rnn import pad_sequence
 
+from benchmarks.transfer.side_by_side import one_at_a_time
 from benchmarks.transfer.tasks import Item, Task
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.workflows.convert import convert_to_air
@@ -69,13 +70,16 @@ def train(loaded: LoadedBase, task: Task, recipe: Recipe, file: Path, folder: Pa
         file: The AIR file to write; nothing is done where it exists.
         folder: Folder of the base model.
     """
-    if file.is_file():
-        return
+    with one_at_a_time(file):
+        if not file.is_file():
+            _train(loaded, task, recipe, file, folder)
+
+
+def _train(loaded: LoadedBase, task: Task, recipe: Recipe, file: Path, folder: Path) -> None:
     start = time.monotonic()
     torch.manual_seed(recipe.seed)
     wrapped = get_peft_model(loaded.model, _lora_config(recipe))
     losses = _fit(wrapped, loaded.text_tokenizer, task, recipe)
-    file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".partial-") as partial:
         wrapped.save_pretrained(partial)
         wrapped.unload().eval()
@@ -130,9 +134,9 @@ def _batches(items: Sequence[Item], recipe: Recipe) -> Iterator[list[Item]]:
 def _loss(causal: Any, tokenizer: Any, batch: Sequence[Item], *, per_token: bool) -> torch.Tensor:
     """Return the loss of `batch`, a float32 scalar; logits are computed only where an answer token follows."""
     rows = [_ids(tokenizer, item) for item in batch]
-    ids = pad_sequence([torch.tensor(prompt + answer) for prompt, answer in rows], batch_first=True)
+    ids = pad_sequence([torch.tensor(prompt + answer) for prompt, answer in rows], batch_first=True).to(causal.device)
     hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    wanted = torch.zeros(ids.shape, dtype=torch.bool)
+    wanted = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
     for row, (prompt, answer) in enumerate(rows):
         wanted[row, len(prompt) : len(prompt) + len(answer)] = True
     logits = causal.get_output_embeddings()(hidden[:, :-1][wanted[:, 1:]])

@@ -1,11 +1,26 @@
+import json
+
+import click
+import filelock
 import numpy as np
 import pytest
 
-from benchmarks.transfer.arms import Arm, choose_dose, moved_file, rung_arms
+from benchmarks.transfer import gathered, side_by_side
+from benchmarks.transfer.arms import (
+    Arm,
+    adapter_file,
+    choose_dose,
+    dose_arms,
+    moved_file,
+    reference_arms,
+    rung_arms,
+)
 from benchmarks.transfer.document import summary
 from benchmarks.transfer.numbers import Numbers
-from benchmarks.transfer.results import Result, table
+from benchmarks.transfer.results import Result, result_of, table
 from benchmarks.transfer.rungs import Made
+from benchmarks.transfer.seeds import seed_file
+from benchmarks.transfer.tasks import Item, Task
 from ual_registry.evaluation.recovery import measure_metric
 from ual_registry.evaluation.series import Series
 
@@ -100,6 +115,104 @@ def test_summary_gives_recovered_gain_at_the_dose_that_dev_chose(result):
         "|--------|--------|----------|----------------------|-------------------------------------|\n"
         "| topics | 0      | gold_nll | 0 (dev chose dose 0) | 0.500 [0.500, 0.500] works (dose 2) |"
     )
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A cache in which one rung was measured at every dose and beside one control."""
+    numbers, item = Numbers(tmp_path / "measured"), Item(prompt="p", answer=" a", labels=(" a", " b"))
+    task = Task(name="topics", title="topic of a request", train=(item,), dev=(item,), test=(item,))
+    for file, text in (
+        (adapter_file(tmp_path, "smollm2", "topics", 0), b"source"),
+        (adapter_file(tmp_path, "gemma3", "topics", 0), b"native"),
+        (moved_file(tmp_path, "svd", "topics", 0), b"moved"),
+    ):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(text)
+    figures = {"cpu_s": 2.0, "wall_s": 3.5, "peak_bytes": 1 << 20}
+    moved_file(tmp_path, "svd", "topics", 0).with_suffix(".cost.json").write_text(json.dumps(figures))
+    moved_file(tmp_path, "svd", "topics", 0).with_suffix(".said.json").write_text(json.dumps({"entries": 90}))
+    for arm in (*reference_arms(tmp_path, "topics", 0), *rung_arms(tmp_path, "svd", "topics", 0, 1.0)[:3]):
+        numbers.keep(arm.key("topics", task.named("test")), [_loss(1.0 + len(arm.name), 1 / 3)])
+    for arm in dose_arms(moved_file(tmp_path, "svd", "topics", 0)):
+        numbers.keep(arm.key("topics", task.named("dev")), [_loss(5.0 - arm.dose * (arm.dose <= 1))])
+    return task, tmp_path
+
+
+def test_what_was_gathered_comes_back_from_its_file_and_makes_the_same_tables(cache, tmp_path):
+    task, folder = cache
+    found = gathered.gather(task, 0, folder)
+    assert list(found.arms) == ["base", "native", "svd", "svd: flipped", "svd: random 0"]
+    assert found.curves == {"svd": {0.0: 5.0, 0.5: 4.5, 1.0: 4.0, 1.5: 5.0, 2.0: 5.0}}
+    gathered.save([found], tmp_path / "numbers.json.gz")
+    first = (tmp_path / "numbers.json.gz").read_bytes()
+    gathered.save([found], tmp_path / "numbers.json.gz")
+    assert (tmp_path / "numbers.json.gz").read_bytes() == first
+    (again,) = gathered.load(tmp_path / "numbers.json.gz")
+    assert again.made[0].said == {"entries": 90}
+    assert again.arms["svd"]["gold_nll"].values.tolist() == [4.0, 0.333333]
+    assert table(result_of(again)) == table(result_of(found))
+
+
+def test_nothing_is_gathered_where_an_arm_is_absent_that_all_others_need(cache):
+    task, folder = cache
+    adapter_file(folder, "gemma3", "topics", 0).unlink()
+    assert gathered.gather(task, 0, folder) is None
+
+
+def test_parts_are_run_training_first_and_the_rungs_of_one_kind_together(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(side_by_side, "_part", lambda arguments, cache: begun.append((list(arguments), cache)) or 0)
+    side_by_side.run_parts(["topics", "banking"], [0], ["truncate", "svd", "distill"], tmp_path, jobs=1)
+    topics, banking = ["--task", "topics", "--seed", "0"], ["--task", "banking", "--seed", "0"]
+    assert begun == [
+        ([*topics, "--references"], tmp_path),
+        ([*banking, "--references"], tmp_path),
+        ([*topics, "--rung", "distill"], tmp_path),
+        ([*banking, "--rung", "distill"], tmp_path),
+        ([*topics, "--rung", "truncate", "--rung", "svd"], tmp_path),
+        ([*banking, "--rung", "truncate", "--rung", "svd"], tmp_path),
+    ]
+
+
+def test_a_part_that_fails_is_named_and_the_others_are_run(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        side_by_side, "_part", lambda arguments, cache: begun.append(arguments) or int("banking" in arguments)
+    )
+    with pytest.raises(click.ClickException, match=r"these parts failed: --task banking --seed 1 --references"):
+        side_by_side.run_parts(["banking", "topics"], [1], ["svd"], tmp_path, jobs=1)
+    assert len(begun) == 4
+
+
+def test_two_processes_do_not_make_one_file_at_the_same_time(tmp_path):
+    file = tmp_path / "new" / "file"
+    with side_by_side.one_at_a_time(file):
+        second = filelock.FileLock(file.with_name(".file.lock"), timeout=0)
+        with pytest.raises(filelock.Timeout):
+            second.acquire()
+    with side_by_side.one_at_a_time(file):
+        assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "expected"),
+    [
+        ("changelogs", "seeds", {"seeds": None, "texts": 200, "batch": 32}),
+        ("changelogs", "more", {"seeds": None, "texts": 800, "batch": 128}),
+        ("topics", "more", {"seeds": 5, "texts": 8000, "batch": 128}),
+        ("topics", "seeds", {"seeds": 5, "texts": None, "batch": 32}),
+        ("topics", "nothing", {"seeds": None, "texts": 600, "batch": 32}),
+    ],
+)
+def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task, kind, expected):
+    given = json.loads(seed_file(tmp_path, task, kind).read_text())
+    seeds = given["seeds"]
+    assert {
+        "seeds": seeds and len(seeds["inputs"]),
+        "texts": given.get("texts"),
+        "batch": given.get("sampling", {}).get("batch_size", 32),
+    } == expected
 
 
 _TABLE = """\

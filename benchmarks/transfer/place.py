@@ -1,0 +1,26 @@
+"""Where the benchmark computes, for this process and for those that it starts.
+
+It imports torch: call `examples.materials.calm_threads` before importing it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from benchmarks.transfer.side_by_side import DEVICE
+from ual_registry.models.loaded import LoadedBase, load_base_model
+
+__all__ = ["load"]
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedBase:
+    """Load a base model to where the benchmark computes.
+
+    Args:
+        folder: Folder of the model.
+        dtype: What to compute in.
+    """
+    return load_base_model(folder, dtype=dtype, device=os.environ.get(DEVICE, "cpu"))
