@@ -26,6 +26,10 @@ DEVICE = "UAL_BENCHMARK_DEVICE"
 """The environment variable that tells a process, and those that it starts, where to compute."""
 
 
+_PARTS = ("distill", "predictions", "more", "free", "streams", "at once")
+"""What rungs do together, the best and the longest first: no long part begins when all else is over."""
+
+
 @contextmanager
 def one_at_a_time(file: Path) -> Iterator[None]:
     """Hold what is to become a file, so that no other process makes it at the same time."""
@@ -60,10 +64,8 @@ def run_parts(tasks: Sequence[str], seeds: Sequence[int], rungs: Sequence[str], 
 
 
 def _groups(rungs: Sequence[str]) -> list[list[str]]:
-    """Return the rungs by what they take, the longest work first, so that no long part begins when all else is over."""
-    chosen = [own for own in RUNGS if own.name in rungs]
-    kinds = [own.part for own in reversed(RUNGS)]
-    groups = [[own.name for own in chosen if own.part == kind] for kind in dict.fromkeys(kinds)]
+    """Return the rungs part by part."""
+    groups = [[own.name for own in RUNGS if own.part == part and own.name in rungs] for part in _PARTS]
     return [group for group in groups if group]
 
 
