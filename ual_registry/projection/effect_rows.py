@@ -60,6 +60,12 @@ class EffectRows:
         written = None if self.written is None else self.written[index]
         return EffectRows(features=self.features[index], wanted=self.wanted[index], written=written, gain=self.gain)
 
+    def to(self, device: torch.device | str) -> EffectRows:
+        """Return the same rows on a device."""
+        norm = [None if item is None else item.to(device) for item in (self.written, self.gain)]
+        features, wanted = self.features.to(device), self.wanted.to(device)
+        return EffectRows(features=features, wanted=wanted, written=norm[0], gain=norm[1])
+
     def made(self, raw: torch.Tensor) -> torch.Tensor:
         """Return the change that reaches the stream where an update adds rows of shape (n, out) before any norm."""
         if self.written is None:
@@ -114,7 +120,7 @@ def best_effect(fit: EffectRows, held_out: EffectRows, *, penalties: Sequence[fl
         NumericalError: There is no penalty or one is not above 0, there are no rows, or a number is not finite.
     """
     _require(fit, held_out, penalties)
-    moments = Moments(fit.features.shape[1], fit.wanted.shape[1])
+    moments = Moments(fit.features.shape[1], fit.wanted.shape[1], device=fit.features.device)
     moments.update(fit.features, fit.wanted)
     if moments.rejected:
         raise NumericalError(f"{moments.rejected} rows of features or wanted changes hold a number that is not finite")

@@ -56,6 +56,10 @@ class Factors:
         """Return the update times ``factor``."""
         return Factors(self.lora_A, self.lora_B * factor)
 
+    def to(self, device: torch.device | str) -> Factors:
+        """Return the update on a device."""
+        return Factors(self.lora_A.to(device), self.lora_B.to(device))
+
     def to_float64(self) -> Factors:
         """Return the update in float64, on the same device."""
         return Factors(self.lora_A.to(torch.float64), self.lora_B.to(torch.float64))

@@ -134,7 +134,7 @@ def pair_heads(source: Attention, target: Attention, *, gate: float = 0.0) -> He
         raise ShapeError(f"heads that read {source.query.shape[1]} and {target.query.shape[1]} features: expected one")
     own, other = source.of_heads(), target.of_heads()
     likeness = (_cosines(own[:2], other[:2]) + _cosines(own[2:], other[2:])) / 2
-    rows, columns = linear_sum_assignment(likeness.numpy(), maximize=True)
+    rows, columns = linear_sum_assignment(likeness.cpu().numpy(), maximize=True)
     found = [(int(row), int(column), float(likeness[row, column])) for row, column in zip(rows, columns, strict=True)]
     kept = [pair for pair in found if pair[2] > gate]
     return HeadPairs(

@@ -40,6 +40,10 @@ class JointRows:
         if not self.features or any(len(shape) != 2 or shape[0] != len(self.wanted) for shape in shapes):
             raise ShapeError(f"features and wanted effect of shapes {shapes}: expected matrices with as many rows")
 
+    def to(self, device: torch.device | str) -> JointRows:
+        """Return the same on a device."""
+        return JointRows(features=tuple(item.to(device) for item in self.features), wanted=self.wanted.to(device))
+
     def to_float64(self) -> JointRows:
         """Return the same in float64."""
         features = tuple(item.to(torch.float64) for item in self.features)

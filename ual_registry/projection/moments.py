@@ -84,6 +84,16 @@ class PairMoments:
         """Features of the right side."""
         return len(self._y_mean)
 
+    def to(self, device: torch.device | str) -> PairMoments:
+        """Return the same moments on a device; these ones where they are there already."""
+        if self._xx.device == torch.device(device):
+            return self
+        found = PairMoments(0, 0)
+        found.count, found.rejected = self.count, self.rejected
+        for name in ("_x_mean", "_y_mean", "_xx", "_yy", "_xy"):
+            setattr(found, name, getattr(self, name).to(device))
+        return found
+
     def update(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Take a batch of paired rows.
 

@@ -77,7 +77,7 @@ class Anchors:
 def _moments(anchors: torch.Tensor, rows: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> PairMoments:
     batches = (rows(anchors[start : start + _BATCH]) for start in range(0, len(anchors), _BATCH))
     first = next(batches)
-    found = PairMoments(first[0].shape[1], first[1].shape[1])
+    found = PairMoments(first[0].shape[1], first[1].shape[1], device=first[1].device)
     for x, y in itertools.chain([first], batches):
         found.update(x, y)
     return found
@@ -183,7 +183,8 @@ def match_neurons(
     cosines = {name: _unit(source[name]) @ _unit(target[name]).T for name in names}
     signed = sum((cosines[name] for name in names if name != "gate"), torch.zeros(()))
     likeness = (cosines["gate"] + signed.abs() if "gate" in cosines else signed) / len(names)
-    rows, columns = (torch.from_numpy(item) for item in linear_sum_assignment(likeness.numpy(), maximize=True))
+    chosen = linear_sum_assignment(likeness.cpu().numpy(), maximize=True)
+    rows, columns = (torch.from_numpy(item).to(likeness.device) for item in chosen)
     found = likeness[rows, columns]
     kept = found > gate
     return NeuronPairs(source=rows[kept], target=columns[kept], cosines=found[kept])

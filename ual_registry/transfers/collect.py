@@ -16,6 +16,7 @@ import torch
 from ual_registry.digest import Digest
 from ual_registry.errors import TransferError
 from ual_registry.models.aligned_text import SKIPPED_TOKENS, AlignedText, aligned_positions, passages, text_digest
+from ual_registry.models.fit_device import fit_device
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.models.plain_tokens import tokenizer_digest
 from ual_registry.transfers.requirements import require_passages, require_positions
@@ -238,12 +239,13 @@ class _Collector:
         self.text = text
         self.pairs = pairs
         self.shelf = shelf
+        self.device = fit_device(text.readers[1].base.device)
         self.moments: dict[SitePair, PairStatistics] = {}
         self.waiting = {False: _Waiting(), True: _Waiting()}
 
     def run(self, progress: Progress) -> dict[SitePair, PairStatistics]:
         """Go on where an earlier run stopped, to the end."""
-        self.moments = dict(progress.moments)
+        self.moments = {pair: own.to(self.device) for pair, own in progress.moments.items()}
         unsaved = 0
         for index in range(progress.passages, len(self.text.pieces)):
             unsaved += self._read(index)
@@ -275,7 +277,7 @@ class _Collector:
             for pair in self.pairs if waiting.parts else ():
                 x, y = waiting.rows(pair)
                 if pair not in self.moments:
-                    self.moments[pair] = PairStatistics.empty(x.shape[1], y.shape[1], y.device)
+                    self.moments[pair] = PairStatistics.empty(x.shape[1], y.shape[1], self.device)
                 chosen = self.moments[pair].held_out if is_held_out else self.moments[pair].fit
                 chosen.update(x, y)
             self.waiting[is_held_out] = _Waiting()

@@ -17,6 +17,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import TransferError
 from ual_registry.models.aligned_text import aligned_positions, passages, text_digest
 from ual_registry.models.attach import attach
+from ual_registry.models.fit_device import fit_device
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.maps import Direction, LinearMap, best_ridge
 from ual_registry.projection.moments import PairMoments
@@ -133,6 +134,7 @@ class EffectMaterial:
         before: The source's stream at each point that is used, shape (n, d_s), float32.
         change: What the adapter adds to it, likewise.
         target: The target's stream at each point that is used, shape (n, d_t), float32.
+        device: Where maps are fitted; what was read is kept in the memory of the host.
     """
 
     texts: Sequence[StreamText]
@@ -141,6 +143,7 @@ class EffectMaterial:
     before: Mapping[Point, torch.Tensor]
     change: Mapping[Point, torch.Tensor]
     target: Mapping[Point, torch.Tensor]
+    device: torch.device
 
     @classmethod
     def read(
@@ -181,6 +184,7 @@ class EffectMaterial:
             before=before,
             change={point: after[point] - rows for point, rows in before.items()},
             target=_streams(target, other, set(points), None),
+            device=fit_device(target.device),
         )
 
 
@@ -259,9 +263,9 @@ def _streams(
     sites = {site for point in points for site in stream.sites(point)}
     with contextlib.nullcontext() if adapter is None else attach(base.model, adapter):
         for ids, positions in texts:
-            rows = reader.rows(ids, positions, sites)
+            rows = {site: own.cpu() for site, own in reader.rows(ids, positions, sites).items()}
             for point, found in parts.items():
-                found.append(stream.rows(point, rows).float().cpu())
+                found.append(stream.rows(point, rows).float())
     return {point: torch.cat(rows) for point, rows in parts.items()}
 
 
@@ -281,7 +285,7 @@ def wanted_stream(
     best = max(sources, key=lambda point: round(fits[point][1], 6))
     fitted, r2 = fits[best]
     # A difference of two states has no bias: the matrix alone carries it.
-    change = material.change[best] @ fitted.matrix.T.float()
+    change = (material.change[best].to(material.device) @ fitted.matrix.T.float()).cpu()
     assert fitted.report is not None  # it was fitted
     return WantedStream(rows=own + change, change=change, source=best, r2=r2, penalty=fitted.report.penalty)
 
@@ -292,7 +296,7 @@ def _mapped(
     """Return the map from a stream of the source, and its held-out R2."""
     before, moments = material.before[source], []
     for index in (~material.is_held_out, material.is_held_out):
-        found = PairMoments(before.shape[1], own.shape[1])
+        found = PairMoments(before.shape[1], own.shape[1], device=material.device)
         found.update(before[index], own[index])
         moments.append(found)
     return best_ridge(*moments, penalties=options.map_penalties, direction=Direction.X_TO_Y)

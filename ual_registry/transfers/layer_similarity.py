@@ -8,6 +8,7 @@ import torch
 
 from ual_registry.errors import TransferError
 from ual_registry.models.aligned_text import AlignedText, aligned_positions, passages
+from ual_registry.models.fit_device import fit_device
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.similarity import unbiased_cka, unbiased_products
 from ual_registry.transfers.blocks import block_paths
@@ -95,8 +96,10 @@ def _products(
         if count >= limit:
             break
     _require_positions(count)
+    device = fit_device(target.device)
     made = [
-        [unbiased_products(torch.cat(own[site])) for site in order] for own, order in zip(parts, sites, strict=True)
+        [unbiased_products(torch.cat(own[site]).to(device)) for site in order]
+        for own, order in zip(parts, sites, strict=True)
     ]
     return made[0], made[1]
 

@@ -41,10 +41,10 @@ def slot_weight(base: LoadedBase, module: TargetModule, slot: Slot) -> tuple[tor
 
 def slot_rows(statistics: PairStatistics, source: Slot, target: Slot) -> PairStatistics:
     """Return of the moments of two whole modules' outputs those of one slot each."""
-    x, y = _indices(source), _indices(target)
 
     def taken(moments: PairMoments) -> PairMoments:
-        found = {name: tensor.cpu() for name, tensor in moments.state().items()}
+        found = moments.state()
+        x, y = (_indices(slot).to(found["xy"].device) for slot in (source, target))
         return PairMoments.from_state(
             {
                 "count": found["count"],
@@ -70,7 +70,8 @@ def through_linear(
 ) -> PairStatistics:
     """Return the moments of what two linear modules write, from those of what they read.
 
-    With ``y = W x + b`` the mean of y is ``W mean(x) + b``, and its second moments are ``W G W^T``.
+    With ``y = W x + b`` the mean of y is ``W mean(x) + b``, and its second moments are ``W G W^T``. They are computed
+    where the moments are.
 
     Args:
         statistics: Of pairs (input of the source's module, input of the target's).
@@ -78,22 +79,22 @@ def through_linear(
         target: The same of the target's.
     """
     parts = (statistics.fit, statistics.held_out)
-    return PairStatistics(*(_through(moments, _double(source), _double(target)) for moments in parts))
+    return PairStatistics(*(_through(moments, source, target) for moments in parts))
 
 
-def _double(
-    linear: tuple[torch.Tensor, torch.Tensor | None],
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _like(moments: torch.Tensor, linear: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
     weight, bias = linear
-    weight = weight.to("cpu", torch.float64)
-    return weight, weight.new_zeros(len(weight)) if bias is None else bias.to("cpu", torch.float64)
+    weight = weight.to(moments)
+    return weight, weight.new_zeros(len(weight)) if bias is None else bias.to(moments)
 
 
 def _through(
-    moments: PairMoments, source: tuple[torch.Tensor, torch.Tensor], target: tuple[torch.Tensor, torch.Tensor]
+    moments: PairMoments,
+    source: tuple[torch.Tensor, torch.Tensor | None],
+    target: tuple[torch.Tensor, torch.Tensor | None],
 ) -> PairMoments:
-    (read, x_bias), (write, y_bias) = source, target
-    found = {name: tensor.cpu() for name, tensor in moments.state().items()}
+    found = moments.state()
+    (read, x_bias), (write, y_bias) = (_like(found["xy"], linear) for linear in (source, target))
     return PairMoments.from_state(
         {
             "count": found["count"],

@@ -7,12 +7,13 @@ the work to ``run_predictions``, the mathematics to ``projection``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from ual_registry.errors import TransferError
 from ual_registry.models.aligned_text import AlignedText
+from ual_registry.models.fit_device import fit_device
 from ual_registry.projection.contexts import PredictionContext
 from ual_registry.projection.joint_ridge import JointFit, JointRows
 from ual_registry.projection.methods import PREDICTIONS
@@ -210,18 +211,21 @@ def fit_sweep(
         options: Penalties and rank.
     """
     changes, before = [], []
-    mean = final.table.mean(dim=0)
+    mean, device = final.table.mean(dim=0), fit_device(final.table.device)
     for index in torch.split(torch.arange(len(logs)), _CHUNK):
-        directions = (final.table[wanted.tokens[index].to(mean.device)] - mean).cpu()
+        directions = (final.table[wanted.tokens[index].to(mean.device)] - mean).to(device)
         rest = directions.new_zeros(len(index), 1, directions.shape[2])
         directions = torch.cat([directions, rest], dim=1)
-        change = state_change(logs[index], wanted.chances[index], directions, penalty=options.state_penalty)
-        changes.append(change.change)
-        before.append(change.before)
+        own, chances = logs[index].to(device), wanted.chances[index].to(device)
+        change = state_change(own, chances, directions, penalty=options.state_penalty)
+        changes.append(change.change.cpu())
+        before.append(change.before.cpu())
     lacking = found.sizes * torch.cat(changes) / final.norm.gain
-    parts = [_part(found.features, lacking, index) for index in (~is_held_out, is_held_out)]
+    parts = [_part(found.features, lacking, index).to(device) for index in (~is_held_out, is_held_out)]
     context = PredictionContext(fit=parts[0], held_out=parts[1], rank=options.rank, penalties=options.penalties)
-    return Sweep(fit=PREDICTIONS.fit(context), divergence=float(torch.cat(before)[is_held_out].mean()))
+    fit = PREDICTIONS.fit(context)
+    fit = replace(fit, factors=tuple(own.to("cpu") for own in fit.factors))
+    return Sweep(fit=fit, divergence=float(torch.cat(before)[is_held_out].mean()))
 
 
 def _part(features: Sequence[torch.Tensor], wanted: torch.Tensor, index: torch.Tensor) -> JointRows:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.digest import Digest
+from ual_registry.models.fit_device import fit_device
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.contexts import MapKind
 from ual_registry.tensors import entry_factors
@@ -124,18 +125,19 @@ class _Run:
 
     def _fit(self, task: Task, statistics: Statistics) -> Fitted | None:
         """Fit one update; ``None`` where it is left out."""
-        own = entry_factors(self.adapter, task.entry)
-        inputs = statistics.of(_inputs(task))
+        own, device = entry_factors(self.adapter, task.entry), fit_device(self.target.device)
+        inputs = statistics.of(_inputs(task)).to(device)
         outputs = through_linear(inputs, slot_weight(self.source, *task.source), slot_weight(self.target, *task.target))
         gradients = None
         if self.options.write == WriteKind.JOINT:
-            gradients = slot_rows(statistics.of(_gradients(task)), task.source[1], task.target[1])
-        found = fit_module(own, inputs, outputs, gradients, self.options)
+            gradients = slot_rows(statistics.of(_gradients(task)).to(device), task.source[1], task.target[1])
+        found = fit_module(own.to(device), inputs, outputs, gradients, self.options)
         if isinstance(found, str):
             self.left_out.add(task.move, found)
             return None
         kept = found.measures["read_r2"]
-        return fitted_as(self.adapter, task, own, found.factors, energy_kept=kept, measures=found.measures)
+        factors = found.factors.to("cpu")
+        return fitted_as(self.adapter, task, own, factors, energy_kept=kept, measures=found.measures)
 
     def _report(self, tasks: list[Task], fitted: list[Fitted], statistics: Statistics) -> TransferReport:
         reports = tuple(item.report for item in fitted)

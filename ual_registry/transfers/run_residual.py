@@ -192,13 +192,13 @@ class _Run:
         held_out = self.material.is_held_out
         found = RESIDUAL.fit(
             ResidualContext(
-                fit=rows.at(~held_out),
-                held_out=rows.at(held_out),
+                fit=rows.at(~held_out).to(self.material.device),
+                held_out=rows.at(held_out).to(self.material.device),
                 rank=self.options.rank,
                 penalties=self.options.penalties,
             )
         )
-        factors = found.factors
+        factors = found.factors.to("cpu")
         if behind is not None:
             factors = Factors(factors.lora_A, factors.lora_B / behind.gain[:, None])
         with updated(self.target, {module.path: factors}):

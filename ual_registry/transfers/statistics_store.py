@@ -53,6 +53,10 @@ class PairStatistics:
         made = (PairMoments(source_width, target_width, device=device) for _ in range(2))
         return cls(*made)
 
+    def to(self, device: torch.device) -> PairStatistics:
+        """Return the same moments on a device: those of a file come on the CPU."""
+        return PairStatistics(self.fit.to(device), self.held_out.to(device))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:

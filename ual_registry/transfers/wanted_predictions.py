@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ual_registry.models.fit_device import fit_device
 from ual_registry.models.token_groups import TokenGroups
 from ual_registry.projection.token_change import log_changes, with_rest
 from ual_registry.transfers.final_state import FinalState
@@ -53,26 +54,29 @@ def wanted_predictions(
         count: k, how many tokens to tell apart: the likeliest ones, as wanted or as they are.
         teacher_weight: See ``projection.token_change.log_changes``.
     """
-    parts = []
+    parts, device = [], fit_device(final.table.device)
+    owners = groups.target.to(device)
     for index in torch.split(torch.arange(len(rows)), _CHUNK):
-        logs = torch.log_softmax(final.logits(states[index].to(final.table.device)), dim=1).cpu()
-        wanted = logs + _changes(logs, rows.at(index), groups, teacher_weight)
+        logs = torch.log_softmax(final.logits(states[index].to(final.table.device)), dim=1).to(device)
+        wanted = logs + _changes(logs, rows.at(index), owners, len(groups), teacher_weight)
         wanted -= wanted.logsumexp(dim=1, keepdim=True)
         tokens = torch.maximum(logs, wanted).topk(min(count, logs.shape[1] - 1), dim=1).indices
-        parts.append((tokens, with_rest(wanted.gather(1, tokens)).exp(), with_rest(logs.gather(1, tokens))))
+        made = (tokens, with_rest(wanted.gather(1, tokens)).exp(), with_rest(logs.gather(1, tokens)))
+        parts.append([own.cpu() for own in made])
     tokens, chances, own = (torch.cat(part) for part in zip(*parts, strict=True))
     return Wanted(tokens=tokens, chances=chances / chances.sum(dim=1, keepdim=True), logs=own)
 
 
-def _changes(logs: torch.Tensor, rows: TokenRows, groups: TokenGroups, weight: float) -> torch.Tensor:
-    """Return by how much the logarithm of every token is to change, shape (n, vocabulary)."""
-    masses = logs.new_zeros(len(rows), len(groups) + 1).index_add_(1, groups.target, logs.exp())
-    own = masses.gather(1, rows.groups)
-    rest = masses.scatter_(1, rows.groups, 0.0).sum(dim=1, keepdim=True)
+def _changes(logs: torch.Tensor, rows: TokenRows, owners: torch.Tensor, count: int, weight: float) -> torch.Tensor:
+    """Return by how much the logarithm of every token is to change, shape (n, vocabulary); where ``logs`` are."""
+    named, before, after = (part.to(logs.device) for part in (rows.groups, rows.before, rows.after))
+    masses = logs.new_zeros(len(rows), count + 1).index_add_(1, owners, logs.exp())
+    own = masses.gather(1, named)
+    rest = masses.scatter_(1, named, 0.0).sum(dim=1, keepdim=True)
     own = torch.cat([own, rest], dim=1).clamp(min=_LEAST).log()
-    changes = log_changes(own, rows.before, rows.after, teacher_weight=weight).to(logs)
+    changes = log_changes(own, before, after, teacher_weight=weight).to(logs)
     spread = changes[:, -1:].repeat(1, masses.shape[1])
-    return spread.scatter_(1, rows.groups, changes[:, :-1]).index_select(1, groups.target)
+    return spread.scatter_(1, named, changes[:, :-1]).index_select(1, owners)
 
 
 def token_logs(states: torch.Tensor, tokens: torch.Tensor, final: FinalState) -> torch.Tensor:
@@ -89,4 +93,5 @@ def token_logs(states: torch.Tensor, tokens: torch.Tensor, final: FinalState) ->
 def _chunks(states: torch.Tensor, tokens: torch.Tensor, final: FinalState) -> Iterator[torch.Tensor]:
     for some, own in zip(torch.split(states, _CHUNK), torch.split(tokens, _CHUNK), strict=True):
         logits = final.logits(some.to(final.table.device))
-        yield with_rest(logits.gather(1, own.to(logits.device)).sub(logits.logsumexp(dim=1, keepdim=True)).cpu())
+        logs = logits.gather(1, own.to(logits.device)).sub(logits.logsumexp(dim=1, keepdim=True))
+        yield with_rest(logs.cpu())

@@ -8,6 +8,7 @@ from enum import StrEnum
 import torch
 
 from ual_registry.errors import TransferError
+from ual_registry.models.fit_device import fit_device
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.projection.aligned import Norm
 from ual_registry.projection.copying import LINEAGE_THRESHOLD, lineage_cosine
@@ -92,16 +93,18 @@ def fit_subspace(
         k: How many singular pairs; cut to what both weights have.
 
     Returns:
-        The update, float64, and its measures: ``subspace_energy``, the share of it inside the source's subspaces, and
-        ``sign_variance``.
+        The update, float64, on the CPU, and its measures: ``subspace_energy``, the share of it inside the source's
+        subspaces, and ``sign_variance``.
     """
     common = min(min(weight.shape) for weight in weights)
-    source, target = (leading_subspaces(weight, min(k or common, common)) for weight in weights)
+    device = fit_device(weights[1].device)
+    source, target = (leading_subspaces(weight.to(device), min(k or common, common)) for weight in weights)
+    own = own.to(device)
     measures = {
         "subspace_energy": subspace_energy(own, source),
         "sign_variance": sign_variance(own, source, target),
     }
-    return through_subspaces(own, source, target), measures
+    return through_subspaces(own, source, target).to("cpu"), measures
 
 
 def require_one_lineage(tasks: list[Task], source: LoadedBase, target: LoadedBase, threshold: float) -> list[float]:
