@@ -92,7 +92,7 @@ def chunk_sums(values: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.
     Returns:
         The log-probability of each chunk, shape (chunks,), the dtype of ``values``.
     """
-    owner = torch.full((values.shape[0],), len(spans), dtype=torch.long, device=values.device)
+    owner = torch.full((values.shape[0],), len(spans), dtype=torch.long)
     for index, (first, after) in enumerate(spans):
-        owner[first:after] = index
-    return values.new_zeros(len(spans) + 1).index_add(0, owner, values)[:-1]
+        owner[first:after] = index  # on the CPU: on a GPU every chunk would be a call of its own
+    return values.new_zeros(len(spans) + 1).index_add(0, owner.to(values.device), values)[:-1]

@@ -22,8 +22,8 @@ from ual_registry.models.positions import position_limit
 
 __all__ = ["answer_scores", "context_limit", "greedy", "segments", "token_scores"]
 
-_LOGIT_BYTES = 128 << 20
-"""What the logits of one forward pass may take."""
+_LOGIT_BYTES, _LOGIT_BYTES_ON_GPU = 128 << 20, 512 << 20
+"""What the logits of one forward pass may take; few of them leave a GPU waiting for the next pass."""
 
 _MOST_ROWS = 128
 _LONGEST_WINDOW = 4096
@@ -36,7 +36,8 @@ def context_limit(model: Any) -> int:
 
 def _positions_at_once(model: Any) -> int:
     """Return for how many positions logits are made at once; float32, and their log-softmax beside them."""
-    return max(8, _LOGIT_BYTES // (8 * int(model.config.get_text_config().vocab_size)))
+    held = _LOGIT_BYTES if model.device.type == "cpu" else _LOGIT_BYTES_ON_GPU
+    return max(8, held // (8 * int(model.config.get_text_config().vocab_size)))
 
 
 def _forward(model: Any, ids: torch.Tensor, cache: Any, keep: int, *, use_cache: bool = True) -> tuple[Any, Any]:
@@ -88,7 +89,7 @@ def _same_length(contexts: Sequence[Sequence[int]], most: int) -> Iterator[list[
 def _batch_scores(model: Any, batch: Sequence[Question]) -> list[list[float]]:
     ids = torch.tensor([question.context for question in batch], device=model.device)
     last, cache = _forward(model, ids, None, 1)
-    scores = [[float(last[row, 0, answer[0]]) for answer in own.answers] for row, own in enumerate(batch)]
+    scores = _first_scores(last[:, 0], batch)
     longer = [
         (row, column, answer)
         for row, own in enumerate(batch)
@@ -100,6 +101,13 @@ def _batch_scores(model: Any, batch: Sequence[Question]) -> list[list[float]]:
         for (row, column, _), rest in zip(chunk, _rest_scores(model, ids, cache, chunk), strict=True):
             scores[row][column] += rest
     return scores
+
+
+def _first_scores(last: torch.Tensor, batch: Sequence[Question]) -> list[list[float]]:
+    """Return the log-likelihood of the first token of each answer, taken at once: every look at a GPU waits for it."""
+    rows = [row for row, own in enumerate(batch) for _ in own.answers]
+    found = iter(last[rows, [answer[0] for own in batch for answer in own.answers]].tolist())
+    return [[next(found) for _ in own.answers] for own in batch]
 
 
 _Answer = tuple[int, int, tuple[int, ...]]
@@ -132,7 +140,8 @@ def _rest_scores(model: Any, ids: torch.Tensor, cache: Any, chunk: Sequence[_Ans
     else:
         found, _ = _forward(model, inputs, own, inputs.shape[1])
     picked = found.gather(2, targets.clamp(min=0)[..., None])[..., 0].double()
-    return [float(total) for total in torch.where(targets >= 0, picked, 0.0).sum(dim=1)]
+    totals: list[float] = torch.where(targets >= 0, picked, 0.0).sum(dim=1).tolist()
+    return totals
 
 
 def _padded(parts: Sequence[Sequence[int]], value: int) -> torch.Tensor:

@@ -13,8 +13,8 @@ from ual_registry.errors import ShapeError
 
 __all__ = ["add_gram", "add_products", "finite_pairs", "mirrored"]
 
-_BLOCK = 256
-"""Rows of a sum that are added to at once."""
+_BLOCK, _BLOCK_ON_GPU = 256, 1024
+"""Rows of a sum that are added to at once: so many that the product stays in a CPU's cache, or keeps a GPU busy."""
 
 _FEW_ROWS = 128
 """Fewer rows than this are multiplied in float64, where that costs next to nothing."""
@@ -63,9 +63,10 @@ def add_gram(sums: torch.Tensor, rows: torch.Tensor) -> None:
         sums: Shape (d, d), float64.
         rows: Shape (n, d), float32 or float64.
     """
+    size = _block(sums.device)
     for part in torch.split(rows, _ROWS):
-        for start in range(0, len(sums), _BLOCK):
-            _add(sums[start : start + _BLOCK, start:], part[:, start : start + _BLOCK], part[:, start:])
+        for start in range(0, len(sums), size):
+            _add(sums[start : start + size, start:], part[:, start : start + size], part[:, start:])
 
 
 def add_products(sums: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -76,9 +77,14 @@ def add_products(sums: torch.Tensor, left: torch.Tensor, right: torch.Tensor) ->
         left: Shape (n, d), float32 or float64.
         right: Shape (n, k), of the same dtype.
     """
+    size = _block(sums.device)
     for part, other in zip(torch.split(left, _ROWS), torch.split(right, _ROWS), strict=True):
-        for start in range(0, len(sums), _BLOCK):
-            _add(sums[start : start + _BLOCK], part[:, start : start + _BLOCK], other)
+        for start in range(0, len(sums), size):
+            _add(sums[start : start + size], part[:, start : start + size], other)
+
+
+def _block(device: torch.device) -> int:
+    return _BLOCK if device.type == "cpu" else _BLOCK_ON_GPU
 
 
 def _add(sums: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
