@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -261,6 +262,26 @@ def test_a_file_that_does_not_fit_leaves_nothing_behind(tmp_path: Path, what: st
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("refusal", [None, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV])
+@pytest.mark.parametrize("size_bytes", [0, 5, 1 << 20, 3 << 20])
+def test_a_file_holds_what_is_written_whether_or_not_room_can_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int, refusal: int | None
+) -> None:
+    asked = []
+
+    def take(descriptor: int, offset: int, length: int) -> None:
+        asked.append((offset, length))
+        if refusal is not None:
+            raise OSError(refusal, os.strerror(refusal))
+        os.truncate(descriptor, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", take, raising=False)
+    with atomic_file(tmp_path / "a", size_bytes=size_bytes) as stream:
+        stream.write(bytes(range(1, 101)) * (size_bytes // 100) + b"x" * (size_bytes % 100))
+    assert (tmp_path / "a").read_bytes() == bytes(range(1, 101)) * (size_bytes // 100) + b"x" * (size_bytes % 100)
+    assert asked == ([(0, size_bytes)] if size_bytes >= 1 << 20 else [])
+
+
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     """A file system of 16 pages in memory, mounted for this test where the machine allows it."""
     disk = tmp_path / "disk"
@@ -273,6 +294,10 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     try:
         with pytest.raises(StorageError) as caught, atomic_file(disk / "a") as stream:
             stream.write(bytes(64 * 4096))
+        assert caught.value.message == f"cannot write {disk / 'a'}: No space left on device"
+        assert names(disk) == []
+        with pytest.raises(StorageError) as caught, atomic_file(disk / "a", size_bytes=1 << 20):
+            pytest.fail("room is taken before any work is done")
         assert caught.value.message == f"cannot write {disk / 'a'}: No space left on device"
         assert names(disk) == []
         with pytest.raises(StorageError), atomic_folder(disk / "b") as inside:

@@ -15,7 +15,7 @@ from typing import Any, overload
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.canonical import parse_canonical, parse_json
-from ual_registry.air.document import MANIFEST_SCHEMA, ROUTER_SCHEMA, AnyManifest, encode_manifest, seal
+from ual_registry.air.document import MANIFEST_SCHEMA, ROUTER_SCHEMA, AnyManifest, encode_manifest, seal_draft
 from ual_registry.air.header import METADATA_KEY, canonical_order, encode_header, read_header
 from ual_registry.air.model import Manifest
 from ual_registry.air.problem import Problem
@@ -58,13 +58,13 @@ def write(adapter: Adapter | RouterFile, path: str | Path) -> Digest:
 
 def _write_held(adapter: Adapter | RouterFile, path: Path) -> Digest:
     """Write tensors that lie in memory; another thread takes the file's digest of them meanwhile."""
-    draft = _draft(adapter)
-    sealed = _seal(adapter, _scan(adapter, {}))
-    layout = _Layout.of(adapter.tensors, {METADATA_KEY: draft})
-    header = layout.header({METADATA_KEY: _text(sealed)})
+    draft = _Draft.of(adapter)
+    _, metadata = draft.sealed(_scan(adapter, {}))
+    layout = _Layout.of(adapter.tensors, metadata)
+    header = layout.header(metadata)
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(Digest.of_chunks, layout.file_chunks(header, adapter.tensors))
-        with atomic_file(path) as stream:
+        with atomic_file(path, size_bytes=layout.file_bytes) as stream:
             sink = FileSink(stream.fileno(), 0)
             for chunk in layout.file_chunks(header, adapter.tensors):
                 sink.write(chunk)
@@ -86,11 +86,11 @@ def write_sealed(adapter: Adapter | RouterFile, path: Path) -> AnyManifest:
     Raises:
         UALError: As ``write``.
     """
-    layout = _Layout.of(adapter.tensors, {METADATA_KEY: _draft(adapter)})
-    with atomic_file(path) as stream:
-        manifest = _seal(adapter, _scan(adapter, layout.sinks(stream.fileno())))
-        header = layout.header({METADATA_KEY: _text(manifest)})
-        FileSink(stream.fileno(), 0).write(header)
+    draft = _Draft.of(adapter)
+    layout = _Layout.of(adapter.tensors, draft.metadata)
+    with atomic_file(path, size_bytes=layout.file_bytes) as stream:
+        manifest, metadata = draft.sealed(_scan(adapter, layout.sinks(stream.fileno())))
+        FileSink(stream.fileno(), 0).write(layout.header(metadata))
     return manifest
 
 
@@ -100,43 +100,52 @@ def file_digest(adapter: Adapter | RouterFile) -> Digest:
     Raises:
         FormatError: The manifest is not legal, or a factor is not finite.
     """
-    _draft(adapter)
-    metadata = {METADATA_KEY: _text(_seal(adapter, _scan(adapter, {})))}
+    _, metadata = _Draft.of(adapter).sealed(_scan(adapter, {}))
     layout = _Layout.of(adapter.tensors, metadata)
     return Digest.of_chunks(layout.file_chunks(layout.header(metadata), adapter.tensors))
 
 
-def _text(manifest: AnyManifest) -> str:
-    return encode_manifest(manifest).decode()
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A manifest with its digests unknown, and its canonical text."""
 
+    manifest: AnyManifest
+    text: bytes
 
-def _draft(adapter: Adapter | RouterFile) -> str:
-    """Return the manifest's text with its digests unknown, once nothing else is wrong with it."""
-    draft = replace(
-        adapter.manifest,
-        air_version=lowest_version(adapter.manifest.features),
-        tensor_digest=str(_UNKNOWN),
-        manifest_digest=str(_UNKNOWN),
-    )
-    text = encode_manifest(draft)
-    document = parse_canonical(text, what="manifest") or parse_json(text, what="manifest")
-    schema = ROUTER_SCHEMA if isinstance(draft, RouterManifest) else MANIFEST_SCHEMA
-    faults = list(schema_problems(schema, document, root="manifest"))
-    faults += [] if faults else _rule_faults(adapter)
-    if faults:
-        raise faults[0].to_error()
-    return text.decode()
+    @classmethod
+    def of(cls, adapter: Adapter | RouterFile) -> _Draft:
+        """Write the manifest of an adapter or a router, once nothing but its digests is wrong with it."""
+        draft = replace(
+            adapter.manifest,
+            air_version=lowest_version(adapter.manifest.features),
+            tensor_digest=str(_UNKNOWN),
+            manifest_digest=str(_UNKNOWN),
+        )
+        text = encode_manifest(draft)
+        document = parse_canonical(text, what="manifest") or parse_json(text, what="manifest")
+        schema = ROUTER_SCHEMA if isinstance(draft, RouterManifest) else MANIFEST_SCHEMA
+        faults = list(schema_problems(schema, document, root="manifest"))
+        faults += [] if faults else _rule_faults(adapter)
+        if faults:
+            raise faults[0].to_error()
+        return cls(draft, text)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the header holds of it; as long as what it will hold."""
+        return {METADATA_KEY: self.text.decode()}
+
+    def sealed(self, scan: TensorScan) -> tuple[AnyManifest, dict[str, str]]:
+        """Return the manifest with its digests filled in, and what the header holds of it."""
+        for problem in non_finite_problems(scan):
+            raise problem.to_error()
+        manifest, text = seal_draft(self.manifest, self.text, scan.tensor_digest)
+        return manifest, {METADATA_KEY: text.decode()}
 
 
 def _scan(adapter: Adapter | RouterFile, sinks: Mapping[str, FileSink]) -> TensorScan:
     tensors = dict(adapter.tensors)
     return scan_tensors(tensors, check_finite=factor_names(adapter.manifest, tensors), sinks=sinks)
-
-
-def _seal(adapter: Adapter | RouterFile, scan: TensorScan) -> AnyManifest:
-    for problem in non_finite_problems(scan):
-        raise problem.to_error()
-    return seal(replace(adapter.manifest, air_version=lowest_version(adapter.manifest.features)), scan.tensor_digest)
 
 
 def _rule_faults(adapter: Adapter | RouterFile) -> list[Problem]:
@@ -161,7 +170,7 @@ def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         StorageError: The file system refuses; nothing is left behind.
     """
     layout = _Layout.of(tensors, metadata)
-    with atomic_file(path) as stream:
+    with atomic_file(path, size_bytes=layout.file_bytes) as stream:
         copy_tensors(tensors, layout.sinks(stream.fileno()))
         FileSink(stream.fileno(), 0).write(layout.header(metadata))
 
@@ -174,11 +183,13 @@ class _Layout:
         order: The tensors as they follow one another.
         table: The tensor table of the header.
         header_bytes: Length of the header, the eight bytes before it included.
+        file_bytes: Length of the whole file.
     """
 
     order: list[str]
     table: dict[str, dict[str, Any]]
     header_bytes: int
+    file_bytes: int
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> _Layout:
@@ -192,7 +203,7 @@ class _Layout:
             end += tensor.size_bytes
         header = _encode(table, metadata)
         read_header(MemorySource(header), len(header) + end)  # what the reader would refuse is not written
-        return cls(order, table, len(header))
+        return cls(order, table, len(header), len(header) + end)
 
     def header(self, metadata: Mapping[str, str]) -> bytes:
         """Return the bytes before the tensors."""
