@@ -18,7 +18,6 @@ from tests.unit.transfers.test_run_predictions import writing_tokenizer
 from ual_registry.air.adapter import Adapter
 from ual_registry.digest import Digest
 from ual_registry.models.loaded import LoadedBase, load_base_model
-from ual_registry.projection.contexts import MapKind
 from ual_registry.tensors import entry_factors
 from ual_registry.transfers.effect_material import ResidualOptions
 from ual_registry.transfers.layers import LayerRule
@@ -82,10 +81,9 @@ def products(adapter: Adapter) -> list[np.ndarray]:
     "options",
     [
         ActivationOptions(gate=-10.0),
-        ActivationOptions(gate=-10.0, kind=MapKind.PROCRUSTES),
         ActivationOptions(gate=-10.0, write=WriteKind.JOINT, layer_map=LayerRule.CKA),
     ],
-    ids=["ridge", "procrustes", "joint"],
+    ids=["ridge", "joint"],
 )
 def test_by_activations(both: tuple[Bases, Bases], options: ActivationOptions) -> None:
     adapter = random_adapter(both[0][0])
