@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registry/interop/*,ual_registry/registry/*,ual_registry/workflows/*,ual_registry/cli/*,ual_registry/reports/*,ual_registry/transfers/plan.py,ual_registry/transfers/report.py
 TORCH := ual_registry/tensors.py
-EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c ual_registry/air/_sha256.c
+EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c ual_registry/air/_sha256.c ual_registry/projection/_tiles.c
 
 .PHONY: help demo test check tests format hub bench bench-registry bench-router bench-dispatch bench-training bench-transfer check-llamacpp fuzz fuzz-guided faults clean
 

@@ -1,7 +1,8 @@
-"""Build the optional C extensions, where there is a compiler (ADR-0010, ADR-0020).
+"""Build the optional C extensions, where there is a compiler (ADR-0010, ADR-0020, ADR-0024).
 
-Without one, or where an extension does not compile, the slower paths of ``ual_registry/air/finite.py`` and
-``lanes.py`` are used; with neither extension the wheel is pure Python. ``UAL_PURE_PYTHON=1`` asks for that.
+Without one, or where an extension does not compile, the slower paths of ``ual_registry/air/finite.py``, ``lanes.py``
+and ``ual_registry/projection/tiles.py`` are used; with no extension the wheel is pure Python. ``UAL_PURE_PYTHON=1``
+asks for that.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_FOLDER = "ual_registry/air"
-_NAMES = ("_nonfinite", "_sha256")
+_FOLDERS = {
+    "_nonfinite": "ual_registry/air",
+    "_sha256": "ual_registry/air",
+    "_tiles": "ual_registry/projection",
+}
+"""Where the source of each extension stands, and the extension beside it."""
 
 
 class ExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -30,14 +35,14 @@ class ExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
         root, folder = Path(self.root), Path(self._folder.name)
         built = {} if os.environ.get("UAL_PURE_PYTHON") else _compiled(root, folder)
         if version == "editable":
-            _place(built.values(), root)
+            _place(built, root)
         elif built:
             build_data["force_include"] |= {str(path): path.relative_to(folder).as_posix() for path in built.values()}
             build_data["pure_python"] = False
             build_data["tag"] = f"cp311-abi3-{_platform()}"
-        for name in _NAMES:
+        for name in _FOLDERS:
             if name not in built:
-                self.app.display_warning(f"{name} was not built; the pure Python path is used")
+                self.app.display_warning(f"{name} was not built; a slower path is used")
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what was built for the wheel."""
@@ -56,11 +61,11 @@ def _compiled(root: Path, folder: Path) -> dict[str, Path]:
     from setuptools import Distribution, Extension  # type: ignore[import-untyped]  # noqa: PLC0415  # for this alone
 
     flags = [] if sys.platform == "win32" else ["-O3", "-funroll-loops"]
-    modules = {name: f"{_FOLDER}/{name}".replace("/", ".") for name in _NAMES}
+    modules = {name: f"{place}/{name}".replace("/", ".") for name, place in _FOLDERS.items()}
     extensions = [
         Extension(
             module,
-            [str(root / _FOLDER / f"{name}.c")],
+            [str(root / _FOLDERS[name] / f"{name}.c")],
             py_limited_api=True,
             extra_compile_args=flags,
             optional=True,
@@ -75,12 +80,12 @@ def _compiled(root: Path, folder: Path) -> dict[str, Path]:
     return {name: path for name, path in built.items() if path.exists()}
 
 
-def _place(built: Iterable[Path], root: Path) -> None:
+def _place(built: Mapping[str, Path], root: Path) -> None:
     """Put the extensions beside their sources; an older one that may be in use is replaced, never written over."""
-    folder = root / _FOLDER
-    for name in _NAMES:
-        for old in (*folder.glob(f"{name}.*.so"), *folder.glob(f"{name}.*.pyd")):
+    for name, place in _FOLDERS.items():
+        for old in (*(root / place).glob(f"{name}.*.so"), *(root / place).glob(f"{name}.*.pyd")):
             old.unlink()
-    for path in built:
+    for name, path in built.items():
+        folder = root / _FOLDERS[name]
         shutil.copyfile(path, folder / f"{path.name}.new")
         (folder / f"{path.name}.new").replace(folder / path.name)

@@ -26,7 +26,7 @@ ROOT = Path(ual_registry.__file__).parents[1]
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(ual_registry.__path__, "ual_registry.")
-    if not module.name.endswith(("__main__", "._nonfinite", "._sha256"))  # compiled, where they are at all
+    if not module.name.endswith(("__main__", "._nonfinite", "._sha256", "._tiles"))  # compiled, where they are at all
 )
 
 

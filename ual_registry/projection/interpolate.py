@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import interpolate as resample
 
+from ual_registry.projection import tiles
 from ual_registry.projection.factors import Factors, norm
 from ual_registry.projection.sides import Carried, Side, products
 
@@ -34,15 +35,28 @@ def resample_features(matrix: torch.Tensor, width: int, axis: int = 1) -> torch.
 
 def resampled_side(factor: torch.Tensor, axis: int, width: int) -> Side:
     """Sample the features of a factor anew, there and back; see ``sides.Carry``."""
-    own = factor.to(torch.float64)
-    gram = products(own, own, axis)
     if factor.shape[axis] == width:
+        gram = (tiles.grams(factor, axis, width) or (_gram(factor, axis),))[0]
         return Side(fitted=factor, own=gram, new=gram)
+    found = tiles.resampled(factor, axis, width)
+    if found is None:
+        return _resampled_side(factor.to(torch.float64), axis, width)
+    own, new, back, cross = found[1]
+    return Side(fitted=found[0], own=own, new=new, back=back, cross=cross)
+
+
+def _gram(factor: torch.Tensor, axis: int) -> torch.Tensor:
+    exact = factor.to(torch.float64)
+    return products(exact, exact, axis)
+
+
+def _resampled_side(own: torch.Tensor, axis: int, width: int) -> Side:
+    """Return what ``tiles.resampled`` finds, by torch."""
     new = resample_features(own, width, axis)
-    back = resample_features(new, factor.shape[axis], axis)
+    back = resample_features(new, own.shape[axis], axis)
     return Side(
         fitted=new,
-        own=gram,
+        own=products(own, own, axis),
         new=products(new, new, axis),
         back=products(back, back, axis),
         cross=products(own, back, axis),

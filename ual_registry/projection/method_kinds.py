@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, Self, TypeVar
 
+import torch
+
 from ual_registry.projection.contexts import PredictionContext, ResidualContext
 from ual_registry.projection.effect_rows import RowsFit
 from ual_registry.projection.factors import Factors
@@ -42,7 +44,7 @@ class Method:
         number: By what it multiplies the update that has both factors carried.
         reference: Where it comes from.
         summary: One line for people.
-        join: (what was carried, a number) to the factors of that many times the update.
+        join: (what was carried, a number, a dtype) to the factors of that many times the update, rounded to it.
         needs: Shapes.
     """
 
@@ -52,7 +54,7 @@ class Method:
     number: Callable[[Carried], float]
     reference: str
     summary: str
-    join: Callable[[Carried, float], Factors] = scaled
+    join: Callable[[Carried, float, torch.dtype], Factors] = scaled
     needs: Needs = Needs.SHAPES
 
 

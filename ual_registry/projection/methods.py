@@ -33,7 +33,7 @@ from ual_registry.projection.moments import PairMoments
 from ual_registry.projection.sides import Carried, carried_whole
 from ual_registry.projection.subspace import subspace
 from ual_registry.projection.svd import balanced, svd, width_scale
-from ual_registry.projection.truncate import cut_side, truncate
+from ual_registry.projection.truncate import cut_side, padded, truncate
 
 __all__ = [
     "ACTIVATIONS",
@@ -90,7 +90,7 @@ def _predictions(context: PredictionContext) -> JointFit:
 
 
 def _width_scale(carried: Carried) -> float:
-    return width_scale(carried.source, carried.fitted.in_features, carried.fitted.out_features)
+    return width_scale(carried.source, carried.in_features, carried.out_features)
 
 
 SHAPE_METHODS: dict[str, Method] = {
@@ -110,6 +110,7 @@ SHAPE_METHODS: dict[str, Method] = {
             fit=truncate,
             carry=cut_side,
             number=lambda _: 1.0,
+            join=padded,
             reference="ual-adapter 0.1, 'truncate projection'",
             summary="cut or pad features (control-grade)",
         ),
@@ -223,7 +224,13 @@ class SizedProjection(Projection):
 
 
 def project(
-    factors: Factors, method: str, in_features: int, out_features: int, *, scale: float = 1.0
+    factors: Factors,
+    method: str,
+    in_features: int,
+    out_features: int,
+    *,
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float64,
 ) -> SizedProjection:
     """Fit a number times an update to another shape and measure what is left of it.
 
@@ -233,10 +240,12 @@ def project(
         in_features: Columns of the result.
         out_features: Rows of the result.
         scale: The number, such as a scaling that is not folded in yet.
+        dtype: What the result will be stored in, so that it can be rounded on the way; ``float32`` or ``float64``.
 
     Returns:
         The result and its measures, all of them 0 for the zero update. A factor keeps its dtype where its numbers are
-        those of the source; it may be the source's own tensor then. Any other is computed in float64.
+        those of the source; it may be the source's own tensor then. Any other is computed in float64, and of that
+        dtype or rounded once to ``dtype``.
 
     Raises:
         NumericalError: The norm of the update is not finite in float64.
@@ -250,7 +259,7 @@ def project(
     ratio = float(values.norm()) / carried.size if size > 0 else 0.0
     cosine = carried.cosine() if size > 0 else 0.0
     return SizedProjection(
-        factors=chosen.join(carried, number * scale),
+        factors=chosen.join(carried, number * scale, dtype),
         energy_kept=min((ratio if cosine is None else cosine) ** 2, 1.0),
         norm_ratio=number * ratio,
         effective_rank=effective_rank(values) if size > 0 else 0.0,

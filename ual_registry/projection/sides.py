@@ -49,12 +49,16 @@ class Carried:
         source: The update.
         right: What became of ``lora_A``.
         left: What became of ``lora_B``.
+        in_features: Columns of the result.
+        out_features: Rows of the result.
         size: Frobenius norm of the source.
     """
 
     source: Factors
     right: Side
     left: Side
+    in_features: int
+    out_features: int
     size: float
 
     @property
@@ -93,21 +97,23 @@ def carried_whole(factors: Factors, carry: Carry, in_features: int, out_features
         out_features: Rows of the result.
     """
     right, left = carry(factors.lora_A, 1, in_features), carry(factors.lora_B, 0, out_features)
-    return Carried(factors, right, left, _root(left.own, right.own))
+    return Carried(factors, right, left, in_features, out_features, _root(left.own, right.own))
 
 
-def scaled(carried: Carried, scale: float) -> Factors:
+def scaled(carried: Carried, scale: float, dtype: torch.dtype) -> Factors:
     """Return ``scale`` times an update that was carried: ``lora_A`` as it is, ``lora_B`` rounded once.
 
     Args:
         carried: The update.
         scale: The number, of either sign.
+        dtype: What is computed is rounded to it.
     """
     lora_B = carried.left.fitted
     if scale == 1.0:
         return carried.fitted
     is_exact = abs(math.frexp(scale)[0]) == 0.5  # a power of two changes the exponents alone, in any dtype
-    return Factors(carried.right.fitted, (lora_B if is_exact else lora_B.to(torch.float64)) * scale)
+    times = lora_B * scale if is_exact else (lora_B.to(torch.float64) * scale).to(dtype)
+    return Factors(carried.right.fitted, times)
 
 
 def products(first: torch.Tensor, second: torch.Tensor, axis: int) -> torch.Tensor:

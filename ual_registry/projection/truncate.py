@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from ual_registry.projection import tiles
 from ual_registry.projection.factors import Factors
-from ual_registry.projection.sides import Side, products
+from ual_registry.projection.sides import Carried, Side, products, scaled
 
-__all__ = ["cut_side", "resize_features", "truncate"]
+__all__ = ["cut_side", "padded", "resize_features", "truncate"]
 
 
 def resize_features(matrix: torch.Tensor, width: int, axis: int = 1) -> torch.Tensor:
@@ -24,20 +25,35 @@ def resize_features(matrix: torch.Tensor, width: int, axis: int = 1) -> torch.Te
     length = matrix.shape[axis]
     if width <= length:
         return matrix if width == length else matrix.narrow(axis, 0, width)
-    wide = matrix.new_zeros((matrix.shape[0], width) if axis == 1 else (width, matrix.shape[1]))
+    wide = matrix.new_empty((matrix.shape[0], width) if axis == 1 else (width, matrix.shape[1]))
     wide.narrow(axis, 0, length).copy_(matrix)
+    wide.narrow(axis, length, width - length).zero_()
     return wide
 
 
 def cut_side(factor: torch.Tensor, axis: int, width: int) -> Side:
-    """Cut or zero-pad the features of a factor; see ``sides.Carry``."""
-    exact = factor.to(torch.float64)
-    head = resize_features(exact, min(width, factor.shape[axis]), axis)
+    """Cut the features of a factor; padding is left to whoever stores them, as zeros have no part in any measure.
+
+    See ``sides.Carry``.
+    """
+    length = min(width, factor.shape[axis])
+    new, own = tiles.grams(factor, axis, length) or _grams(factor.to(torch.float64), axis, length)
+    return Side(fitted=resize_features(factor, length, axis), own=own, new=new)
+
+
+def _grams(exact: torch.Tensor, axis: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what ``tiles.grams`` does, by torch."""
+    head, rest = exact.narrow(axis, 0, length), exact.narrow(axis, length, exact.shape[axis] - length)
     new = products(head, head, axis)
-    if width >= factor.shape[axis]:
-        return Side(fitted=resize_features(factor, width, axis), own=new, new=new)
-    rest = exact.narrow(axis, width, factor.shape[axis] - width)
-    return Side(fitted=resize_features(factor, width, axis), own=new + products(rest, rest, axis), new=new)
+    return new, new + products(rest, rest, axis)
+
+
+def padded(carried: Carried, scale: float, dtype: torch.dtype) -> Factors:
+    """Return what ``sides.scaled`` does of an update that was cut, padded with zeros."""
+    found = scaled(carried, scale, dtype)
+    return Factors(
+        resize_features(found.lora_A, carried.in_features), resize_features(found.lora_B, carried.out_features, 0)
+    )
 
 
 def truncate(factors: Factors, in_features: int, out_features: int) -> Factors:

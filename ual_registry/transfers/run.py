@@ -117,17 +117,19 @@ def _carry(
     Every entry is read once: its squared norm, which the measures need, is taken on the way.
     """
     energies: dict[str, float] = {}
-    parts = [_fit(adapter, move, method, energies) for move in moves]
+    is_alone = len(moves) == 1 and moves[0].weight == 1.0
+    parts = [_fit(adapter, move, method, energies, is_stored=is_alone) for move in moves]
     fitted = add_up(parts, replace(plan, moves=tuple(moves)), energies)
     return [item.report for item in fitted], store_module(adapter, fitted), energies
 
 
-def _fit(adapter: Adapter, move: Move, method: str, energies: dict[str, float]) -> Fitted:
+def _fit(adapter: Adapter, move: Move, method: str, energies: dict[str, float], *, is_stored: bool) -> Fitted:
+    """Carry out one move; ``is_stored`` says that the numbers are stored as they are found, and can be rounded."""
     assert move.entry is not None  # only tensors without a role have no entry,
     assert move.slot is not None  # and only dropped moves have no slot
     assert move.module is not None  # and no module
     is_kept = move.action is Action.KEPT
-    found = _projected(adapter, move.entry, "truncate" if is_kept else method, move.slot)
+    found = _projected(adapter, move.entry, "truncate" if is_kept else method, move.slot, is_stored=is_stored)
     energies[move.entry.label] = found.size**2
     report = EntryReport(
         source=move.source,
@@ -147,9 +149,10 @@ def _fit(adapter: Adapter, move: Move, method: str, energies: dict[str, float]) 
     )
 
 
-def _projected(adapter: Adapter, entry: Entry, method: str, slot: Slot) -> SizedProjection:
+def _projected(adapter: Adapter, entry: Entry, method: str, slot: Slot, *, is_stored: bool) -> SizedProjection:
     source = stored_factors(adapter, entry)
+    dtype = torch.float32 if is_stored and source.lora_B.dtype is torch.float32 else torch.float64
     try:
-        return project(source, method, slot.in_features, slot.out_features, scale=entry.scaling)
+        return project(source, method, slot.in_features, slot.out_features, scale=entry.scaling, dtype=dtype)
     except NumericalError as error:
         raise NumericalError(f"{entry.label}: {error.message}", context={"entry": entry.label}) from error
