@@ -47,6 +47,14 @@ def test_a_copy_has_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "b").read_bytes() == b"some bytes"
 
 
+def test_the_floor_has_the_same_bytes(tmp_path: Path) -> None:
+    source = transfer_speed.config_folder(tmp_path / "source", transfer_speed._LLAMA)
+    file, out = tmp_path / "a.air", tmp_path / "out.air"
+    write(transfer_speed.random_adapter(source, 2, 1), file)
+    assert transfer_speed.rewrite(file, out) >= 0.0
+    assert out.read_bytes() == file.read_bytes()
+
+
 def test_there_is_enough_text_and_little_more(tmp_path: Path) -> None:
     bases = llama(tmp_path), gpt2(tmp_path)
     texts = transfer_statistics.enough_text(*bases, positions=300)
