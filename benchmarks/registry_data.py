@@ -36,6 +36,15 @@ _ENTRIES = """
 """
 
 
+_WORDS = """
+    INSERT INTO revision_words (revision_id, number, word, adapter_name)
+    SELECT DISTINCT r.id, r.number, w.word, r.adapter_name
+    FROM revision_texts t JOIN revisions r ON r.id = t.revision_id
+    CROSS JOIN LATERAL unnest(string_to_array(t.body, ' ')) AS w (word)
+"""
+"""What a trigger does on PostgreSQL, which is put out while rows are written without regard to their order."""
+
+
 def fill(database: Database, count: int = 100_000, *, seed: int = 0, with_entries: bool = True) -> None:
     """Write ``count`` revisions into an empty registry; only the rows, not the files.
 
@@ -64,6 +73,8 @@ def fill(database: Database, count: int = 100_000, *, seed: int = 0, with_entrie
             _write(connection, table, batch)
         if with_entries:
             _write_entries(connection, count, is_sqlite=database.is_sqlite)
+        if not database.is_sqlite:
+            connection.execute(text(_WORDS))
         for index in indexes:
             connection.exec_driver_sql(index)
         with Session(connection) as session:

@@ -3,13 +3,12 @@
 from alembic import context
 from sqlalchemy import create_engine
 
-from ual_registry.registry.schema import is_ours
-from ual_registry.registry.tables import Table
+from ual_registry.registry.schema import is_ours, metadata_of
 
 
 def run(connection):
     context.configure(
-        connection=connection, target_metadata=Table.metadata, render_as_batch=True, include_object=is_ours
+        connection=connection, target_metadata=metadata_of(connection), render_as_batch=True, include_object=is_ours
     )
     with context.begin_transaction():
         context.run_migrations()

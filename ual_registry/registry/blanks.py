@@ -92,12 +92,14 @@ class Blank:
         kind: Its type.
         reading: What is made of it.
         is_endless: Whether it is a text that no text lies behind which does not begin so.
+        is_alone: Whether it is one word, not several that stand one after the other.
     """
 
     number: int
     kind: type
     reading: str = "same"
     is_endless: bool = False
+    is_alone: bool = False
 
     def read(self, reading: str) -> Blank:
         """Return the same place with another reading."""

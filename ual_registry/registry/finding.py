@@ -78,15 +78,16 @@ def page_statement(asked: Asked, *, is_sqlite: bool, key_types: tuple[type, ...]
     sorted_by, plan = sorting(asked.order), plan_of(Searcher(is_sqlite=is_sqlite), asked.where, asked.start)
     first, _ = sorted_by.columns[0]
     is_ordered = plan.driver is not None and plan.driver.is_ordered and asked.order == Order()
-    is_in_order = plan.driver is None or plan.driver.link is first or is_ordered
+    order = None if plan.driver is None or asked.order != Order() else plan.driver.order
+    is_in_order = plan.driver is None or plan.driver.link is first or is_ordered or order is not None
+    sorted_by = order or sorted_by
     statement = select(RevisionRow.id, *(column.label(name) for name, column in sorted_by.named()))
     statement = statement.where(*_conditions(asked, plan.rest, is_sqlite=is_sqlite))
     if sorted_by.is_about_artifacts:
         statement = statement.join(ArtifactRow, ArtifactRow.id == RevisionRow.artifact_id)
     if plan.driver is not None:
-        driver = plan.driver
         is_direct = is_sqlite or not is_in_order
-        statement = statement.where(driver.where if driver.is_of_revision else _linked(driver, is_direct=is_direct))
+        statement = statement.where(*_driven(plan.driver, is_walked=order is not None, is_direct=is_direct))
     if plan.gathered is not None:
         statement = statement.where(plan.gathered.is_among_found())
     if key_types:
@@ -95,7 +96,8 @@ def page_statement(asked: Asked, *, is_sqlite: bool, key_types: tuple[type, ...]
         statement = statement.where(sorted_by.after(key))
     statement = statement.order_by(*sorted_by.by(is_indexed=is_in_order))
     found = statement.limit(bindparam("page_size", type_=Integer)).subquery("found")
-    return prepared(_shown(found, sorted_by), is_sqlite=is_sqlite, is_planned_once=is_ordered)
+    is_planned_once = is_ordered or (order is not None and not plan.rest)  # the rest may be common or rare
+    return prepared(_shown(found, sorted_by), is_sqlite=is_sqlite, is_planned_once=is_planned_once)
 
 
 def _shown(found: Subquery, sorted_by: Sorting) -> Select[Any]:
@@ -128,6 +130,22 @@ def _newest(owned: Condition, config_digest: Blank | None) -> Iterator[ColumnEle
     if config_digest is not None:
         bases: Select[int] = select(BaseModelRow.id).where(BaseModelRow.config_digest == config_digest)
         yield RevisionRow.base_model_id.in_(bases)
+
+
+def _driven(driver: Source, *, is_walked: bool, is_direct: bool) -> Iterator[ColumnElement[bool]]:
+    """Yield what holds of the revisions that a page begins with.
+
+    Args:
+        driver: The term that is looked up first.
+        is_walked: Whether its table is read in the order of the page.
+        is_direct: See ``_linked``.
+    """
+    if is_walked or driver.is_of_revision:
+        yield driver.where
+    else:
+        yield _linked(driver, is_direct=is_direct)
+    if is_walked:
+        yield driver.key == driver.link
 
 
 def _linked(driver: Source, *, is_direct: bool) -> ColumnElement[bool]:

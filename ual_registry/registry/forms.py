@@ -59,7 +59,7 @@ class _Maker:
             value = self._digest if node.field == "derived-from" else self._value
             return Term(node.field, tuple([value(each) for each in node.values]))
         if isinstance(node, Words):
-            return Words(self._blank(node.words), node.is_prefix)
+            return Words(self._blank(node.words, is_alone=len(node.words) == 1), node.is_prefix)
         if isinstance(node, Not):
             return Not(self.node(node.part))
         return type(node)(tuple([self.node(part) for part in node.parts]))
@@ -76,7 +76,7 @@ class _Maker:
     def _digest(self, value: Any) -> Text:
         return Text(self._blank(self._digests[value.text]))
 
-    def _blank(self, value: Any, *, is_endless: bool = False) -> Any:
+    def _blank(self, value: Any, *, is_endless: bool = False, is_alone: bool = False) -> Any:
         """Return a blank in the place of a value, whatever type the tree says of that."""
         self.values.append(value)
-        return Blank(len(self.values) - 1, type(value), is_endless=is_endless)
+        return Blank(len(self.values) - 1, type(value), is_endless=is_endless, is_alone=is_alone)

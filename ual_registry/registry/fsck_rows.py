@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from ual_registry.registry.facets import differing
 from ual_registry.registry.labels import differing_labels
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow
+from ual_registry.registry.word_list import WordRow, differing_words
 
 __all__ = ["broken_rows"]
 
@@ -24,6 +25,8 @@ def broken_rows(session: Session) -> Iterator[tuple[str, str]]:
     yield from _revisions(session)
     yield from _facets(session)
     yield from _labels(session)
+    if session.get_bind().dialect.name != "sqlite":
+        yield from _words(session)
     yield from _numbers(session)
 
 
@@ -67,6 +70,16 @@ def _labels(session: Session) -> Iterator[tuple[str, str]]:
     order = (RevisionRow.adapter_name, RevisionRow.number)
     for name, number in session.execute(select(*order).where(differing_labels()).order_by(*order)):
         yield "stale", f"revision {name}@{number} keeps another owner, other aliases or other tags than it has"
+
+
+def _words(session: Session) -> Iterator[tuple[str, str]]:
+    order = (RevisionRow.adapter_name, RevisionRow.number)
+    for name, number in session.execute(select(*order).where(differing_words()).order_by(*order)):
+        yield "stale", f"revision {name}@{number} is listed with other words than those of its text"
+    kept = (WordRow.adapter_name, WordRow.number)
+    without = ~exists().where(RevisionRow.id == WordRow.revision_id)
+    for name, number in session.execute(select(*kept).where(without).distinct().order_by(*kept)):
+        yield "dangling", f"words are listed of {name}@{number}, which is not there"
 
 
 def _numbers(session: Session) -> Iterator[tuple[str, str]]:

@@ -189,9 +189,11 @@ def _ordered(where: Node, on_sqlite: bool) -> int | None:
     To walk there until the page is full is never far from the best, so that nothing need be counted.
     """
     every, searcher = terms(where), Searcher(is_sqlite=on_sqlite)
-    if not all(isinstance(node, Term) for node in every):
+    if not all(isinstance(node, (Term, Words)) for node in every):
         return None
     sources = [searcher.source(node) for node in every]  # type: ignore[arg-type]  # they are terms
+    if len(sources) == 1 and sources[0].order is not None:
+        return 0
     if not all(source.is_kept for source in sources):
         return None
     return next((at for at, source in enumerate(sources) if source.is_ordered), None)
@@ -205,7 +207,7 @@ def _estimate(where: Node) -> Statement | None:
     """
     if not isinstance(where, Words):
         return None
-    source = Searcher(is_sqlite=False).source(where)
+    source = Searcher(is_sqlite=False).words(where)
     whole: Select[Any] = select(literal_column("1")).select_from(source.key.table)
     return prepared(source.counted_rows().union_all(whole), is_sqlite=False, is_planned_once=False, is_explained=True)
 

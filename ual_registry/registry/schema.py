@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Connection, inspect, text
+from sqlalchemy import CheckConstraint, Connection, MetaData, inspect, text
 
 from ual_registry.registry import record_tables  # noqa: F401  # the tables below hold those of this module, too
 from ual_registry.registry.tables import Table
+from ual_registry.registry.word_list import ServerTable
 from ual_registry.resources import resource_folder
 
 __all__ = [
@@ -18,11 +19,12 @@ __all__ = [
     "differences",
     "found_revision",
     "is_ours",
+    "metadata_of",
     "migrate",
     "take_upgrade_lock",
 ]
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """The newest migration; a test keeps it equal to what stands in ``migrations/``."""
 
 _UPGRADE_LOCK = 0x75616C_5F7265
@@ -35,12 +37,21 @@ _WORD_INDEX = {
         "revision_texts_removed": "trigger",
         "revision_texts_changed": "trigger",
     },
-    "postgresql": {"ix_revision_texts_words": "index"},
+    "postgresql": {"ix_revision_texts_words": "index", "revision_texts_kept": "trigger"},
 }
 _OBJECTS = {
     "sqlite": "SELECT name FROM sqlite_master",
-    "postgresql": "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()",
+    "postgresql": """
+        SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()
+        UNION ALL SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+        WHERE relnamespace = current_schema()::regnamespace AND NOT tgisinternal AND tgenabled <> 'D'
+    """,
 }
+
+
+def metadata_of(connection: Connection) -> list[MetaData]:
+    """Return the tables that a database of this engine has."""
+    return [Table.metadata] if connection.dialect.name == "sqlite" else [Table.metadata, ServerTable.metadata]
 
 
 def found_revision(connection: Connection) -> str | None:
@@ -86,9 +97,10 @@ def differences(connection: Connection) -> tuple[str, ...]:
 
     options = {"compare_type": True, "compare_server_default": True, "include_object": is_ours}
     context = MigrationContext.configure(connection, opts=options)
+    expected: Any = metadata_of(connection)  # it takes a list, whatever it says
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*expression-based index")  # looked for by name below
-        found = [step for item in compare_metadata(context, Table.metadata) for step in _steps(item)]
+        found = [step for item in compare_metadata(context, expected) for step in _steps(item)]
         lines = {*map(_line, found), *_other_details(connection), *_missing_objects(connection)}
     return tuple(sorted(lines))
 
@@ -125,7 +137,7 @@ def _other_details(connection: Connection) -> Iterator[str]:
     """Compare what alembic does not: primary keys, checks, and the order of texts."""
     inspector = inspect(connection)
     there = set(inspector.get_table_names())
-    for table in (table for table in Table.metadata.sorted_tables if table.name in there):
+    for table in (table for table in _tables(connection) if table.name in there):
         keys = inspector.get_pk_constraint(table.name)["constrained_columns"]
         if keys != [column.name for column in table.primary_key]:
             yield f"primary key of table {table.name} is ({', '.join(keys)})"
@@ -141,6 +153,11 @@ def _other_details(connection: Connection) -> Iterator[str]:
                 yield f"column {table.name}.{column.name}: collation is {was}, expected {expected}"
 
 
+def _tables(connection: Connection) -> Iterator[Any]:
+    for metadata in metadata_of(connection):
+        yield from metadata.sorted_tables
+
+
 def _collation(kind: object) -> str | None:
     found: str | None = getattr(kind, "collation", None)
     return found
@@ -151,6 +168,6 @@ def _missing_objects(connection: Connection) -> Iterator[str]:
     engine = connection.dialect.name
     there = set(connection.execute(text(_OBJECTS[engine])).scalars())
     yield from (f"{kind} {name} is missing" for name, kind in _WORD_INDEX[engine].items() if name not in there)
-    for table in Table.metadata.sorted_tables:
+    for table in _tables(connection):
         absent = [str(index.name) for index in table.indexes if index.name not in there]
         yield from (f"index {name} of table {table.name} is missing" for name in absent)

@@ -10,9 +10,11 @@ from sqlalchemy import ColumnElement, and_, column, exists, false, func, literal
 
 from ual_registry.registry.conditions import Condition, joined
 from ual_registry.registry.lineage import descendants
+from ual_registry.registry.order import Sorting
 from ual_registry.registry.sources import SOURCES, Source, artifact_source, check_of, condition_of, source_of
 from ual_registry.registry.tables import ArtifactRow, RevisionRow, RevisionTextRow
 from ual_registry.registry.tree import All, Any_, Node, Not, Term, Words
+from ual_registry.registry.word_list import WordRow
 
 __all__ = ["Searcher", "terms"]
 
@@ -21,6 +23,8 @@ _INDEX = table("revision_texts_fts", column("rowid"), column("revision_texts_fts
 
 _WORDS = func.to_tsvector(literal_column("'simple'"), RevisionTextRow.body)
 """What the index of PostgreSQL is made of."""
+
+_BY_NAME = Sorting(columns=((WordRow.adapter_name, False), (WordRow.number, True)))
 
 
 class Searcher:
@@ -60,7 +64,7 @@ class Searcher:
     def source(self, node: Term | Words) -> Source:
         """Return where a term looks."""
         if isinstance(node, Words):
-            return self._words(node)
+            return self._word(node) if self._is_listed(node) else self.words(node)
         if node.field == "derived-from":
             return artifact_source(or_(*(self._derived(value) for value in node.values)))
         return source_of(node.field, node.values)
@@ -84,7 +88,18 @@ class Searcher:
     def _derived(self, value: Any) -> Condition:
         return ArtifactRow.digest.in_(descendants(value.text))
 
-    def _words(self, node: Words) -> Source:
+    def _is_listed(self, node: Words) -> bool:
+        """Tell whether one whole word is asked for, of an engine that lists them."""
+        words: Any = node.words
+        return words.is_alone and not node.is_prefix and not self._is_sqlite
+
+    def _word(self, node: Words) -> Source:
+        """Ask the list of words."""
+        found = WordRow.word == _phrase(node, "first")
+        check = _holds_words(node, func.strpos)
+        return Source(WordRow.revision_id, RevisionRow.id, found, check=check, order=_BY_NAME)
+
+    def words(self, node: Words) -> Source:
         """Ask the full-text index of the engine."""
         if self._is_sqlite:
             found = _INDEX.c.revision_texts_fts.op("MATCH")(_phrase(node, "phrase"))

@@ -14,15 +14,8 @@ from typing import Any
 from sqlalchemy import Select, and_, exists, func, literal_column, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from ual_registry.registry.conditions import (
-    Condition,
-    Values,
-    lies,
-    lies_in,
-    matches,
-    plain,
-    unindexed,
-)
+from ual_registry.registry.conditions import Condition, Values, lies, lies_in, matches, plain, unindexed
+from ual_registry.registry.order import Sorting
 from ual_registry.registry.record_tables import EvaluationRow
 from ual_registry.registry.tables import (
     AdapterRow,
@@ -58,6 +51,7 @@ class Source:
         counted: What is counted instead of ``where``: something wider that an index alone can answer.
         is_kept: Whether the indexes that are walked in the order of names hold all that a check of a revision reads.
         is_ordered: Whether an index holds what is found in the order of names, with all that is kept.
+        order: By which columns of its own an index holds what is found in the order of names; ``None`` for none.
     """
 
     key: Any
@@ -67,6 +61,7 @@ class Source:
     counted: Condition | None = None
     is_kept: bool = False
     is_ordered: bool = False
+    order: Sorting | None = None
 
     @property
     def is_of_revision(self) -> bool:

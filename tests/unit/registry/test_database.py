@@ -31,6 +31,7 @@ from ual_registry.registry.tables import AdapterRow, AliasRow, AuditRow, Table
 NOW = datetime.datetime(2026, 11, 25, 12, tzinfo=datetime.UTC)
 ROOT = Path(__file__).parents[3]
 WORD_INDEX = {"revision_texts_fts", *(f"revision_texts_fts_{part}" for part in ("config", "data", "docsize", "idx"))}
+WORD_INDEX |= {"revision_words"}
 OURS = {*Table.metadata.tables, "alembic_version"}
 
 

@@ -275,11 +275,14 @@ def test_rows_that_lead_nowhere_are_told(registry: Registry, three: list[str], f
     change(registry, update(RevisionRow).where(RevisionRow.number == 3).values(adapter_name="another"))
 
     other_labels = "keeps another owner, other aliases or other tags than it has"
+    other_words = "is listed with other words than those of its text"
+    listed = [] if registry.database.is_sqlite else [("stale", f"revision another@3 {other_words}")]
     assert [(fault.kind, fault.message) for fault in registry.fsck().faults] == [
         ("dangling", f"adapter 'medical' has alias 'bad' on row {row}, which is no revision of it"),
         ("dangling", "revision another@3 has no artifact or no adapter of its name"),
         ("stale", f"revision copy@1 {other_labels}"),
         ("stale", f"revision medical@2 {other_labels}"),
+        *listed,
         ("number", "adapter 'copy' says that its newest revision is 7, and it is 1"),
     ]
 
