@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ual_registry.air import lanes
+from ual_registry.projection import tiles
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,9 +81,7 @@ def test_an_installed_wheel_makes_a_registry_by_its_own_migrations(installed: Pa
 def test_an_installed_wheel_uses_its_extensions(
     installed: Path, tmp_path: Path, module: str, function: str, extension: str
 ) -> None:
-    file = f"{extension}.pyd" if sys.platform == "win32" else f"{extension}.abi3.so"
-    built = installed / "ual_registry" / "air" / file
-    assert built.is_file()  # what does not compile is left out in silence, and would look like a processor without
+    built = _extension(installed, "air", extension)
     if extension == "_sha256" and lanes.advance is lanes.advance_in_python:
         pytest.skip("this processor has no instructions for it")
     code = (
@@ -90,6 +89,22 @@ def test_an_installed_wheel_uses_its_extensions(
         f"print({module}.{function} is {extension}.{function}); print({extension}.__file__)"
     )
     assert _run(installed, tmp_path, code) == f"True\n{built}\n"
+
+
+def _extension(installed: Path, room: str, name: str) -> Path:
+    """Return where an extension was built."""
+    built = installed / "ual_registry" / room / (f"{name}.pyd" if sys.platform == "win32" else f"{name}.abi3.so")
+    assert built.is_file()  # what does not compile is left out in silence, and would look like a processor without
+    return built
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the extension needs a compiler")
+def test_an_installed_wheel_multiplies_factors_by_its_extension(installed: Path, tmp_path: Path) -> None:
+    built = _extension(installed, "projection", "_tiles")
+    if tiles._compiled is None:
+        pytest.skip("this processor has no instructions for it")
+    code = "from ual_registry.projection import tiles; print(tiles._compiled.__file__)"
+    assert _run(installed, tmp_path, code) == f"{built}\n"
 
 
 def test_without_a_compiler_the_wheel_is_pure_python_and_works(tmp_path: Path) -> None:
