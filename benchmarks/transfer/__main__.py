@@ -15,12 +15,11 @@ from pathlib import Path
 import click
 import platformdirs
 
-from benchmarks.measure import machine
 from benchmarks.transfer import document, gathered, results
 from benchmarks.transfer.arms import SOURCE, TARGET, WRONG_TASK, adapter_file, identity_file, moved_file
-from benchmarks.transfer.rungs import RUNGS, Rung, RungError, make
+from benchmarks.transfer.rungs import DEVICE, RUNGS, Rung, RungError, make
 from benchmarks.transfer.seeds import seed_file
-from benchmarks.transfer.side_by_side import DEVICE, one_at_a_time, run_parts
+from benchmarks.transfer.side_by_side import one_at_a_time, run_parts
 from benchmarks.transfer.tasks import TASKS, AbsentDataError, Task
 from examples.materials import calm_threads, model_folder
 
@@ -48,8 +47,9 @@ from examples.materials import calm_threads, model_folder
 @click.option(
     "--from",
     "numbers",
+    multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Do nothing but tables of the numbers in this file, which --save wrote.",
+    help="Do nothing but tables of the numbers in this file, which --save wrote; in several, put together.",
 )
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Also put all numbers into this file.")
 @click.option(
@@ -82,7 +82,7 @@ def main(
     jobs: int,
     cache: Path,
     zoo_cache: Path | None,
-    numbers: Path | None,
+    numbers: tuple[Path, ...],
     save: Path | None,
     report: Path | None,
 ) -> None:
@@ -90,7 +90,7 @@ def main(
     calm_threads()
     os.environ[DEVICE] = device
     if numbers:
-        found = gathered.load(numbers)
+        found = gathered.joined(own for file in numbers for own in gathered.load(file))
     else:
         present = {task.name: task for task in _tasks(tasks or tuple(TASKS))}
         chosen = [own for own in RUNGS if not references and (not rungs or own.name in rungs)]
@@ -110,7 +110,7 @@ def _tell(found: list[results.Result], report: Path | None, zoo_cache: Path | No
     for own in found:
         click.echo(results.table(own))
     if report:
-        report.write_text(document.document(found, machine(), zoo_cache), encoding="utf-8")
+        report.write_text(document.document(found, zoo_cache), encoding="utf-8")
 
 
 def _tasks(names: tuple[str, ...]) -> Iterator[Task]:

@@ -19,19 +19,17 @@ _TEXTS = Path(__file__).resolve().parent
 _ZOO = "benchmarks.transfer.zoo_results"
 
 
-def document(results: Sequence[Result], machine: str, zoo_cache: Path | None = None) -> str:
+def document(results: Sequence[Result], zoo_cache: Path | None = None) -> str:
     """Return the whole page, as Markdown.
 
     Args:
         results: Every task and seed that was measured.
-        machine: Where, in words.
         zoo_cache: Folder of what the zoo of small models keeps; the usual one where absent.
     """
     titles = {own.task: own.title for own in results}
     parts = [
         (_TEXTS / "page_head.md").read_text(encoding="utf-8").rstrip(),
         "## Tasks\n\n" + "\n".join(f"- `{name}`: {title}." for name, title in titles.items()),
-        f"Machine: {machine}.",
         "## Summary\n\n" + summary(results) + "\n\n" + _unmeasured(results),
         "## Rungs\n\n" + tabulate([[own.name, own.needs] for own in RUNGS], ["rung", "needs"], tablefmt="github"),
         (_TEXTS / "page_reading.md").read_text(encoding="utf-8").rstrip(),
@@ -80,4 +78,4 @@ def _cell(result: Result, metric: int, rung: str) -> str:
     own = report.arm(dosed(rung, dose))
     if own is None or own.recovered is None:
         return "no R"
-    return f"{worded(own.recovered)} {verdict(result, report, own.arm) or ''} (dose {dose:g})"
+    return f"{worded(own.recovered)} {verdict(result, report, own.arm) or 'no control measured'} (dose {dose:g})"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from benchmarks.transfer.arms import (
@@ -27,10 +28,10 @@ from benchmarks.transfer.arms import (
 )
 from benchmarks.transfer.numbers import Measured, Numbers
 from benchmarks.transfer.rungs import RUNGS, Made, kept
-from benchmarks.transfer.tasks import Task
+from benchmarks.transfer.tasks import TASKS, Task
 from ual_registry.evaluation.series import Series
 
-__all__ = ["SOURCE_ADAPTER", "SOURCE_BASE", "Gathered", "gather", "load", "save"]
+__all__ = ["SOURCE_ADAPTER", "SOURCE_BASE", "Gathered", "gather", "joined", "load", "save"]
 
 SOURCE_BASE, SOURCE_ADAPTER = "source base", "source adapter"
 
@@ -100,6 +101,45 @@ def _curve(numbers: Numbers, task: Task, made: Made) -> dict[float, float] | Non
     return {arm.dose: next(iter(found[arm.name].values())).value for arm in arms}
 
 
+def joined(found: Iterable[Gathered]) -> list[Gathered]:
+    """Put together what was measured in several places: one for each task and seed, in order; what comes first stays.
+
+    Raises:
+        click.ClickException: Two have other numbers for the same arm: they are not of the same adapters.
+    """
+    whole: dict[tuple[int, str], Gathered] = {}
+    for own in found:
+        key = own.seed, own.task
+        whole[key] = _both(whole[key], own) if key in whole else own
+    return [whole[key] for key in sorted(whole, key=lambda key: (key[0], list(TASKS).index(key[1])))]
+
+
+def _both(one: Gathered, other: Gathered) -> Gathered:
+    for name in ("base", "native"):
+        if _rows(one.arms[name]) != _rows(other.arms[name]):
+            raise click.ClickException(
+                f"{one.task}, seed {one.seed}: the numbers of {name} differ, expected those of the same adapters"
+            )
+    made = {own.rung: own for own in (*other.made, *one.made)}
+    arms = {**other.arms, **one.arms}
+    rungs = [own.name for own in RUNGS]
+    return Gathered(
+        task=one.task,
+        title=one.title,
+        seed=one.seed,
+        source={**one.source, **other.source},
+        arms={name: arms[name] for name in sorted(arms, key=lambda name: _place(name, rungs))},
+        made=tuple(made[name] for name in rungs if name in made),
+        curves={name: {**other.curves, **one.curves}[name] for name in rungs if name in made},
+    )
+
+
+def _place(arm: str, rungs: list[str]) -> int:
+    """Return where an arm stands among others: references first, then rung by rung; its own order stays."""
+    name = arm.partition(":")[0].partition(" x")[0]
+    return rungs.index(name) if name in rungs else -1
+
+
 def save(found: Iterable[Gathered], file: Path) -> None:
     """Write what was gathered to a file, JSON under gzip, in place of what it held."""
     text = json.dumps([_document(own) for own in found], separators=(",", ":"))
@@ -126,6 +166,7 @@ def _document(own: Gathered) -> dict[str, Any]:
                 "cpu_s": made.cpu_s,
                 "wall_s": made.wall_s,
                 "peak_bytes": made.peak_bytes,
+                "where": made.where,
                 "said": made.said,
             }
             for made in own.made

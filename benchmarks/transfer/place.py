@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.transfer.side_by_side import DEVICE
+from benchmarks.transfer.rungs import DEVICE
 from ual_registry.models.loaded import LoadedBase, load_base_model
 
 __all__ = ["load"]

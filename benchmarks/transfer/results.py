@@ -105,11 +105,14 @@ def worded(found: Interval) -> str:
 
 
 def verdict(result: Result, report: MetricReport, arm: str) -> Label | None:
-    """Return the verdict on a rung, at dose 1 or the one chosen on dev; controls and references have none."""
+    """Return the verdict on a rung, at dose 1 or the one chosen on dev; controls and references have none.
+
+    Without a random control of its norm nobody knows what a rung's gain is worth, so there is no verdict.
+    """
     name = arm.partition(" x")[0]
-    if name not in result.curves:
-        return None
     starts = (f"{name}: {RANDOM}", f"{name}: wrong task")
+    if name not in result.curves or not any(own.arm.startswith(starts[0]) for own in report.arms):
+        return None
     return label_of(report, arm, [own.arm for own in report.arms if own.arm.startswith(starts)])
 
 
@@ -125,10 +128,17 @@ def _curves(result: Result) -> str:
 
 def _costs(result: Result) -> str:
     rows = [
-        [made.rung, f"{made.cpu_s:.0f}", f"{made.wall_s:.0f}", f"{made.peak_bytes / 2**20:.0f}", _remark(made)]
+        [
+            made.rung,
+            f"{made.cpu_s:.0f}",
+            f"{made.wall_s:.0f}",
+            f"{made.peak_bytes / 2**20:.0f}",
+            made.where,
+            _remark(made),
+        ]
         for made in result.made
     ]
-    headers = ["rung", "processor time, s", "wall time, s", "peak memory, MiB", "what it said"]
+    headers = ["rung", "processor time, s", "wall time, s", "peak memory, MiB", "where", "what it said"]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 

@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RUNGS", "Made", "Rung", "RungError", "kept", "make"]
+from benchmarks.measure import machine
+
+__all__ = ["DEVICE", "RUNGS", "Made", "Rung", "RungError", "kept", "make"]
+
+DEVICE = "UAL_BENCHMARK_DEVICE"
+"""The environment variable that tells a process, and those that it starts, where to compute."""
 
 
 class RungError(Exception):
@@ -51,6 +56,7 @@ class Made:
         cpu_s: Processor time of the process, its start and the loading of models included.
         wall_s: Wall time of the same.
         peak_bytes: Peak of its resident memory.
+        where: The machine, in words.
         said: What the transfer said of itself: settings, measures, warnings.
     """
 
@@ -59,6 +65,7 @@ class Made:
     cpu_s: float
     wall_s: float
     peak_bytes: int
+    where: str
     said: Mapping[str, Any]
 
 
@@ -116,7 +123,7 @@ def _record(file: Path) -> Path:
     return file.with_suffix(".cost.json")
 
 
-def _run(arguments: list[str]) -> dict[str, float]:
+def _run(arguments: list[str]) -> dict[str, Any]:
     start = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.transfer.move", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -133,4 +140,5 @@ def _run(arguments: list[str]) -> dict[str, float]:
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "wall_s": time.monotonic() - start,
         "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "where": f"{machine()}, on {os.environ.get(DEVICE, 'cpu')}",
     }

@@ -18,12 +18,9 @@ from pathlib import Path
 import click
 from filelock import FileLock
 
-from benchmarks.transfer.rungs import RUNGS
+from benchmarks.transfer.rungs import DEVICE, RUNGS
 
-__all__ = ["DEVICE", "one_at_a_time", "run_parts"]
-
-DEVICE = "UAL_BENCHMARK_DEVICE"
-"""The environment variable that tells a process, and those that it starts, where to compute."""
+__all__ = ["one_at_a_time", "run_parts"]
 
 
 _PARTS = ("distill", "predictions", "more", "free", "streams", "at once")

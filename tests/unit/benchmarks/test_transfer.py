@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import click
 import filelock
@@ -17,11 +19,11 @@ from benchmarks.transfer.arms import (
 )
 from benchmarks.transfer.document import summary
 from benchmarks.transfer.numbers import Numbers
-from benchmarks.transfer.results import Result, result_of, table
+from benchmarks.transfer.results import Result, result_of, table, verdict
 from benchmarks.transfer.rungs import Made
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.tasks import Item, Task
-from ual_registry.evaluation.recovery import measure_metric
+from ual_registry.evaluation.recovery import Label, measure_metric
 from ual_registry.evaluation.series import Series
 
 
@@ -93,7 +95,9 @@ def result(tmp_path):
     own = {"source base": _loss(*[3.0, 3.2] * 20), "source adapter": _loss(*[0.5, 0.7] * 20)}
     own["residual: to its own base"] = _loss(*[0.6, 0.8] * 20)
     source = measure_metric(own, base="source base", native="source adapter", seed=0, resamples=200)
-    made = Made(rung="residual", file=tmp_path, cpu_s=61.2, wall_s=70.0, peak_bytes=2 << 30, said={"entries": 6})
+    made = Made(
+        rung="residual", file=tmp_path, cpu_s=61.2, wall_s=70.0, peak_bytes=2 << 30, where="here", said={"entries": 6}
+    )
     return Result(
         task="topics",
         title="topic of a request",
@@ -129,7 +133,7 @@ def cache(tmp_path):
     ):
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(text)
-    figures = {"cpu_s": 2.0, "wall_s": 3.5, "peak_bytes": 1 << 20}
+    figures = {"cpu_s": 2.0, "wall_s": 3.5, "peak_bytes": 1 << 20, "where": "here"}
     moved_file(tmp_path, "svd", "topics", 0).with_suffix(".cost.json").write_text(json.dumps(figures))
     moved_file(tmp_path, "svd", "topics", 0).with_suffix(".said.json").write_text(json.dumps({"entries": 90}))
     for arm in (*reference_arms(tmp_path, "topics", 0), *rung_arms(tmp_path, "svd", "topics", 0, 1.0)[:3]):
@@ -152,6 +156,48 @@ def test_what_was_gathered_comes_back_from_its_file_and_makes_the_same_tables(ca
     assert again.made[0].said == {"entries": 90}
     assert again.arms["svd"]["gold_nll"].values.tolist() == [4.0, 0.333333]
     assert table(result_of(again)) == table(result_of(found))
+
+
+def _gathered(**changed):
+    arms = {name: {"gold_nll": _loss(*values)} for name, values in changed.pop("arms").items()}
+    whole = {"task": "topics", "title": "t", "seed": 0, "source": {}, "made": (), "curves": {}, **changed}
+    return gathered.Gathered(arms=arms, **whole)
+
+
+def _made(rung):
+    return Made(rung=rung, file=Path("f"), cpu_s=1.0, wall_s=1.0, peak_bytes=1, where="here", said={})
+
+
+def test_numbers_of_several_places_are_put_together_rung_by_rung():
+    references = {"base": (4.0, 5.0), "native": (1.0, 2.0)}
+    one = _gathered(
+        arms={**references, "distill": (2.0, 2.0), "distill: random 0": (4.0, 5.0)},
+        made=(_made("distill"),),
+        curves={"distill": {0.0: 1.0}},
+    )
+    other = _gathered(
+        arms={**references, "svd": (4.0, 4.0), "svd x2": (3.0, 3.0)}, made=(_made("svd"),), curves={"svd": {0.0: 2.0}}
+    )
+    alone = _gathered(arms=references, task="banking")
+    whole, second = gathered.joined([alone, one, other])
+    assert (whole.task, second.task) == ("topics", "banking")
+    assert list(whole.arms) == ["base", "native", "svd", "svd x2", "distill", "distill: random 0"]
+    assert [own.rung for own in whole.made] == list(whole.curves) == ["svd", "distill"]
+
+
+def test_numbers_of_other_adapters_are_not_put_together():
+    one = _gathered(arms={"base": (4.0, 5.0), "native": (1.0, 2.0)})
+    other = _gathered(arms={"base": (4.0, 5.0), "native": (1.0, 2.5)})
+    with pytest.raises(click.ClickException, match="the numbers of native differ"):
+        gathered.joined([one, other])
+
+
+def test_rung_without_a_random_control_has_no_verdict(result):
+    (report,) = result.reports
+    alone = replace(report, arms=tuple(own for own in report.arms if not own.arm.startswith("residual: random")))
+    assert verdict(result, report, "residual x2") == Label.WORKS
+    assert verdict(result, alone, "residual x2") is None
+    assert "no control measured (dose 2)" in summary([replace(result, reports=(alone,))])
 
 
 def test_nothing_is_gathered_where_an_arm_is_absent_that_all_others_need(cache):
@@ -235,7 +281,7 @@ The adapter on its own base: gold_nll 3.100 to 0.600, residual: to its own base 
 | svd               | 4.500    | 4.600    | 5.000    | 0        |
 | residual          | 4.500    | 3.900    | 3.000    | 2        |
 
-| rung     | processor time, s   | wall time, s   | peak memory, MiB   | what it said   |
-|----------|---------------------|----------------|--------------------|----------------|
-| residual | 61                  | 70             | 2048               | 6 entries      |
+| rung     | processor time, s   | wall time, s   | peak memory, MiB   | where   | what it said   |
+|----------|---------------------|----------------|--------------------|---------|----------------|
+| residual | 61                  | 70             | 2048               | here    | 6 entries      |
 """
