@@ -84,7 +84,7 @@ def _solve(gram: torch.Tensor, cross: torch.Tensor, penalty: float) -> tuple[tor
     enough; elsewhere directions in which the rows vary by no more than rounding must be left out.
     """
     if penalty >= _REGULAR * len(gram):
-        lower = torch.linalg.cholesky(gram + penalty * torch.eye(len(gram)).to(gram))
+        lower = torch.linalg.cholesky(gram.diagonal_scatter(gram.diagonal() + penalty))
         return torch.cholesky_solve(cross, lower), None
     values, vectors = torch.linalg.eigh(gram)
     kept = values > _cutoff(values)
