@@ -175,7 +175,7 @@ class _Ridge:
         shift = penalty * mean if mean > 0 else 1.0
         # Rounding may leave eigenvalues of that size below 0.
         safe = max(shift, _ROUNDING * len(gram) * mean)
-        return cls(gram, shift, torch.linalg.cholesky(gram + safe * torch.eye(len(gram)).to(gram)))
+        return cls(gram, shift, torch.linalg.cholesky(gram.diagonal_scatter(gram.diagonal() + safe)))
 
     def solve(self, cross: torch.Tensor) -> torch.Tensor:
         return torch.cholesky_solve(cross, self.lower)
