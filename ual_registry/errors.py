@@ -305,17 +305,18 @@ class StorageError(UALError):
     exit_code = 11
 
     @classmethod
-    def of(cls, action: str, path: object, error: OSError) -> StorageError:
-        """Translate an ``OSError`` met while doing ``action`` ("read", "write") to ``path``."""
-        reason = error.strerror or str(error)
+    def of(cls, action: str, path: object, error: OSError | ValueError) -> StorageError:
+        """Translate an error of the system met while doing ``action`` ("read", "write") to ``path``."""
+        reason = getattr(error, "strerror", None) or str(error)
         hint = _STORAGE_HINTS.get(type(error))
         return cls(f"cannot {action} {path}: {reason}", context={"path": str(path)}, hint=hint)
 
 
-_STORAGE_HINTS: dict[type[OSError], str] = {
+_STORAGE_HINTS: dict[type[Exception], str] = {
     FileNotFoundError: "check the path",
     PermissionError: "check the permissions of the file and its folder",
     IsADirectoryError: "give a file, not a folder",
+    ValueError: "check the path",
 }
 
 

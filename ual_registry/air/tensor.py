@@ -131,7 +131,7 @@ class FileSource:
             flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
             descriptor = os.open(path, flags)
             status = os.fstat(descriptor)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no path of the system holds a NUL
             raise StorageError.of("read", path, error) from error
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from ual_registry.digest import Digest
 from ual_registry.errors import RegistryError
@@ -76,6 +77,16 @@ class Registry(RegistryCare, RegistryLinks):
         """
         place = place_of(home, database_url=database_url, store_url=store_url)
         return cls(Database.open(place.database_url), BlobStore(place.store))
+
+    def close(self) -> None:
+        """Give back the connections to the database; leaving a ``with`` block does the same."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def add(
         self,

@@ -72,6 +72,10 @@ class Database:
         database.check_schema()
         return database
 
+    def close(self) -> None:
+        """Give back the connections that are not in use; a later question opens others."""
+        self.engine.dispose()
+
     @property
     def is_sqlite(self) -> bool:
         """Whether it is SQLite's, not a server's."""
@@ -114,6 +118,7 @@ class Database:
             return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            Path(f"{file}.lock").touch()  # where no file can be, waiting for a lock on it would not end
             with filelock.FileLock(f"{file}.lock", timeout=_UPGRADE_TIMEOUT_S):
                 self._migrate()
         except filelock.Timeout as error:

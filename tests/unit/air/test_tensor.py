@@ -30,6 +30,12 @@ def test_a_file_is_read_in_ranges_until_it_is_closed(tmp_path: Path) -> None:
     assert caught.value.message == f"cannot read {tmp_path / 'a'}: it was closed"
 
 
+def test_a_path_that_the_system_has_no_file_for_is_a_storage_error() -> None:
+    with pytest.raises(StorageError) as caught:
+        FileSource(Path("a\0b"))
+    assert (caught.value.message, caught.value.hint) == ("cannot read a\0b: embedded null byte", "check the path")
+
+
 def test_a_file_that_became_shorter_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"0123456789")
     source = FileSource(tmp_path / "a")

@@ -379,3 +379,11 @@ def test_a_folder_that_is_not_there_is_told_of(registry: Registry, files: Files,
     with pytest.raises(StorageError) as caught:
         registry.get("medical", tmp_path / "none" / "out.air")
     assert caught.value.message == f"cannot write {tmp_path / 'none' / 'out.air'}: No such file or directory"
+
+
+def test_a_registry_gives_its_connections_back_at_the_end_of_its_block(tmp_path: Path) -> None:
+    with Registry.open(tmp_path / "home") as found:
+        assert found.list().items == ()
+        assert "Connections in pool: 1" in found.database.engine.pool.status()
+    assert "Connections in pool: 0" in found.database.engine.pool.status()
+    assert found.list().items == ()  # a later question opens another

@@ -270,6 +270,21 @@ def test_a_folder_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
     assert caught.value.message == f"cannot write {tmp_path / 'file' / 'r.db'}: File exists"
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc here")
+def test_a_folder_that_takes_no_file_is_told_of_at_once() -> None:
+    with pytest.raises(StorageError) as caught:
+        Database.open("sqlite:////proc/r.db")
+    assert caught.value.message.startswith("cannot write /proc/r.db: ")
+
+
+def test_a_closed_database_has_no_connection_left_and_opens_another_when_asked(database: Database) -> None:
+    assert database.current_revision() == SCHEMA_REVISION
+    pool = database.engine.pool
+    database.close()
+    assert "Connections in pool: 0" in pool.status()
+    assert database.current_revision() == SCHEMA_REVISION
+
+
 # Sessions
 
 
