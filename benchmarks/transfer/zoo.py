@@ -81,12 +81,12 @@ def work(zoo: Zoo, directions: list[tuple[str, str]], rungs: tuple[str, ...]) ->
                 yield f"{arm.name} {arm.base} {split}: {_value(zoo.measure(arm, split)):.3f}"
         for rung in rungs:
             yield from _moved(zoo, rung, source, target)
-    for rung in (rung for rung in FREE if rung in rungs):
-        for source, target in directions:
-            yield from _stranger(zoo, rung, source, target)
     for base in BASES:
         for rung in (rung for rung in FREE if rung in rungs):
             yield from _identity(zoo, rung, base)
+    for rung in (rung for rung in (*FREE, COLD, WARM) if rung in rungs):
+        for source, target in directions:
+            yield from _stranger(zoo, rung, source, target)
 
 
 def _trained(zoo: Zoo, base: str) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _moved(zoo: Zoo, rung: str, source: str, target: str) -> Iterator[str]:
         _train_alone(zoo, target)
         yield f"{rung} {target}"
     elif zoo.moved(BEST_FREE, source, target, DOMAIN).is_file():
-        _distil(zoo, source, target)
+        _distil(zoo, rung, source, target, DOMAIN)
         yield f"{rung} {source} {target}"
     if not file.is_file():
         return
@@ -134,7 +134,12 @@ def _stranger(zoo: Zoo, rung: str, source: str, target: str) -> Iterator[str]:
     """Move the adapter of the other domain by the same rung, where that rung has an effect, and measure."""
     if not zoo.moved(rung, source, target, DOMAIN).is_file() or not zoo.doses(rung, source, target)[0]:
         return
-    _move(zoo, rung, source, target, WRONG)
+    if rung in FREE:
+        _move(zoo, rung, source, target, WRONG)
+    else:
+        _adapter(zoo, source, WRONG)
+        _move(zoo, BEST_FREE, source, target, WRONG)
+        _distil(zoo, rung, source, target, WRONG)
     for arm in zoo.rung_arms(rung, source, target):
         yield f"{arm.name} {source} {target}: {_value(zoo.measure(arm, 'test')):.3f}"
 
@@ -155,30 +160,30 @@ def _move(zoo: Zoo, rung: str, source: str, target: str, domain: str) -> None:
         move(rung, _adapter(zoo, source, domain), pair, file)
 
 
-def _distil(zoo: Zoo, source: str, target: str) -> None:
-    files = {name.removeprefix("distill "): zoo.moved(name, source, target, DOMAIN) for name in (COLD, WARM)}
-    if all(file.is_file() for file in files.values()):
+def _distil(zoo: Zoo, rung: str, source: str, target: str, domain: str) -> None:
+    file = zoo.moved(rung, source, target, domain)
+    if file.is_file():
         return
     from benchmarks.transfer.zoo_distill import distil, teach  # noqa: PLC0415 - torch loads here, after calm_threads
 
-    if source not in zoo.teachers:
-        folder = zoo.cache / "taught" / f"{source}-{DOMAIN}"
-        zoo.teachers[source] = teach(zoo.base(source), zoo.adapter(source, DOMAIN), folder)
-    distil(zoo.teachers[source], zoo.base(target), files, zoo.moved(BEST_FREE, source, target, DOMAIN))
+    if (source, domain) not in zoo.teachers:
+        folder = zoo.cache / "taught" / f"{source}-{domain}"
+        zoo.teachers[source, domain] = teach(zoo.base(source), zoo.adapter(source, domain), folder)
+    start = rung.removeprefix("distill ")
+    distil(zoo.teachers[source, domain], zoo.base(target), start, file, zoo.moved(BEST_FREE, source, target, domain))
 
 
 def _train_alone(zoo: Zoo, target: str) -> None:
-    """Train an adapter as native ones are, at the rate of distillation, on the unlabelled text of the rungs."""
+    """Train an adapter as native ones are, on the unlabelled text of the rungs."""
     file = zoo.moved(ALONE, target, target, DOMAIN)
     if file.is_file():
         return
-    from benchmarks.transfer import zoo_adapters, zoo_distill, zoo_moves  # noqa: PLC0415 - torch, as above
+    from benchmarks.transfer import zoo_adapters, zoo_moves  # noqa: PLC0415 - torch, as above
 
     domain = zoo.domain(DOMAIN)
-    recipe = replace(zoo_adapters.RECIPE, learning_rate=zoo_distill.RECIPE.learning_rate)
     with zoo_moves.watched() as cost:
         few = replace(domain, train=domain.text[:TEXTS])
-        zoo_adapters.train_adapter(zoo.base(target), zoo.folder(target), few, file, recipe)
+        zoo_adapters.train_adapter(zoo.base(target), zoo.folder(target), few, file)
     zoo_moves.keep_cost(file, cost[0], {"texts": TEXTS})
 
 

@@ -32,13 +32,15 @@ from ual_registry.models.token_groups import TokenGroups, token_groups
 
 __all__ = ["RECIPE", "SAMPLING", "Teacher", "distil", "teach"]
 
-SAMPLING = Sampling(temperature=0.8, top_p=0.8, max_tokens=170, batch_size=250)
+SAMPLING = Sampling(temperature=0.8, top_p=0.8, max_tokens=224, batch_size=300)
 """Likelier text than the source writes by itself, which is far from words; soft targets say what else it could be."""
 
-RECIPE = Recipe(learning_rate=2e-2, batch_size=8, steps=200, evaluate_every=40, patience=6, is_soft=True)
+RECIPE = Recipe(
+    learning_rate=2e-2, batch_size=8, steps=120, evaluate_every=60, patience=6, held_out_share=0.02, is_soft=True
+)
 """The budget of either start on generated text."""
 
-TEXTS = 750
+TEXTS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,7 @@ def teach(
             kept.texts,
             material={"adapter": str(named.digest), "base": source.base.weights_digest},
             folder=folder / "scores",
+            is_plain_needed=RECIPE.needs_plain,
         )
     return Teacher(adapter=adapter, base=source, texts=kept.texts, scores=scores)
 
@@ -85,40 +88,40 @@ def teach(
 def distil(
     teacher: Teacher,
     target: LoadedBase,
-    files: Mapping[str, Path],
+    start: str,
+    file: Path,
     warm: Path,
     *,
     recipe: Recipe = RECIPE,
     on_look: OnLook | None = None,
 ) -> None:
-    """Train the starts whose files are not there yet, and keep them.
+    """Train one start and keep it, unless it is there.
 
-    Both have the same modules, ranks, texts and budget; only what they begin with differs.
+    Both starts have the same modules, ranks, texts and budget; only what they begin with differs.
 
     Args:
         teacher: Text and scores.
         target: The base to go to.
-        files: Where the result of each start, `cold` and `warm`, is kept.
-        warm: The adapter that the warm start begins with.
+        start: `cold` or `warm`.
+        file: Where the result is kept.
+        warm: The adapter that the warm start begins with; it says the ranks of both.
         recipe: The budget.
         on_look: Is told of every look at the held-out texts.
     """
-    missing = [name for name, file in files.items() if not file.is_file()]
-    if not missing:
+    if file.is_file():
         return
     with read(warm) as opened:
         factors = start_factors(opened, target.binding)
     ranks = module_ranks(target.binding, recipe, factors)
     groups = teacher.groups(target)
     examples = make_examples(target.model, target.text_tokenizer, teacher.texts, teacher.scores, recipe, groups=groups)
-    for name in missing:
-        with watched() as cost, trainee(target, recipe, ranks) as student:
-            student.start(factors if name == WARM else {})
-            progress = train(student, examples, recipe, settings=name, file=None, on_look=on_look, groups=groups)
-            entries, tensors = student.entries()
-        said = {"start_loss": progress.start_loss, "held_out_loss": progress.best_loss, "step": progress.best_step}
-        adapter = _adapter(teacher, target, recipe, entries, tensors)
-        keep(adapter, files[name], cost[0], {**said, "texts": len(teacher.texts), "curve": list(progress.curve)})
+    with watched() as cost, trainee(target, recipe, ranks) as student:
+        student.start(factors if start == WARM else {})
+        progress = train(student, examples, recipe, settings=start, file=None, on_look=on_look, groups=groups)
+        entries, tensors = student.entries()
+    said = {"start_loss": progress.start_loss, "held_out_loss": progress.best_loss, "step": progress.best_step}
+    adapter = _adapter(teacher, target, recipe, entries, tensors)
+    keep(adapter, file, cost[0], {**said, "texts": len(teacher.texts), "curve": list(progress.curve)})
 
 
 def _adapter(

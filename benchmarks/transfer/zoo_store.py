@@ -75,13 +75,13 @@ class Zoo:
         cache: Folder of bases, adapters, moved adapters, generated text and numbers.
         loaded: Bases by name, loaded when they are first needed.
         domains: Domains by name, read when they are first needed.
-        teachers: What sources have to teach, by name, read when they are first needed.
+        teachers: What sources have to teach, by base and domain, read when they are first needed.
     """
 
     cache: Path
     loaded: dict[str, LoadedBase] = field(default_factory=dict)
     domains: dict[str, Domain] = field(default_factory=dict)
-    teachers: dict[str, Teacher] = field(default_factory=dict)
+    teachers: dict[tuple[str, str], Teacher] = field(default_factory=dict)
 
     @property
     def numbers(self) -> Numbers:

@@ -16,7 +16,7 @@ from ual_registry.evaluation.series import Series
 
 
 def passage(document: int, part: int) -> str:
-    return f"document {document}, part {part} ".ljust(480, ".")
+    return f"document {document}, part {part} ".ljust(320, ".")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def changelogs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Domain:
 
     for number in range(200):
         (tmp_path / f"package{number}").mkdir()
-        text = f"package{number} (1-1) unstable; urgency=low\n".ljust(480, "-") + f"{number}".ljust(480, "+")
+        text = f"package{number} (1-1) unstable; urgency=low\n".ljust(320, "-") + f"{number}".ljust(320, "+")
         with gzip.open(tmp_path / f"package{number}" / "changelog.Debian.gz", "wt") as stream:
             stream.write(text)
     monkeypatch.setattr(zoo_corpus, "_CHANGELOGS", tmp_path)
@@ -37,8 +37,8 @@ def changelogs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Domain:
 
 def test_no_document_is_in_two_splits_and_tests_are_of_one_passage_each(changelogs: Domain) -> None:
     splits = {name: getattr(changelogs, name) for name in ("train", "text", "dev", "test")}
-    assert {name: len(own) for name, own in splits.items()} == {"train": 16, "text": 128, "dev": 32, "test": 96}
-    assert {len(own) for split in splits.values() for own in split} == {480}
+    assert {name: len(own) for name, own in splits.items()} == {"train": 80, "text": 128, "dev": 32, "test": 64}
+    assert {len(own) for split in splits.values() for own in split} == {320}
     starts = [own.split(" ")[0] for split in splits.values() for own in split if own.startswith("package")]
     assert len(starts) == len(set(starts)) == 200
     assert all(own.startswith("package") for own in (*splits["dev"], *splits["test"]))
