@@ -1,4 +1,4 @@
-/* Products of a tall, narrow matrix: what kernels.py does with torch, without a copy of the matrix in float64 (ADR-0024).
+/* Products of a tall, narrow matrix: what the callers of tiles.py do with torch, without a copy of the matrix in float64 (ADR-0024).
 
    A factor of an update has many features and a small rank. It is taken tile by tile: some features are turned into
    doubles that stay in the cache, and everything is multiplied and added up there. Numbers are float32 or float64 in
