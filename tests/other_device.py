@@ -8,6 +8,7 @@ device that every build of PyTorch has.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -15,7 +16,6 @@ from unittest import mock
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_flatten, tree_map
 
 __all__ = ["NAME", "moved", "other_device"]
 
@@ -63,7 +63,7 @@ class _Numbers(TorchFunctionMode):
     """Takes numbers there by way of the CPU: PyTorch would make a tensor of no numbers at once."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = dict(kwargs or {})
+        named = kwargs or {}
         if func is torch.tensor and str(named.get("device")) == NAME:
             return func(*args, **{**named, "device": "cpu"}).to(NAME)
         if func in _ITEMS and isinstance(args[1], tuple):
@@ -73,31 +73,50 @@ class _Numbers(TorchFunctionMode):
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    tensors = [item for item in tree_flatten((args, kwargs))[0] if isinstance(item, torch.Tensor)]
+    """Compute on the CPU. This is called for every operation, so nothing is walked through twice."""
+    tensors: list[torch.Tensor] = []
+    own_args, own_kwargs = _inner(args, tensors), {name: _inner(item, tensors) for name, item in kwargs.items()}
     is_elsewhere = any(isinstance(item, _Elsewhere) for item in tensors)
-    _refuse_mixture(func, args, tensors)
+    if is_elsewhere:
+        _refuse_mixture(func, args, tensors)
     named = kwargs.get("device")
-    device = None if named is None else torch.device(named)
-    own = {**kwargs, "device": torch.device("cpu")} if device is not None else kwargs
-    made = func(*tree_map(_inner, args), **tree_map(_inner, own))
-    if not (is_elsewhere if device is None else device.type == NAME):
+    is_wanted = is_elsewhere if named is None else torch.device(named).type == NAME
+    if named is not None:
+        own_kwargs["device"] = torch.device("cpu")
+    made = func(*own_args, **own_kwargs)
+    if not is_wanted:
         return made
     if func is _aten.copy_.default and not isinstance(args[0], _Elsewhere):
         return args[0]
-    made = tree_map(lambda item: _Elsewhere(item) if isinstance(item, torch.Tensor) else item, made)
-    return return_and_correct_aliasing(func, args, kwargs, made) if is_elsewhere else made
+    made = _outer(made)
+    return return_and_correct_aliasing(func, args, kwargs, made) if is_elsewhere and _has_alias(func) else made
 
 
-def _inner(item: Any) -> Any:
-    return item._own if isinstance(item, _Elsewhere) else item
+def _inner(item: Any, tensors: list[torch.Tensor]) -> Any:
+    """Return what to compute with, and note the tensors."""
+    if isinstance(item, torch.Tensor):
+        tensors.append(item)
+        return item._own if isinstance(item, _Elsewhere) else item
+    return type(item)([_inner(part, tensors) for part in item]) if type(item) in (list, tuple) else item
+
+
+def _outer(made: Any) -> Any:
+    if isinstance(made, torch.Tensor):
+        return _Elsewhere(made)
+    return type(made)([_outer(part) for part in made]) if type(made) in (list, tuple) else made
+
+
+@functools.cache
+def _has_alias(func: Any) -> bool:
+    """Return whether an operation gives a view, or what it was given."""
+    return any(item.alias_info is not None for item in func._schema.returns)
 
 
 def _refuse_mixture(func: Any, args: Any, tensors: list[torch.Tensor]) -> None:
     if func in _INDEXED and isinstance(args[0], _Elsewhere):
         indices = {id(item) for item in args[1]}  # they may be on the CPU
         tensors = [item for item in tensors if id(item) not in indices]
-    here = [item for item in tensors if not isinstance(item, _Elsewhere) and item.ndim]
-    if func not in _BETWEEN and here and any(isinstance(item, _Elsewhere) for item in tensors):
+    if func not in _BETWEEN and any(not isinstance(item, _Elsewhere) and item.ndim for item in tensors):
         raise RuntimeError(f"{func}: expected all tensors to be on the same device")
 
 

@@ -59,9 +59,10 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> LoadedBase:
     return load_base_model(save(strong_model("Gemma3ForCausalLM", GEMMA3), tmp_path_factory.mktemp("gemma") / "gemma"))
 
 
-def random_adapter(base: LoadedBase, *, size: float = 0.3) -> Adapter:
+def random_adapter(base: LoadedBase, *, size: float = 0.3, roles: tuple[str, ...] = ()) -> Adapter:
     torch.manual_seed(9)
-    modules = [module for module in base.binding.modules.values() if module.slots[0].layer is not None]
+    every = (module for module in base.binding.modules.values() if module.slots[0].layer is not None)
+    modules = [module for module in every if not roles or module.slots[0].role in roles]
     shapes = {module.path: module.matrix_shape for module in modules}
     factors = {
         path: (torch.randn(RANK, width) * width**-0.5, torch.randn(height, RANK) * size)
