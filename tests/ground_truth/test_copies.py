@@ -19,6 +19,7 @@ from tests.ground_truth.copies import COPIES, PARTS
 from ual_registry.air.adapter import Adapter
 from ual_registry.digest import Digest
 from ual_registry.models.loaded import LoadedBase, load_base_model
+from ual_registry.projection.contexts import MapKind
 from ual_registry.tensors import from_torch, to_torch
 from ual_registry.transfers.module_fit import ActivationOptions, WriteKind
 from ual_registry.transfers.plan import make_plan
@@ -53,6 +54,21 @@ def test_activations_carry_an_adapter_to_a_copy_and_index_coupled_methods_do_not
     for method in INDEX_COUPLED:
         index_coupled = run_transfer(own.adapter, plan, method=method, source_digest=SOURCE)
         assert own.recovered(target, index_coupled.adapter) < (0.9 if name in PARTS else 0.2)
+
+
+@pytest.mark.parametrize(("name", "whitening"), [("neurons permuted", 0.0), ("hidden basis turned", 0.5)])
+def test_procrustes_carries_an_adapter_to_a_copy(
+    name: str, whitening: float, native: NativeOf, copy_of: CopyOf
+) -> None:
+    """The turned copy has its norms folded as well: that stretches features, which whitening makes up for."""
+    family, copy = COPIES[name]
+    own = native(family)
+    target = copy_of(own, copy)
+    plan = make_plan(own.adapter.manifest, target.config)
+    options = replace(JOINT, kind=MapKind.PROCRUSTES, whitening=whitening)
+    texts = CALIBRATION[: len(CALIBRATION) // 2]
+    result = run_activations(own.adapter, plan, own.loaded, target, texts, source_digest=SOURCE, options=options)
+    assert own.recovered(target, result.adapter) == pytest.approx(1.0, abs=0.02)
 
 
 def logits_apart(one: LoadedBase, other: LoadedBase) -> float:

@@ -50,17 +50,21 @@ def procrustes(
     whitening: float = 0.0,
     centred: bool = True,
     scaled: bool = False,
-    penalty: float = 1e-6,
+    penalty: float = 1e-2,
 ) -> np.ndarray:
-    """Return the turn of one set of rows onto the other, both whitened first and the map taken back."""
+    """Return the turn of one set of rows onto the other, both whitened first and the map taken back.
+
+    Directions below a thousand float32 eps of the largest are turned in part.
+    """
     x, y = (centre(origin), centre(goal)) if centred else (origin, goal)
     grams = [rows.T @ rows for rows in (x, y)]
     grams = [gram + penalty * np.diag(gram).mean() * np.eye(len(gram)) for gram in grams]
     x_white, y_white = (rows @ symmetric_power(gram, -whitening) for rows, gram in zip((x, y), grams, strict=True))
     left, values, right = np.linalg.svd(y_white.T @ x_white, full_matrices=False)
-    turn = left @ right
+    least = 1e3 * 2.0**-23 * values[0]
+    turn = sum(min(value / least, 1.0) * np.outer(left[:, i], right[i]) for i, value in enumerate(values))
     if scaled:
-        turn = turn * values.sum() / ((x_white @ turn.T) ** 2).sum()
+        turn = turn * ((x_white @ turn.T) * y_white).sum() / ((x_white @ turn.T) ** 2).sum()
     return symmetric_power(grams[1], whitening) @ turn @ symmetric_power(grams[0], -whitening)
 
 

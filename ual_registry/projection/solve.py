@@ -17,7 +17,7 @@ class Caution(StrEnum):
     FEW_ROWS = "few-rows"
     """There are fewer rows than features, so that the penalty alone decides in some directions."""
     RANK_DEFICIENT = "rank-deficient"
-    """The rows leave some directions undetermined; the map is zero along them."""
+    """The rows leave some directions undetermined; the map is zero, or next to it, along them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

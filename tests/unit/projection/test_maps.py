@@ -127,9 +127,9 @@ def test_procrustes_is_that_of_explicit_rows(
     matrix = reference.procrustes(*ordered(pair, direction), whitening=whitening, centred=centred, scaled=scaled)
     origin, goal = (rows.mean(axis=0) for rows in ordered(pair, direction))
     bias = goal - matrix @ origin if centred else np.zeros(len(goal))
-    # Powers of second moments whose smallest eigenvalues are 1e-6 of the mean lose six digits.
-    assert_map(found, matrix, bias, tolerance=1e-8)
-    penalty = 1e-6 if whitening else 0.0
+    # Powers of second moments whose smallest eigenvalues are 1e-2 of the mean lose two digits and more.
+    assert_map(found, matrix, bias, tolerance=1e-10)
+    penalty = 1e-2 if whitening else 0.0
     assert found.report == FitReport(count=80, width=6, rank=6, penalty=penalty, cautions=())
 
 
@@ -175,13 +175,13 @@ def test_features_that_repeat_one_another_are_said_and_share(penalty: float, per
     assert (found.report.rank, found.report.cautions) == (lacking if penalty < 6e-8 else (None, ()))
 
 
-def test_procrustes_is_zero_where_the_pairs_say_nothing() -> None:
+def test_procrustes_is_next_to_zero_where_the_pairs_say_nothing() -> None:
     x, y = related_rows(4, 6, 9)
     found = procrustes(moments_of(x, y), direction="x-to-y")
     cautions = (Caution.FEW_ROWS, Caution.RANK_DEFICIENT)
     assert found.report == FitReport(count=4, width=6, rank=3, penalty=0.0, cautions=cautions)
     values = np.linalg.svd(found.matrix.numpy(), compute_uv=False)
-    np.testing.assert_allclose(values, [1, 1, 1, 0, 0, 0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(values, [1, 1, 1, 0, 0, 0], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("whitening", [0.0, 0.5])
