@@ -148,8 +148,15 @@ def save(found: Iterable[Gathered], file: Path) -> None:
 
 
 def load(file: Path) -> list[Gathered]:
-    """Return what `save` wrote."""
-    return [_gathered(own) for own in json.loads(gzip.decompress(file.read_bytes()))]
+    """Return what `save` wrote.
+
+    Raises:
+        click.ClickException: The file is no such file.
+    """
+    try:
+        return [_gathered(own) for own in json.loads(gzip.decompress(file.read_bytes()))]
+    except (gzip.BadGzipFile, EOFError, ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"{file}: expected numbers that --save wrote, got something else") from error
 
 
 def _document(own: Gathered) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import click
 import torch
 
 from benchmarks.transfer.rungs import DEVICE
@@ -22,5 +23,13 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedBase:
     Args:
         folder: Folder of the model.
         dtype: What to compute in.
+
+    Raises:
+        click.ClickException: There is no such device here.
     """
-    return load_base_model(folder, dtype=dtype, device=os.environ.get(DEVICE, "cpu"))
+    device = os.environ.get(DEVICE, "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or PyTorch without it
+        raise click.ClickException(f"device {device!r}: {str(error).splitlines()[0]}; try cpu or cuda") from error
+    return load_base_model(folder, dtype=dtype, device=device)

@@ -1,3 +1,4 @@
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ import filelock
 import numpy as np
 import pytest
 
-from benchmarks.transfer import gathered, side_by_side
+from benchmarks.transfer import gathered, place, side_by_side
 from benchmarks.transfer.arms import (
     Arm,
     adapter_file,
@@ -20,7 +21,7 @@ from benchmarks.transfer.arms import (
 from benchmarks.transfer.document import summary
 from benchmarks.transfer.numbers import Numbers
 from benchmarks.transfer.results import Result, result_of, table, verdict
-from benchmarks.transfer.rungs import Made
+from benchmarks.transfer.rungs import DEVICE, Made
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.tasks import Item, Task
 from ual_registry.evaluation.recovery import Label, measure_metric
@@ -190,6 +191,19 @@ def test_numbers_of_other_adapters_are_not_put_together():
     other = _gathered(arms={"base": (4.0, 5.0), "native": (1.0, 2.5)})
     with pytest.raises(click.ClickException, match="the numbers of native differ"):
         gathered.joined([one, other])
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", gzip.compress(b"no JSON"), gzip.compress(b'[{"task": "topics"}]')])
+def test_a_file_that_holds_no_numbers_is_refused(tmp_path, data):
+    (tmp_path / "n").write_bytes(data)
+    with pytest.raises(click.ClickException, match="expected numbers that --save wrote"):
+        gathered.load(tmp_path / "n")
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv(DEVICE, "toaster")
+    with pytest.raises(click.ClickException, match=r"device 'toaster': .*; try cpu or cuda"):
+        place.load(tmp_path)
 
 
 def test_rung_without_a_random_control_has_no_verdict(result):
