@@ -60,12 +60,14 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def _unmeasured(results: Sequence[Result]) -> str:
-    """Say which rungs have no number yet."""
-    parts = []
-    for result in results:
-        lacking = [own.name for own in RUNGS if own.name not in result.curves]
-        if lacking:
-            parts.append(f"Not measured for {result.task}, seed {result.seed}: {', '.join(lacking)}.")
+    """Say which rungs have no number yet: those that are measured nowhere at once."""
+    lacking = [[own.name for own in RUNGS if own.name not in result.curves] for result in results]
+    nowhere = [own.name for own in RUNGS if results and all(own.name in names for names in lacking)]
+    parts = [f"Measured in no case: {', '.join(nowhere)}."] if nowhere else []
+    for result, names in zip(results, lacking, strict=True):
+        more = [name for name in names if name not in nowhere]
+        if more:
+            parts.append(f"Not measured for {result.task}, seed {result.seed}: {', '.join(more)}.")
     return "\n".join(parts)
 
 

@@ -8,7 +8,7 @@ import filelock
 import numpy as np
 import pytest
 
-from benchmarks.transfer import gathered, place, side_by_side
+from benchmarks.transfer import document, gathered, place, side_by_side
 from benchmarks.transfer.arms import (
     Arm,
     adapter_file,
@@ -21,7 +21,7 @@ from benchmarks.transfer.arms import (
 from benchmarks.transfer.document import summary
 from benchmarks.transfer.numbers import Numbers
 from benchmarks.transfer.results import Result, result_of, table, verdict
-from benchmarks.transfer.rungs import DEVICE, Made
+from benchmarks.transfer.rungs import DEVICE, RUNGS, Made
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.tasks import Item, Task
 from ual_registry.evaluation.recovery import Label, measure_metric
@@ -273,6 +273,16 @@ def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task,
         "texts": given.get("texts"),
         "batch": given.get("sampling", {}).get("batch_size", 32),
     } == expected
+
+
+def test_rungs_that_are_measured_nowhere_are_named_once(result):
+    curves = {own.name: {0.0: 1.0} for own in RUNGS if own.name != "vocab"}
+    first = replace(result, curves=curves)
+    second = replace(result, seed=1, curves={name: curve for name, curve in curves.items() if name != "svd"})
+    assert document._unmeasured([first, second]) == (
+        "Measured in no case: vocab.\nNot measured for topics, seed 1: svd."
+    )
+    assert document._unmeasured([first]) == "Measured in no case: vocab."
 
 
 _TABLE = """\
