@@ -193,9 +193,9 @@ def test_numbers_of_other_adapters_are_not_put_together():
         gathered.joined([one, other])
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", gzip.compress(b"no JSON"), gzip.compress(b'[{"task": "topics"}]')])
-def test_a_file_that_holds_no_numbers_is_refused(tmp_path, data):
-    (tmp_path / "n").write_bytes(data)
+@pytest.mark.parametrize("text", [None, b"", b"no JSON", b'[{"task": "topics"}]'])
+def test_a_file_that_holds_no_numbers_is_refused(tmp_path, text):
+    (tmp_path / "n").write_bytes(b"[]" if text is None else gzip.compress(text))
     with pytest.raises(click.ClickException, match="expected numbers that --save wrote"):
         gathered.load(tmp_path / "n")
 
