@@ -94,16 +94,16 @@ def _distilled(
     rung: str, adapter: Path, bases: tuple[Path, Path], given: Mapping[str, Any], folder: Path
 ) -> tuple[Adapter, Mapping[str, Any]]:
     """Train on what source and adapter say; bfloat16 takes half the time where the processor has it."""
-    torch: Any = importlib.import_module("torch")
-    load: Any = importlib.import_module("benchmarks.transfer.place").load
+    place: Any = importlib.import_module("benchmarks.transfer.place")
+    dtype = place.fastest_dtype()
     distill: Any = importlib.import_module("ual_registry.workflows.distill")
     seeds: Any = importlib.import_module("ual_registry.distillation.seeds")
     sampling: Any = importlib.import_module("ual_registry.distillation.generate").Sampling
     wanted = given["seeds"]
     found = distill.distill_adapter(
         adapter,
-        load(bases[0], torch.bfloat16),
-        load(bases[1], torch.bfloat16),
+        place.load(bases[0], dtype),
+        place.load(bases[1], dtype),
         folder=folder.parent / "distill",
         seeds=None if wanted is None else seeds.SeedPrompts(**{**wanted, "inputs": tuple(wanted["inputs"])}),
         warm="auto" if rung == "distill-warm" else None,
@@ -114,6 +114,7 @@ def _distilled(
     measures = {f"{arm.name}_held_out_loss": arm.held_out_loss for arm in found.report.arms}
     measures |= {f"{arm.name}_best_step": arm.best_step for arm in found.report.arms}
     return found.adapter, {
+        "dtype": str(dtype).removeprefix("torch."),
         "entries": len(found.adapter.entries),
         "chosen": found.report.chosen,
         "texts": found.report.texts,

@@ -6,6 +6,7 @@ It imports torch: call `examples.materials.calm_threads` before importing it.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import click
@@ -14,7 +15,9 @@ import torch
 from benchmarks.transfer.rungs import DEVICE
 from ual_registry.models.loaded import LoadedBase, load_base_model
 
-__all__ = ["load"]
+__all__ = ["fastest_dtype", "load"]
+
+_SIZE, _ROUNDS = 512, 5
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedBase:
@@ -33,3 +36,20 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedBase:
     except (RuntimeError, AssertionError) as error:  # an unknown name, or PyTorch without it
         raise click.ClickException(f"device {device!r}: {str(error).splitlines()[0]}; try cpu or cuda") from error
     return load_base_model(folder, dtype=dtype, device=device)
+
+
+def fastest_dtype() -> torch.dtype:
+    """Return bfloat16 where the device multiplies it faster than float32; some processors take many times as long."""
+    device = os.environ.get(DEVICE, "cpu")
+    return min((torch.bfloat16, torch.float32), key=lambda dtype: _product_s(dtype, device))
+
+
+def _product_s(dtype: torch.dtype, device: str) -> float:
+    """Return the seconds of a product, the fastest of several; the first ones load what they need."""
+    one = torch.randn(_SIZE, _SIZE).to(device, dtype)
+    times = []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        float((one @ one)[0, 0])  # a number that is asked for has been computed
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -7,6 +7,7 @@ import click
 import filelock
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.transfer import document, gathered, place, side_by_side
 from benchmarks.transfer.arms import (
@@ -204,6 +205,12 @@ def test_a_device_that_is_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(DEVICE, "toaster")
     with pytest.raises(click.ClickException, match=r"device 'toaster': .*; try cpu or cuda"):
         place.load(tmp_path)
+
+
+@pytest.mark.parametrize(("times", "chosen"), [((1.0, 2.0), torch.bfloat16), ((7.0, 1.0), torch.float32)])
+def test_distillation_computes_in_what_the_device_is_faster_in(monkeypatch, times, chosen):
+    monkeypatch.setattr(place, "_product_s", lambda dtype, device: times[dtype is torch.float32])
+    assert place.fastest_dtype() is chosen
 
 
 def test_rung_without_a_random_control_has_no_verdict(result):
