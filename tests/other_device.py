@@ -16,8 +16,9 @@ from unittest import mock
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from transformers import LlamaConfig, LlamaForCausalLM
 
-__all__ = ["NAME", "moved", "other_device"]
+__all__ = ["NAME", "moved", "other_device", "tiny_llama"]
 
 NAME = "meta"
 
@@ -140,3 +141,18 @@ def moved(model: torch.nn.Module) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = found.setdefault(buffer, _Elsewhere(buffer))
+
+
+def tiny_llama() -> Any:
+    """Make a model of 40 tokens with random weights, always the same ones, on the CPU."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+    )
+    return LlamaForCausalLM(config).eval()

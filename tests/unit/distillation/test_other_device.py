@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.other_device import moved, other_device
+from tests.other_device import moved, other_device, tiny_llama
 from ual_registry.distillation.chunks import chunk_sums
 from ual_registry.distillation.draw import draw
 from ual_registry.distillation.likelihoods import Scorer
@@ -21,17 +20,7 @@ _WANTED = [[2, 3, 4, 5], [1, 2]]
 @pytest.fixture(scope="module")
 def both() -> tuple[Any, Any]:
     """A model on the CPU, and the same one elsewhere."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-    )
-    model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    model = tiny_llama().requires_grad_(False)
     model.model.layers[0].mlp.down_proj.weight.requires_grad_()
     other = copy.deepcopy(model)
     moved(other)

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.other_device import NAME, moved, other_device
+from tests.other_device import NAME, moved, other_device, tiny_llama
 from ual_registry.evaluation.likelihood import answer_scores, greedy, token_scores
 from ual_registry.evaluation.prompts import Question
 
@@ -19,17 +18,7 @@ _TEXT = [3, 9, 4, 11, 30, 8]
 @pytest.fixture(scope="module")
 def both() -> tuple[Any, Any]:
     """A model on the CPU, and the same one elsewhere."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-    )
-    model = LlamaForCausalLM(config).double().eval()
+    model = tiny_llama().double()
     other = copy.deepcopy(model)
     moved(other)
     assert other.device == torch.device(NAME)
