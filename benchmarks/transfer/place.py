@@ -13,7 +13,8 @@ import click
 import torch
 
 from benchmarks.transfer.rungs import DEVICE
-from ual_registry.models.loaded import LoadedBase, load_base_model
+from ual_registry.errors import TransferError
+from ual_registry.models.loaded import LoadedBase, load_base_model, require_device
 
 __all__ = ["fastest_dtype", "load"]
 
@@ -32,9 +33,9 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedBase:
     """
     device = os.environ.get(DEVICE, "cpu")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or PyTorch without it
-        raise click.ClickException(f"device {device!r}: {str(error).splitlines()[0]}; try cpu or cuda") from error
+        require_device(device)
+    except TransferError as error:
+        raise click.ClickException(f"{error.message}; try cpu or cuda") from error
     return load_base_model(folder, dtype=dtype, device=device)
 
 

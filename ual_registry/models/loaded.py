@@ -28,7 +28,14 @@ from ual_registry.digest import Digest
 from ual_registry.errors import StorageError, TransferError, UnresolvedModuleError
 from ual_registry.storage import read_file
 
-__all__ = ["LoadedBase", "load_base_model", "load_tokenizer", "weights_digest", "without_progress_bars"]
+__all__ = [
+    "LoadedBase",
+    "load_base_model",
+    "load_tokenizer",
+    "require_device",
+    "weights_digest",
+    "without_progress_bars",
+]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -146,8 +153,10 @@ def load_base_model(
     Raises:
         StorageError: There is no such folder.
         BinderError: The architecture is unknown.
-        TransferError: The folder holds something else than a complete base model, or transformers cannot load it.
+        TransferError: The folder holds something else than a complete base model, transformers cannot load it, or there
+            is no such device.
     """
+    require_device(device)
     place = Path(folder)
     if not place.is_dir():
         raise StorageError(f"cannot read {place}: no such folder", context={"path": str(place)})
@@ -168,6 +177,19 @@ def load_base_model(
         binding=replace(binding, base=base),
         fresh=fresh,
     )
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        TransferError: PyTorch knows no such device, or has none here.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        reason = str(error).strip().splitlines()[0]
+        raise TransferError(f"device {device!r}: {reason}", code="bad-option", hint="such as cpu or cuda") from error
 
 
 def weights_digest(folder: Path) -> Digest:

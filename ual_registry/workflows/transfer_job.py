@@ -162,15 +162,8 @@ class Job:
         if place.folder is None:
             raise _lacking(self.order.method, str(place.lacking))
         self.say(f"loading {place.folder}")
-        device = self.order.device
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
-            reason = str(error).strip().splitlines()[0]
-            raise TransferError(
-                f"device {device!r}: {reason}", code="bad-option", hint="such as cpu or cuda"
-            ) from error
-        return load_base_model(place.folder, id=place.name, dtype=getattr(torch, self.order.dtype), device=device)
+        dtype = getattr(torch, self.order.dtype)
+        return load_base_model(place.folder, id=place.name, dtype=dtype, device=self.order.device)
 
     @cached_property
     def material(self) -> Material:
