@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from ual_registry.registry.facets import differing
 from ual_registry.registry.labels import differing_labels
+from ual_registry.registry.statements import is_sqlite
 from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow
 from ual_registry.registry.word_list import WordRow, differing_words
 
@@ -25,7 +26,7 @@ def broken_rows(session: Session) -> Iterator[tuple[str, str]]:
     yield from _revisions(session)
     yield from _facets(session)
     yield from _labels(session)
-    if session.get_bind().dialect.name != "sqlite":
+    if not is_sqlite(session.connection()):
         yield from _words(session)
     yield from _numbers(session)
 

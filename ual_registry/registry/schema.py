@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, Connection, MetaData, inspect, text
 
 from ual_registry.registry import record_tables  # noqa: F401  # the tables below hold those of this module, too
+from ual_registry.registry.statements import is_sqlite
 from ual_registry.registry.tables import Table
 from ual_registry.registry.word_list import ServerTable
 from ual_registry.resources import resource_folder
@@ -51,7 +52,7 @@ _OBJECTS = {
 
 def metadata_of(connection: Connection) -> list[MetaData]:
     """Return the tables that a database of this engine has."""
-    return [Table.metadata] if connection.dialect.name == "sqlite" else [Table.metadata, ServerTable.metadata]
+    return [Table.metadata] if is_sqlite(connection) else [Table.metadata, ServerTable.metadata]
 
 
 def found_revision(connection: Connection) -> str | None:
