@@ -95,7 +95,8 @@ def main(
         present = {task.name: task for task in _tasks(tasks or tuple(TASKS))}
         chosen = [own for own in RUNGS if not references and (not rungs or own.name in rungs)]
         if jobs > 1 and not kept:
-            run_parts(list(present), seeds, [own.name for own in chosen], cache, jobs=jobs)
+            flags = [name for name, is_set in (("--every-control", every_control), ("--identity", identity)) if is_set]
+            run_parts(list(present), seeds, [own.name for own in chosen], cache, jobs=jobs, flags=flags)
         elif not kept:
             for reason in _fill(present, seeds, chosen, cache, every=every_control, identity=identity):
                 click.echo(reason)

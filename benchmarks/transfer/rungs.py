@@ -36,7 +36,8 @@ class Rung:
     Attributes:
         name: Name in tables and in the cache.
         needs: What it takes beside the adapter and the two configs, for people.
-        takes: What else its process is given: `text`, unlabelled; `seeds`, five requests; `nothing`; or no file at all.
+        takes: What else its process is given: `text`, unlabelled; `seeds`, five requests, or `more` for more text of
+            them; `nothing`; or no file at all.
         part: Rungs of one part are made and measured one after the other where several parts run at once.
     """
 

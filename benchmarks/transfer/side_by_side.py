@@ -35,7 +35,15 @@ def one_at_a_time(file: Path) -> Iterator[None]:
         yield
 
 
-def run_parts(tasks: Sequence[str], seeds: Sequence[int], rungs: Sequence[str], cache: Path, *, jobs: int) -> None:
+def run_parts(
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    rungs: Sequence[str],
+    cache: Path,
+    *,
+    jobs: int,
+    flags: Sequence[str] = (),
+) -> None:
     """Train every adapter, then move and measure, so many parts at once.
 
     Args:
@@ -44,6 +52,7 @@ def run_parts(tasks: Sequence[str], seeds: Sequence[int], rungs: Sequence[str], 
         rungs: Names of the rungs.
         cache: Folder of adapters and numbers.
         jobs: How many processes at most.
+        flags: Further options of the parts that move and measure.
 
     Raises:
         click.ClickException: A part failed; its own output says why.
@@ -51,7 +60,7 @@ def run_parts(tasks: Sequence[str], seeds: Sequence[int], rungs: Sequence[str], 
     pairs = list(itertools.product(seeds, tasks))
     training = [["--task", task, "--seed", str(seed), "--references"] for seed, task in pairs]
     moving = [
-        ["--task", task, "--seed", str(seed), *itertools.chain(*(("--rung", name) for name in group))]
+        ["--task", task, "--seed", str(seed), *itertools.chain(*(("--rung", name) for name in group)), *flags]
         for group in _groups(rungs)
         for seed, task in pairs
     ]

@@ -52,7 +52,7 @@ RECIPE = Recipe()
 """The recipe of every adapter of the zoo; the rate was chosen for the native task, on dev."""
 
 
-def train_adapter(loaded: LoadedBase, folder: Path, domain: Domain, file: Path, recipe: Recipe = RECIPE) -> None:
+def train_adapter(loaded: LoadedBase, folder: Path, domain: Domain, file: Path) -> None:
     """Train one adapter and write it, as AIR, to `file`, with a record of the run beside it.
 
     Args:
@@ -60,20 +60,19 @@ def train_adapter(loaded: LoadedBase, folder: Path, domain: Domain, file: Path, 
         folder: Its folder.
         domain: What to train on.
         file: The AIR file to write; nothing is done where it exists.
-        recipe: How.
     """
     if file.is_file():
         return
     start, cpu = time.monotonic(), time.process_time()
-    torch.manual_seed(recipe.seed)
-    wrapped = get_peft_model(loaded.model, _lora_config(loaded, recipe))
-    losses = list(_losses(wrapped, loaded.text_tokenizer, domain.train, recipe))
+    torch.manual_seed(RECIPE.seed)
+    wrapped = get_peft_model(loaded.model, _lora_config(loaded, RECIPE))
+    losses = list(_losses(wrapped, loaded.text_tokenizer, domain.train, RECIPE))
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".partial-") as partial:
         wrapped.save_pretrained(partial)
         wrapped.unload().eval().requires_grad_(False)
         times = {"wall_s": time.monotonic() - start, "cpu_s": time.process_time() - cpu}
-        record = {"recipe": asdict(recipe), "domain": str(domain.digest), "losses": losses, **times}
+        record = {"recipe": asdict(RECIPE), "domain": str(domain.digest), "losses": losses, **times}
         file.with_suffix(".json").write_text(json.dumps(record), encoding="utf-8")
         convert_to_air(partial, file, base=folder)
 

@@ -242,6 +242,14 @@ def test_parts_are_run_training_first_and_the_rungs_of_one_kind_together(tmp_pat
     ]
 
 
+def test_parts_that_move_get_the_further_options(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(side_by_side, "_part", lambda arguments, cache: begun.append(list(arguments)) or 0)
+    side_by_side.run_parts(["topics"], [0], ["svd"], tmp_path, jobs=1, flags=["--every-control"])
+    topics = ["--task", "topics", "--seed", "0"]
+    assert begun == [[*topics, "--references"], [*topics, "--rung", "svd", "--every-control"]]
+
+
 def test_a_part_that_fails_is_named_and_the_others_are_run(tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(
