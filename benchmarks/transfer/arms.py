@@ -25,6 +25,7 @@ __all__ = [
     "dosed",
     "identity_arms",
     "identity_file",
+    "is_known",
     "moved_file",
     "reference_arms",
     "rung_arms",
@@ -40,6 +41,8 @@ RANDOM_SEEDS = (0, 1, 2)
 RANDOM, FLIPPED = "random", "flipped"
 WRONG_TASK = {"topics": "changelogs", "banking": "topics", "changelogs": "topics"}
 """Whose adapter, moved by the same rung, is the control of a task."""
+
+_DIGEST = ".digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,17 @@ class Arm:
             return f"{self.base}-{task}-{split}-base"
         control = f"-{self.control.replace(' ', '')}" if self.control else ""
         dose = f"-x{self.dose:g}" if self.dose != 1 else ""
-        return f"{self.base}-{task}-{split}-{self.file.stem}-{Digest.of_file(self.file).hex[:12]}{control}{dose}"
+        return f"{self.base}-{task}-{split}-{self.file.stem}-{_hex(self.file)[:12]}{control}{dose}"
+
+
+def is_known(file: Path) -> bool:
+    """Tell whether an adapter is there, or its digest in a file beside where it was: that is enough for tables."""
+    return file.is_file() or file.with_suffix(_DIGEST).is_file()
+
+
+def _hex(file: Path) -> str:
+    kept = file.with_suffix(_DIGEST)
+    return Digest.of_file(file).hex if file.is_file() or not kept.is_file() else kept.read_text("utf-8").strip()
 
 
 def adapter_file(cache: Path, base: str, task: str, seed: int) -> Path:

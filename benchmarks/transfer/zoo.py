@@ -5,38 +5,26 @@ bases by every rung: twelve directions. On each target the moved adapter is meas
 there, and against controls, in bits per byte of the same test documents.
 Doses are chosen on the dev split of each direction; every other setting was chosen on the dev split of one or two
 directions alone. Everything that takes time is a step that is kept in the cache, so a run that was cut off goes on.
-This module decides the order of the steps; each is left to the other modules of the zoo.
+This module decides what is run; parts and steps are left to the other modules of the zoo.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from benchmarks.transfer.zoo_store import (
-    ALONE,
-    BASES,
-    BEST_FREE,
-    COLD,
-    DIRECTIONS,
-    DOMAIN,
-    FREE,
-    RUNGS,
-    TEXTS,
-    WARM,
-    WRONG,
-    Zoo,
-    default_cache,
-)
+from benchmarks.transfer.rungs import DEVICE
+from benchmarks.transfer.zoo_jobs import run_at_once
+from benchmarks.transfer.zoo_parts import Part, parts, run_part
+from benchmarks.transfer.zoo_recipe import GRID, chosen_settings
+from benchmarks.transfer.zoo_store import DIRECTIONS, RUNGS, Zoo, default_cache
 from examples.materials import calm_threads
-
-if TYPE_CHECKING:
-    from benchmarks.transfer.numbers import Measured
 
 __all__ = ["main", "work"]
 
@@ -47,148 +35,91 @@ _NAMED = {f"{source}:{target}": (source, target) for source, target in DIRECTION
 @click.option("--direction", "directions", multiple=True, type=click.Choice(list(_NAMED)), help="Only these.")
 @click.option("--rung", "rungs", multiple=True, type=click.Choice(RUNGS), help="Only these rungs.")
 @click.option("--seconds", type=float, help="Begin no step after so many seconds; the next run goes on.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="So many processes at once, of one thread each; for a GPU, or many cores.",
+)
+@click.option("--pilot", is_flag=True, help="Only choose how distillations train, on dev of two directions.")
+@click.option("--texts", type=click.IntRange(2), help="Texts of a distillation, instead of what a pilot chose.")
+@click.option("--steps", type=click.IntRange(1), help="Its steps.")
+@click.option("--batch", "batch_size", type=click.IntRange(1), help="Texts of one step.")
+@click.option("--rate", "learning_rate", type=float, help="Its learning rate.")
+@click.option("--temperature", type=float, help="How texts are drawn.")
+@click.option("--top-p", type=float, help="From which share of the probability.")
+@click.option("--rank", type=click.IntRange(1), help="Rank of every factor pair.")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     default=default_cache,
     help="Folder of everything that is kept.  [default: in the user's cache]",
 )
-def main(directions: tuple[str, ...], rungs: tuple[str, ...], seconds: float | None, cache: Path) -> None:
+def main(
+    *,
+    directions: tuple[str, ...],
+    rungs: tuple[str, ...],
+    seconds: float | None,
+    device: str,
+    jobs: int,
+    pilot: bool,
+    cache: Path,
+    **recipe: Any,
+) -> None:
     """Train, move and measure what is not kept yet, then print the tables."""
     calm_threads()
-    from benchmarks.transfer.zoo_results import section  # noqa: PLC0415 - numpy loads here, after calm_threads
+    os.environ[DEVICE] = device
+    given = {name: value for name, value in recipe.items() if value is not None}
+    chosen = [_NAMED[name] for name in directions or _NAMED]
+    if pilot:
+        _pilot(cache, given, chosen if directions else None, jobs=jobs, seconds=seconds)
+        return
+    zoo = Zoo(cache=cache, settings=replace(chosen_settings(cache), **given))
+    is_over = _run(parts(zoo, chosen, rungs or RUNGS), zoo, jobs=jobs, seconds=seconds)
+    if is_over or jobs > 1:
+        from benchmarks.transfer.zoo_results import section  # noqa: PLC0415 - numpy loads here, after calm_threads
 
-    zoo, start = Zoo(cache=cache), time.monotonic()
-    last = start
-    for said in work(zoo, [_NAMED[name] for name in directions or _NAMED], rungs or RUNGS):
+        click.echo(section(cache, zoo.settings))
+
+
+def _pilot(
+    cache: Path, given: dict[str, Any], pairs: list[tuple[str, str]] | None, *, jobs: int, seconds: float | None
+) -> None:
+    """Try every recipe of the grid, keep the best one and print a table."""
+    from benchmarks.transfer import zoo_pilot  # noqa: PLC0415 - numpy, as above
+
+    grid, chosen = list(dict.fromkeys(replace(own, **given) for own in GRID)), pairs or list(zoo_pilot.PAIRS)
+    _run(zoo_pilot.pilot_parts(grid, chosen), Zoo(cache=cache), jobs=jobs, seconds=seconds)
+    click.echo(zoo_pilot.table(cache, grid, chosen))
+    best = zoo_pilot.choose(cache, grid, chosen)
+    click.echo("nothing was measured in every direction" if best is None else f"chosen: {best}")
+
+
+def _run(todo: list[Part], zoo: Zoo, *, jobs: int, seconds: float | None) -> bool:
+    """Do parts one after the other or side by side; return whether all were done."""
+    if jobs > 1:
+        left = run_at_once(todo, zoo.cache, jobs=jobs, seconds=seconds, say=click.echo)
+        for name in left:
+            click.echo(f"not done: {name}")
+        return not left
+    start = last = time.monotonic()
+    for said in work(zoo, todo):
         now = time.monotonic()
         if now - last >= 0.5:  # what was kept already goes by in silence
             click.echo(f"{said} ({now - last:.1f} s)")
         last = now
         if seconds is not None and now - start > seconds:
             click.echo("the time is over; the next run goes on from here")
-            return
-    click.echo(section(cache))
+            return False
+    return True
 
 
-def work(zoo: Zoo, directions: list[tuple[str, str]], rungs: tuple[str, ...]) -> Iterator[str]:
-    """Do one step after the other, and say each when it is done."""
-    for base in BASES:
-        yield from _trained(zoo, base)
-    for source, target in directions:
-        for arm in zoo.reference_arms(source, target):
-            for split in ("dev", "test"):
-                yield f"{arm.name} {arm.base} {split}: {_value(zoo.measure(arm, split)):.3f}"
-        for rung in rungs:
-            yield from _moved(zoo, rung, source, target)
-    for base in BASES:
-        for rung in (rung for rung in FREE if rung in rungs):
-            yield from _identity(zoo, rung, base)
-    for rung in (rung for rung in (*FREE, COLD, WARM) if rung in rungs):
-        for source, target in directions:
-            yield from _stranger(zoo, rung, source, target)
-
-
-def _trained(zoo: Zoo, base: str) -> Iterator[str]:
-    """Train a base, and an adapter of the domain on it."""
-    from benchmarks.transfer.zoo_models import SHAPES, train_base  # noqa: PLC0415 - torch loads here
-
-    if not zoo.folder(base).is_dir():
-        train_base(SHAPES[base], zoo.prose()[0], zoo.folder(base))
-    yield f"base {base}"
-    _adapter(zoo, base, DOMAIN)
-    yield f"adapter of {base}, {DOMAIN}"
-
-
-def _adapter(zoo: Zoo, base: str, domain: str) -> Path:
-    """Return the adapter of a base and a domain, trained where it is not there."""
-    from benchmarks.transfer.zoo_adapters import train_adapter  # noqa: PLC0415 - torch, as above
-
-    file = zoo.adapter(base, domain)
-    if not file.is_file():
-        train_adapter(zoo.base(base), zoo.folder(base), zoo.domain(domain), file)
-    return file
-
-
-def _moved(zoo: Zoo, rung: str, source: str, target: str) -> Iterator[str]:
-    """Move an adapter and measure it and its controls."""
-    file = zoo.moved(rung, source, target, DOMAIN)
-    if rung in FREE:
-        _move(zoo, rung, source, target, DOMAIN)
-        yield f"{rung} {source} {target}"
-    elif rung == ALONE:
-        _train_alone(zoo, target)
-        yield f"{rung} {target}"
-    elif zoo.moved(BEST_FREE, source, target, DOMAIN).is_file():
-        _distil(zoo, rung, source, target, DOMAIN)
-        yield f"{rung} {source} {target}"
-    if not file.is_file():
-        return
-    chosen = zoo.doses(rung, source, target)[0]
-    yield f"{rung} {source} {target} on dev: best at {chosen:g}"
-    for arm in zoo.rung_arms(rung, source, target):
-        yield f"{arm.name} {source} {target}: {_value(zoo.measure(arm, 'test')):.3f}"
-
-
-def _stranger(zoo: Zoo, rung: str, source: str, target: str) -> Iterator[str]:
-    """Move the adapter of the other domain by the same rung, where that rung has an effect, and measure."""
-    if not zoo.moved(rung, source, target, DOMAIN).is_file() or not zoo.doses(rung, source, target)[0]:
-        return
-    if rung in FREE:
-        _move(zoo, rung, source, target, WRONG)
-    else:
-        _adapter(zoo, source, WRONG)
-        _move(zoo, BEST_FREE, source, target, WRONG)
-        _distil(zoo, rung, source, target, WRONG)
-    for arm in zoo.rung_arms(rung, source, target):
-        yield f"{arm.name} {source} {target}: {_value(zoo.measure(arm, 'test')):.3f}"
-
-
-def _identity(zoo: Zoo, rung: str, base: str) -> Iterator[str]:
-    """Move the adapter of a base to that base itself."""
-    _move(zoo, rung, base, base, DOMAIN)
-    for arm in zoo.identity_arms(rung, base):
-        yield f"{arm.name} {base} {base}: {_value(zoo.measure(arm, 'test')):.3f}"
-
-
-def _move(zoo: Zoo, rung: str, source: str, target: str, domain: str) -> None:
-    from benchmarks.transfer.zoo_moves import Pair, move  # noqa: PLC0415 - torch loads here, after calm_threads
-
-    file = zoo.moved(rung, source, target, domain)
-    if not zoo.is_settled(file):
-        pair = Pair(source=zoo.base(source), target=zoo.base(target), texts=zoo.domain(domain).text[:TEXTS])
-        move(rung, _adapter(zoo, source, domain), pair, file)
-
-
-def _distil(zoo: Zoo, rung: str, source: str, target: str, domain: str) -> None:
-    file = zoo.moved(rung, source, target, domain)
-    if file.is_file():
-        return
-    from benchmarks.transfer.zoo_distill import distil, teach  # noqa: PLC0415 - torch loads here, after calm_threads
-
-    if (source, domain) not in zoo.teachers:
-        folder = zoo.cache / "taught" / f"{source}-{domain}"
-        zoo.teachers[source, domain] = teach(zoo.base(source), zoo.adapter(source, domain), folder)
-    start = rung.removeprefix("distill ")
-    distil(zoo.teachers[source, domain], zoo.base(target), start, file, zoo.moved(BEST_FREE, source, target, domain))
-
-
-def _train_alone(zoo: Zoo, target: str) -> None:
-    """Train an adapter as native ones are, on the unlabelled text of the rungs."""
-    file = zoo.moved(ALONE, target, target, DOMAIN)
-    if file.is_file():
-        return
-    from benchmarks.transfer import zoo_adapters, zoo_moves  # noqa: PLC0415 - torch, as above
-
-    domain = zoo.domain(DOMAIN)
-    with zoo_moves.watched() as cost:
-        few = replace(domain, train=domain.text[:TEXTS])
-        zoo_adapters.train_adapter(zoo.base(target), zoo.folder(target), few, file)
-    zoo_moves.keep_cost(file, cost[0], {"texts": TEXTS})
-
-
-def _value(measured: Measured) -> float:
-    return next(iter(measured.values())).value
+def work(zoo: Zoo, todo: list[Part]) -> Iterator[str]:
+    """Do one part after the other, and say each step when it is done."""
+    for part in todo:
+        yield from run_part(zoo, part)
 
 
 if __name__ == "__main__":

@@ -125,8 +125,9 @@ def _loss(model: Any, tokenizer: Any, batch: Sequence[str]) -> torch.Tensor:
     rows = [torch.tensor(_ids(tokenizer, text)) for text in batch]
     ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.eos_token_id)
     labels = pad_sequence(rows, batch_first=True, padding_value=-100)
-    logits = model(input_ids=ids, use_cache=False).logits
-    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    device = next(model.parameters()).device
+    logits = model(input_ids=ids.to(device), use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].to(device).flatten())
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, dosed
+from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, dosed, is_known
 from benchmarks.transfer.numbers import Measured
+from benchmarks.transfer.zoo_recipe import Settings
 from benchmarks.transfer.zoo_store import BASES, DIRECTIONS, DOMAIN, FREE, RUNGS, Zoo, default_cache
 from ual_registry.evaluation.bootstrap import RESAMPLES, Interval
 from ual_registry.evaluation.recovery import Label, MetricReport, label_of, measure_metric
@@ -74,13 +75,15 @@ class Direction:
         return label_of(self.report, dosed(rung, dose), controls)
 
 
-def section(cache: Path | None = None) -> str:
+def section(cache: Path | None = None, settings: Settings | None = None) -> str:
     """Return the section of the results on the zoo, as Markdown; empty where nothing was measured.
 
     Args:
         cache: Where the zoo is kept; the usual place where absent.
+        settings: How distillations trained; as a pilot chose where absent.
     """
-    zoo = Zoo(cache=cache or default_cache())
+    zoo = Zoo.open(cache or default_cache())
+    zoo.settings = settings or zoo.settings
     found = [own for names in DIRECTIONS if (own := collect(zoo, *names)) is not None]
     if not found:
         return ""
@@ -118,7 +121,7 @@ def collect(zoo: Zoo, source: str, target: str) -> Direction | None:
 
 def _rung(zoo: Zoo, rung: str, source: str, target: str) -> dict[str, Measured] | None:
     """Return the arms of a rung in one direction; `None` where a dose or the rung itself was not measured."""
-    if not zoo.moved(rung, source, target, DOMAIN).is_file():
+    if not is_known(zoo.moved(rung, source, target, DOMAIN)):
         return None
     if len(_kept(zoo, zoo.dose_arms(rung, source, target), "dev")) < zoo.dose_count:
         return None
@@ -128,7 +131,7 @@ def _rung(zoo: Zoo, rung: str, source: str, target: str) -> dict[str, Measured] 
 
 
 def _kept(zoo: Zoo, arms: Iterable[Arm], split: str) -> dict[str, Measured]:
-    present = [arm for arm in arms if arm.file is None or arm.file.is_file()]
+    present = [arm for arm in arms if arm.file is None or is_known(arm.file)]
     found = {arm.name: zoo.numbers.of(arm.key(DOMAIN, split)) for arm in present}
     return {name: measured for name, measured in found.items() if measured is not None}
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, choose_dose, dosed
+from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, choose_dose, dosed, is_known
 from benchmarks.transfer.numbers import Measured, Numbers
+from benchmarks.transfer.side_by_side import one_at_a_time
+from benchmarks.transfer.zoo_recipe import Settings, chosen_settings
 
 if TYPE_CHECKING:
     from benchmarks.transfer.zoo_corpus import Domain
@@ -29,9 +31,11 @@ __all__ = [
     "BEST_FREE",
     "COLD",
     "DIRECTIONS",
+    "DISTILLED",
     "DOMAIN",
     "FREE",
     "RUNGS",
+    "TEXTED",
     "TEXTS",
     "WARM",
     "WRONG",
@@ -45,11 +49,15 @@ DIRECTIONS = tuple(permutations(BASES, 2))
 
 DOMAIN, WRONG = "changelogs", "code"
 COLD, WARM = "distill cold", "distill warm"
+TEXTED = "distill warm, and text"
 ALONE = "text alone"
 FREE = ("svd", "subspace", "vocab", "activations", "residual", "predictions")
 """The rungs without training, cheapest first."""
 
-RUNGS = (*FREE, COLD, WARM, ALONE)
+DISTILLED = (COLD, WARM, TEXTED)
+"""The rungs that train. The last is given the passages of `TEXTS` beside what the source wrote."""
+
+RUNGS = (*FREE, *DISTILLED, ALONE)
 """The last is no rung: what the same text and as many steps give where there is no source to learn from."""
 
 BEST_FREE = "predictions"
@@ -75,13 +83,20 @@ class Zoo:
         cache: Folder of bases, adapters, moved adapters, generated text and numbers.
         loaded: Bases by name, loaded when they are first needed.
         domains: Domains by name, read when they are first needed.
-        teachers: What sources have to teach, by base and domain, read when they are first needed.
+        teachers: What a source has to teach, by its base, domain and text: the one that was needed last.
+        settings: How distillations train: those that a pilot chose, unless others are given.
     """
 
     cache: Path
     loaded: dict[str, LoadedBase] = field(default_factory=dict)
     domains: dict[str, Domain] = field(default_factory=dict)
-    teachers: dict[tuple[str, str], Teacher] = field(default_factory=dict)
+    teachers: dict[tuple[str, str, str], Teacher] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
+
+    @classmethod
+    def open(cls, cache: Path) -> Zoo:
+        """Open what is kept, with the settings that a pilot chose."""
+        return cls(cache=cache, settings=chosen_settings(cache))
 
     @property
     def numbers(self) -> Numbers:
@@ -100,14 +115,20 @@ class Zoo:
         """Return the file of a moved adapter; without a source one serves all directions to a target."""
         if rung == ALONE:
             source = "no-source"
-        return self.cache / "moved" / f"{rung.replace(' ', '-')}-{source}-{target}-{domain}.air"
+        name = self.settings_of(rung).name if rung in DISTILLED else ""
+        stem = rung.replace(",", "").replace(" ", "-")
+        return self.cache / "moved" / f"{stem}-{source}-{target}-{domain}{name and f'-{name}'}.air"
+
+    def settings_of(self, rung: str) -> Settings:
+        """Return how a distillation trains."""
+        return self.settings.with_passages(TEXTS) if rung == TEXTED else self.settings
 
     def base(self, name: str) -> LoadedBase:
         """Return a base model in memory."""
-        from ual_registry.models.loaded import load_base_model  # noqa: PLC0415 - torch, after calm_threads
+        from benchmarks.transfer.place import load  # noqa: PLC0415 - torch, after calm_threads
 
         if name not in self.loaded:
-            self.loaded[name] = load_base_model(self.folder(name))
+            self.loaded[name] = load(self.folder(name))
         return self.loaded[name]
 
     def domain(self, name: str) -> Domain:
@@ -129,20 +150,25 @@ class Zoo:
     def _kept(self, name: str, read: Callable[[], Any]) -> Any:
         """Return what was read once, as JSON: a later change of the machine does not change the corpus of a cache."""
         file = self.cache / name
-        if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            partial.write_text(json.dumps(read()), encoding="utf-8")
-            partial.replace(file)
+        with one_at_a_time(file):
+            if not file.is_file():
+                partial = file.with_suffix(".partial")
+                partial.write_text(json.dumps(read()), encoding="utf-8")
+                partial.replace(file)
         return json.loads(file.read_text(encoding="utf-8"))
 
     def measure(self, arm: Arm, split: str) -> Measured:
         """Return the bits per byte of an arm on `dev` or `test`, measured where they were not."""
         key = arm.key(DOMAIN, split)
-        if self.numbers.of(key) is None:
-            from benchmarks.transfer.zoo_measure import score  # noqa: PLC0415 - torch, after calm_threads
+        if (found := self.numbers.of(key)) is None:
+            with one_at_a_time(self.numbers.folder / key):
+                found = self.numbers.of(key) or self._measured(arm, split, key)
+        return found
 
-            self.numbers.keep(key, score(self.base(arm.base), arm, getattr(self.domain(DOMAIN), split)))
+    def _measured(self, arm: Arm, split: str, key: str) -> Measured:
+        from benchmarks.transfer.zoo_measure import score  # noqa: PLC0415 - torch, after calm_threads
+
+        self.numbers.keep(key, score(self.base(arm.base), arm, getattr(self.domain(DOMAIN), split)))
         found = self.numbers.of(key)
         assert found is not None  # it was kept just now
         return found
@@ -166,14 +192,14 @@ class Zoo:
         seeds = RANDOM_SEEDS if dose else RANDOM_SEEDS[:1]
         for control in (*(f"{RANDOM} {seed}" for seed in seeds), FLIPPED):
             yield Arm(name=f"{rung}: {control}", base=target, file=file, control=control, dose=used)
-        if stranger.is_file():
+        if is_known(stranger):
             yield Arm(name=f"{rung}: wrong task", base=target, file=stranger, dose=used)
 
     def identity_arms(self, rung: str, base: str) -> Iterator[Arm]:
         """Yield a base, its adapter, and that adapter moved to the base itself."""
         yield Arm(name="base", base=base)
         yield Arm(name="native", base=base, file=self.adapter(base, DOMAIN))
-        if (file := self.moved(rung, base, base, DOMAIN)).is_file():
+        if is_known(file := self.moved(rung, base, base, DOMAIN)):
             yield Arm(name=rung, base=base, file=file)
 
     def dose_arms(self, rung: str, source: str, target: str) -> Iterator[Arm]:

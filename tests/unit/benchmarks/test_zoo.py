@@ -10,8 +10,12 @@ import pytest
 
 from benchmarks.transfer.arms import Arm
 from benchmarks.transfer.zoo_corpus import Domain
+from benchmarks.transfer.zoo_jobs import run_at_once
+from benchmarks.transfer.zoo_parts import Part, parts, trial_arm
+from benchmarks.transfer.zoo_pilot import choose
+from benchmarks.transfer.zoo_recipe import Settings
 from benchmarks.transfer.zoo_results import collect, section
-from benchmarks.transfer.zoo_store import ALONE, DIRECTIONS, DOMAIN, Zoo
+from benchmarks.transfer.zoo_store import ALONE, BASES, COLD, DIRECTIONS, DOMAIN, Zoo
 from ual_registry.evaluation.series import Series
 
 
@@ -79,7 +83,8 @@ def zoo(tmp_path: Path) -> Zoo:
     for base in (source, target):
         write_base(made, base)
     for arm, bits in zip(made.reference_arms(source, target), (3.0, 2.0, 3.0, 1.5), strict=True):
-        keep(made, arm, "test", bits)
+        for split in ("dev", "test"):
+            keep(made, arm, split, bits)
     for rung in ("svd", "predictions"):
         file = made.moved(rung, source, target, DOMAIN)
         file.parent.mkdir(exist_ok=True)
@@ -151,3 +156,100 @@ Medians over the directions, one thread; text of a distillation is not counted.
 
 (zoo_reading.md)
 """  # noqa: E501  # rows of tables
+
+
+# Parts, jobs and the pilot
+
+
+def test_settings_name_what_was_made_with_them_and_the_first_ones_name_nothing() -> None:
+    more = Settings(texts=2400, steps=600, batch_size=32, temperature=1.0, top_p=0.95)
+    assert [own.name for own in (Settings(), more, Settings(steps=7), more.with_passages(150))] == [
+        "",
+        "n2400-t1-p0.95-s600-b32-l0.02-r8",
+        "n600-t0.8-p0.8-s7-b8-l0.02-r8",
+        "n2400-t1-p0.95-h150-s600-b32-l0.02-r8",
+    ]
+    assert [own.text_name for own in (Settings(), Settings(steps=7), more)] == ["", "", "n2400-t1-p0.95"]
+    assert [(own.generated, own.drawn) for own in (Settings(), more, more.with_passages(150))] == [
+        (600, 300),
+        (2400, 1200),
+        (1200, 600),
+    ]
+
+
+def test_files_of_other_settings_lie_beside_those_of_the_first_ones(tmp_path: Path) -> None:
+    first, other = Zoo(cache=tmp_path), Zoo(cache=tmp_path, settings=Settings(steps=7))
+    names = [zoo.moved(rung, "llama", "gpt2", DOMAIN).name for rung in ("svd", COLD) for zoo in (first, other)]
+    assert names == [
+        "svd-llama-gpt2-changelogs.air",
+        "svd-llama-gpt2-changelogs.air",
+        "distill-cold-llama-gpt2-changelogs.air",
+        "distill-cold-llama-gpt2-changelogs-n600-t0.8-p0.8-s7-b8-l0.02-r8.air",
+    ]
+
+
+def test_parts_wait_for_what_they_need(tmp_path: Path) -> None:
+    found = parts(Zoo(cache=tmp_path), [("llama", "gpt2")], ["predictions", COLD, ALONE])
+    assert [str(part) for part in found] == [
+        "base llama",
+        "base gpt2",
+        "base qwen2",
+        "base gpt_neox",
+        "teacher llama changelogs",
+        "moved predictions llama gpt2",
+        "moved distill cold llama gpt2",
+        "moved text alone llama gpt2",
+        *(f"identity predictions {base}" for base in BASES),
+        "stranger predictions llama gpt2",
+        "teacher llama code",
+        "stranger distill cold llama gpt2",
+    ]
+    keys = [part.key for part in found]
+    assert all(keys.index(own) < place for place, part in enumerate(found) for own in part.after)
+    assert [own.strip() for own in found[6].after] == [
+        "base llama",
+        "base gpt2",
+        "moved predictions llama gpt2",
+        "teacher llama changelogs",
+    ]
+
+
+def test_processes_side_by_side_do_the_parts_and_say_which_failed(zoo: Zoo) -> None:
+    def part(kind: str, *names: str, after: tuple[str, ...] = ()) -> Part:
+        return Part(kind=kind, names=names, settings=Settings(), after=after)
+
+    first = part("moved", "svd", *DIRECTIONS[0])
+    todo = [part("nothing"), first, part("moved", "predictions", *DIRECTIONS[0], after=(first.key,))]
+    said: list[str] = []
+    assert run_at_once(todo, zoo.cache, jobs=2, seconds=None, say=said.append) == ["nothing"]
+    done = [line.rpartition(" (")[0] for line in said if line.startswith("done: ")]
+    assert done == ["done: moved svd llama gpt2", "done: moved predictions llama gpt2"]
+    assert [line for line in said if line.startswith("failed: nothing: ") and "KeyError: 'nothing'" in line]
+
+
+def test_no_part_begins_when_the_time_is_over(zoo: Zoo) -> None:
+    todo = [Part(kind="moved", names=("svd", *DIRECTIONS[0]), settings=Settings())]
+    assert run_at_once(todo, zoo.cache, jobs=2, seconds=-1, say=print) == ["moved svd llama gpt2"]
+
+
+def test_a_pilot_keeps_the_recipe_that_is_best_over_all_directions_and_asks_for_no_passages(zoo: Zoo) -> None:
+    good, better, half = Settings(steps=1), Settings(steps=2), Settings(steps=3)
+    grid, pairs = [good, better, half, better.with_passages(2)], [("llama", "gpt2"), ("gpt2", "llama")]
+    for own, bits in ((good, (2.5, 2.5)), (better, (2.6, 2.2)), (half, (2.0, None)), (grid[3], (2.0, 2.0))):
+        tried = Zoo(cache=zoo.cache, settings=own)
+        for pair, value in zip(pairs, bits, strict=True):
+            if value is not None:
+                tried.moved(COLD, *pair, DOMAIN).write_bytes(f"{own.name} {pair}".encode())
+                keep(tried, trial_arm(tried, *pair), "dev", value)
+    assert (choose(zoo.cache, grid, pairs), Zoo.open(zoo.cache).settings) == (better, better)
+    assert choose(zoo.cache, grid[2:], pairs) is None
+
+
+def test_a_digest_beside_the_cost_is_enough_for_the_tables(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ual_registry.digest import Digest
+
+    monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
+    for file in zoo.moved("svd", *DIRECTIONS[0], DOMAIN).parent.glob("*.air"):
+        file.with_suffix(".digest").write_text(f"{Digest.of_file(file).hex}\n")
+        file.unlink()
+    assert section(zoo.cache) == _SECTION
