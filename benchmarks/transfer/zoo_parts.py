@@ -11,10 +11,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.transfer.arms import Arm
+from benchmarks.transfer.arms import Arm, is_known
 from benchmarks.transfer.side_by_side import one_at_a_time
 from benchmarks.transfer.zoo_recipe import Settings
-from benchmarks.transfer.zoo_store import ALONE, BASES, BEST_FREE, COLD, DISTILLED, DOMAIN, FREE, TEXTS, WRONG, Zoo
+from benchmarks.transfer.zoo_store import (
+    ALONE,
+    BASES,
+    BEST_FREE,
+    COLD,
+    DISTILLED,
+    DOMAIN,
+    FREE,
+    TEXTED,
+    TEXTS,
+    WARM,
+    WRONG,
+    Zoo,
+)
 
 if TYPE_CHECKING:
     from benchmarks.transfer.numbers import Measured
@@ -57,18 +70,20 @@ def parts(zoo: Zoo, directions: Sequence[tuple[str, str]], rungs: Sequence[str])
         directions: Source and target.
         rungs: The rungs.
     """
-    trained = [rung for rung in DISTILLED if rung in rungs]
-    ordered = [own for own in (BEST_FREE, *trained, ALONE, *reversed(FREE[:-1])) if own in rungs]
-    strangers = [own for own in ordered if own != ALONE and own != DISTILLED[-1]]
+    starts = [own for own in (COLD, WARM) if own in rungs]
+    free = [own for own in reversed(FREE) if own in rungs]
     found = [_part(zoo, "base", base) for base in BASES]
-    found += _teachers(zoo, directions, trained, DOMAIN)
-    found += [_moved_part(zoo, rung, *pair) for rung in ordered for pair in directions]
-    found += [_part(zoo, "identity", rung, base) for rung in ordered if rung in FREE for base in BASES]
-    free = [rung for rung in strangers if rung in FREE]
+    found += _teachers(zoo, directions, starts, DOMAIN)
+    first = [own for own in (BEST_FREE, *starts, ALONE) if own in rungs]
+    found += [_moved_part(zoo, rung, *pair) for rung in (*first, *free) for pair in directions]
+    found += [_part(zoo, "identity", rung, base) for rung in free for base in BASES]
     found += [_stranger_part(zoo, rung, *pair) for rung in free for pair in directions]
-    again = [rung for rung in reversed(strangers) if rung not in FREE]  # the warm one says most
-    found += _teachers(zoo, directions, again, WRONG)
-    found += [_stranger_part(zoo, rung, *pair) for rung in again for pair in directions]
+    # What takes long and says least comes last, where the time may be over.
+    again = [own for own in (WARM, TEXTED, COLD) if own in rungs]
+    for rung in again:
+        found += _teachers(zoo, directions, [rung], DOMAIN if rung == TEXTED else WRONG)
+        part = _moved_part if rung == TEXTED else _stranger_part
+        found += [part(zoo, rung, *pair) for pair in directions]
     return list({part.key: part for part in found}.values())
 
 
@@ -129,10 +144,10 @@ def bits(measured: Measured) -> float:
 
 def _trained(zoo: Zoo, base: str) -> Iterator[str]:
     """Train a base, and an adapter of the domain on it, and measure both."""
-    from benchmarks.transfer.zoo_models import SHAPES, train_base  # noqa: PLC0415 - torch loads here
-
     with one_at_a_time(zoo.folder(base)):
         if not zoo.folder(base).is_dir():
+            from benchmarks.transfer.zoo_models import SHAPES, train_base  # noqa: PLC0415 - torch loads here
+
             train_base(SHAPES[base], zoo.prose()[0], zoo.folder(base))
     yield f"base {base}"
     _adapter(zoo, base, DOMAIN)
@@ -144,11 +159,11 @@ def _trained(zoo: Zoo, base: str) -> Iterator[str]:
 
 def _adapter(zoo: Zoo, base: str, domain: str) -> Path:
     """Return the adapter of a base and a domain, trained where it is not there."""
-    from benchmarks.transfer.zoo_adapters import train_adapter  # noqa: PLC0415 - torch, as above
-
     file = zoo.adapter(base, domain)
     with one_at_a_time(file):
         if not file.is_file():
+            from benchmarks.transfer.zoo_adapters import train_adapter  # noqa: PLC0415 - torch, as above
+
             train_adapter(zoo.base(base), zoo.folder(base), zoo.domain(domain), file)
     return file
 
@@ -190,7 +205,7 @@ def _moved(zoo: Zoo, rung: str, source: str, target: str) -> Iterator[str]:
     elif zoo.moved(BEST_FREE, source, target, DOMAIN).is_file():
         _distil(zoo, rung, source, target, DOMAIN)
     yield f"{rung} {source} {target}"
-    if file.is_file():
+    if is_known(file):
         yield f"{rung} {source} {target} on dev: best at {zoo.doses(rung, source, target)[0]:g}"
         for arm in zoo.rung_arms(rung, source, target):
             yield _measured(zoo, arm, "test", f"{source} {target}")
@@ -198,7 +213,7 @@ def _moved(zoo: Zoo, rung: str, source: str, target: str) -> Iterator[str]:
 
 def _stranger(zoo: Zoo, rung: str, source: str, target: str) -> Iterator[str]:
     """Move the adapter of the other domain by the same rung, where that rung has an effect, and measure."""
-    if not zoo.moved(rung, source, target, DOMAIN).is_file() or not zoo.doses(rung, source, target)[0]:
+    if not is_known(zoo.moved(rung, source, target, DOMAIN)) or not zoo.doses(rung, source, target)[0]:
         return
     _adapter(zoo, source, WRONG)
     if rung in FREE:
@@ -260,7 +275,7 @@ def _train_alone(zoo: Zoo, target: str) -> None:
     """Train an adapter as native ones are, on the unlabelled text of the rungs."""
     file = zoo.moved(ALONE, target, target, DOMAIN)
     with one_at_a_time(file):
-        if file.is_file():
+        if is_known(file):
             return
         from benchmarks.transfer import zoo_adapters, zoo_moves  # noqa: PLC0415 - torch, as above
 

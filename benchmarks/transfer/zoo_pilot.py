@@ -24,8 +24,13 @@ PAIRS = (("gpt2", "llama"), ("qwen2", "gpt_neox"))
 
 
 def pilot_parts(grid: Sequence[Settings], pairs: Sequence[tuple[str, str]] = PAIRS) -> list[Part]:
-    """Return what a pilot does: texts first, then trials, the longest first."""
-    ordered = sorted(grid, key=lambda own: -own.steps)
+    """Return what a pilot does: texts first, then trials, the longest first.
+
+    Trials on the same text wait for each other while it is cut, so those on other text begin before.
+    """
+    longest = sorted(grid, key=lambda own: -own.steps)
+    fresh = list({own.text_name: own for own in reversed(longest)}.values())[::-1]
+    ordered = [*fresh, *(own for own in longest if own not in fresh)]
     teachers = [teacher_part(own, source, DOMAIN) for own in ordered for source, _ in pairs]
     found = [*teachers, *(trial_part(own, *pair) for own in ordered for pair in pairs)]
     return list({part.key: part for part in found}.values())

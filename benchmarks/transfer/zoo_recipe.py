@@ -72,7 +72,7 @@ class Settings:
         return replace(self, passages=count)
 
 
-_MORE = Settings(texts=2400, steps=600, batch_size=32)
+_MORE = Settings(texts=1600, steps=600, batch_size=32)
 
 GRID: tuple[Settings, ...] = (
     replace(_MORE, texts=600),

@@ -223,5 +223,5 @@ class Zoo:
 
     @staticmethod
     def is_settled(file: Path) -> bool:
-        """Tell whether there is a moved adapter, or word of why there is none."""
-        return file.is_file() or file.with_suffix(".refused").is_file()
+        """Tell whether there is a moved adapter or its digest, or word of why there is none."""
+        return is_known(file) or file.with_suffix(".refused").is_file()
