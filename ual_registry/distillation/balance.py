@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from ual_registry.distillation.texts import Text
 
-__all__ = ["answer_groups", "balanced"]
+__all__ = ["answer_groups", "balanced", "fine_groups"]
 
 _MOST_ANSWERS = 64
 _TEXTS_OF_AN_ANSWER = 4
@@ -23,6 +23,40 @@ def answer_groups(texts: Sequence[Text]) -> dict[str, list[Text]]:
         found.setdefault(next(iter(text.completion.casefold().split()), ""), []).append(text)
     most = min(_MOST_ANSWERS, len(texts) // _TEXTS_OF_AN_ANSWER)
     return dict(sorted(found.items())) if 1 < len(found) <= most else {}
+
+
+def fine_groups(groups: Mapping[str, Sequence[Text]]) -> dict[str, list[Text]]:
+    """Split groups word by word where enough texts have the same next word: `card` into `card arrival` and others.
+
+    What is too rare to be a group of its own stays with the words before it. The largest groups are split first, until
+    there are as many as are taken for labels.
+
+    Args:
+        groups: Texts by the beginning of their answer, such as ``answer_groups`` makes.
+    """
+    found = {name: list(own) for name, own in groups.items()}
+    waiting = sorted(found, key=lambda name: (-len(found[name]), name))
+    while waiting and len(found) < _MOST_ANSWERS:
+        name = waiting.pop(0)
+        parts = _by_next_word(name, found[name])
+        if len(parts) < 2:
+            continue
+        del found[name]
+        found |= parts
+        longer = [own for own in parts if len(own.split()) > len(name.split())]
+        waiting = sorted([*waiting, *longer], key=lambda own: (-len(found[own]), own))
+    return dict(sorted(found.items()))
+
+
+def _by_next_word(name: str, texts: Sequence[Text]) -> dict[str, list[Text]]:
+    """Return the texts by one more word than a name has; those whose next word is rare keep the name."""
+    count = len(name.split()) + 1
+    parts: dict[str, list[Text]] = {}
+    for text in texts:
+        parts.setdefault(" ".join(text.completion.casefold().split()[:count]), []).append(text)
+    common = {word: own for word, own in parts.items() if len(own) >= _TEXTS_OF_AN_ANSWER and word != name}
+    rest = [text for word, own in parts.items() if word not in common for text in own]
+    return common | ({name: rest} if rest else {})
 
 
 def balanced(texts: Sequence[Text], wanted: int) -> tuple[Text, ...]:

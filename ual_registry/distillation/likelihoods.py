@@ -19,8 +19,8 @@ from ual_registry.models.token_groups import TokenGroups
 
 __all__ = ["Scorer"]
 
-_LOGITS_AT_ONCE = 1 << 24
-"""How many logits one step of the head makes at most: 64 MiB in float32."""
+_LOGITS_AT_ONCE, _LOGITS_ELSEWHERE = 1 << 24, 1 << 26
+"""How many logits one step of the head makes at most: 64 MiB in float32; more on a device that is slow to start one."""
 
 _LOGITS_IN_CACHE, _FEW_POSITIONS = 1 << 18, 64
 """On a CPU what is made of logits is faster where it stays in its cache: 1 MiB. Fewer positions would not pay."""
@@ -113,8 +113,9 @@ class Scorer:
         """Return how many positions the head is run on at once."""
         weight = self._model.get_output_embeddings().weight
         in_cache = _LOGITS_IN_CACHE // int(weight.shape[0])
-        most = max(1, _LOGITS_AT_ONCE // int(weight.shape[0]))
-        return min(most, in_cache) if weight.device.type == "cpu" and in_cache >= _FEW_POSITIONS else most
+        is_cpu = weight.device.type == "cpu"
+        most = max(1, (_LOGITS_AT_ONCE if is_cpu else _LOGITS_ELSEWHERE) // int(weight.shape[0]))
+        return min(most, in_cache) if is_cpu and in_cache >= _FEW_POSITIONS else most
 
     def _scored(self, hidden: torch.Tensor, targets: torch.Tensor, soft: SoftRows | None) -> torch.Tensor:
         """Score positions a few at a time; ``hidden`` has the shape (n, hidden_size), ``targets`` (n,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from ual_registry.air.canonical import canonical_bytes
 from ual_registry.digest import Digest
 from ual_registry.distillation.seeds import SeedPrompts
 
-__all__ = ["FewShot", "Given", "Prefixes", "Prompts", "Repeated"]
+__all__ = ["ROWS_OF_A_PROMPT", "FewShot", "Given", "Prefixes", "Prompts", "Repeated"]
 
+ROWS_OF_A_PROMPT = 32
+"""How many texts go on from one prompt; a larger batch has several prompts, and says as many different things."""
 
 _LISTED = 3
 """How many seeds a list has."""
@@ -62,7 +65,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class FewShot:
-    """Lists of some of the seeds, to be continued by one more input: one list for each batch, so that it is read once.
+    """Lists of some of the seeds, to be continued by one more input: one for a batch of few, so that it is read once.
 
     Few seeds in a list, and others the next time, give inputs of more kinds than all of them in another order.
     """
@@ -75,10 +78,14 @@ class FewShot:
         return "\n" if all("\n" not in text for text in self.seeds.inputs) else "\n---\n"
 
     def batch(self, number: int, size: int, seed: int) -> Sequence[str]:
-        """Return one list as often as asked for; which seeds it has, in which order, follows from seed and number."""
+        """Return lists, each for up to 32 texts; which seeds they have, and their order, follows from the numbers."""
         chosen = random.Random(f"{seed}-{number}")  # noqa: S311  # nothing is secret here
-        order = chosen.sample(self.seeds.inputs, min(_LISTED, len(self.seeds.inputs)))
-        return [_list(order, self.separator)] * size
+        count = min(_LISTED, len(self.seeds.inputs))
+        lists = [
+            _list(chosen.sample(self.seeds.inputs, count), self.separator)
+            for _ in range(math.ceil(size / ROWS_OF_A_PROMPT))
+        ]
+        return [lists[row // ROWS_OF_A_PROMPT] for row in range(size)]
 
     def document(self) -> Mapping[str, Any]:
         """Return the seeds."""
@@ -87,13 +94,15 @@ class FewShot:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """Prompts of which each is gone on with by a batch of its own, so that it is read once."""
+    """Prompts of which each is gone on with by up to 32 texts; a batch of so few reads its prompt once."""
 
     texts: tuple[str, ...]
 
     def batch(self, number: int, size: int, seed: int) -> Sequence[str]:
-        """Return the prompt of a batch as often as asked for."""
-        return list(self.texts[number : number + 1]) * size
+        """Return the next prompts, each as often as it is gone on with."""
+        rows = min(size, ROWS_OF_A_PROMPT)
+        count = size // rows
+        return [text for text in self.texts[number * count : (number + 1) * count] for _ in range(rows)]
 
     def document(self) -> Mapping[str, Any]:
         """Return a digest of the prompts, of which there may be many."""

@@ -34,7 +34,9 @@ LIKELIEST = 16
 _FORM = "ual-registry/teacher-scores/2"
 _INDEX = "scores.json"
 _SHARD_TEXTS = 32
-_BATCH_TEXTS = 8
+_BATCH_TEXTS, _BATCH_TEXTS_ELSEWHERE = 8, 32
+"""How many texts are scored at once on a CPU, and on a device that is slow to start."""
+
 _MAX_SHARD_BYTES = 1 << 30
 _PARTS = ("ends", "adapted", "plain", "tokens", "logs")
 
@@ -136,8 +138,9 @@ def _token_scores(
     scorer = Scorer(model)
     found: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
     by_length = sorted(range(len(texts)), key=lambda index: len(texts[index].ids))  # little of a batch is padding
-    for start in range(0, len(texts), _BATCH_TEXTS):
-        places = by_length[start : start + _BATCH_TEXTS]
+    size = _BATCH_TEXTS if next(model.parameters()).device.type == "cpu" else _BATCH_TEXTS_ELSEWHERE
+    for start in range(0, len(texts), size):
+        places = by_length[start : start + size]
         batch = [texts[index] for index in places]
         wanted = [range(pieces.first, len(pieces.ids)) for pieces in batch]
         scored = scorer.likeliest([pieces.ids for pieces in batch], wanted, count)

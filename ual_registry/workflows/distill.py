@@ -15,6 +15,7 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read, verify
 from ual_registry.air.write import file_digest, write
 from ual_registry.digest import Digest
+from ual_registry.distillation.manner import Manner
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts, checked_seeds, seeds_of
@@ -39,6 +40,7 @@ def distill_adapter(
     seeds: SeedPrompts | Sequence[str] | None = None,
     warm: Adapter | Literal["auto"] | None = None,
     recipe: Recipe | None = None,
+    manner: Manner | None = None,
     sampling: Sampling | None = None,
     texts: int | None = None,
     budget_s: float | None = None,
@@ -59,6 +61,7 @@ def distill_adapter(
             source and adapter run freely.
         warm: An adapter for the target to start from, or ``auto`` for one that is fitted to the generated texts.
         recipe: How to train; by default two passes over the texts.
+        manner: How inputs are written and answered, where there are seeds.
         sampling: How texts are drawn.
         texts: How many are generated.
         budget_s: About how many seconds may be spent; texts and training get fixed shares of it.
@@ -82,6 +85,7 @@ def distill_adapter(
             target=_loaded(target, on_progress),
             folder=Path(folder),
             seeds=_seeds(seeds, named),
+            manner=manner or Manner(),
             sampling=sampling or Sampling(),
             texts=texts,
             budget_s=budget_s,

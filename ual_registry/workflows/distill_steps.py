@@ -21,6 +21,7 @@ from ual_registry.air.canonical import canonical_bytes, parse_json
 from ual_registry.air.read import read
 from ual_registry.air.write import file_digest, write
 from ual_registry.digest import Digest
+from ual_registry.distillation.manner import TARGET, Manner
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AUTO_WARM", "DistillSteps"]
 
-_TEXTS_FORM = 2
+_TEXTS_FORM = 3
 """Counts the ways in which texts were made: what another way has left is not gone on with."""
 
 AUTO_WARM: Literal["auto"] = "auto"
@@ -54,6 +55,7 @@ class DistillSteps:
     target: LoadedBase
     folder: Path
     seeds: SeedPrompts | None
+    manner: Manner
     sampling: Sampling
     texts: int | None
     budget_s: float | None
@@ -120,11 +122,20 @@ class DistillSteps:
             "form": _TEXTS_FORM,
             "source": str(self.source.digest),
             "base": [self.source_base.base.config_digest, self.source_base.base.weights_digest, *self._dtype()],
-            "seeds": None if self.seeds is None else self.seeds.document(),
+            **self._asked(),
             "sampling": {**asdict(self.sampling), "stop": list(self.sampling.stop)},
             "texts": self.texts,
             "budget_s": self.budget_s,
         }
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what inputs depend on; without seeds there are none."""
+        if self.seeds is None:
+            return {"seeds": None}
+        from ual_registry.distillation.material import model_settings  # noqa: PLC0415  # loads torch
+
+        writer = {"target": model_settings(self.target)} if TARGET in self.manner.writers else {}
+        return {"seeds": self.seeds.document(), "manner": self.manner.document(), **writer}
 
     def _dtype(self) -> list[str]:
         """Return what the source computes in, where that is not what it usually does."""
@@ -143,6 +154,8 @@ class DistillSteps:
             self.sampling,
             place,
             wanted=wanted,
+            target=self.target,
+            manner=self.manner,
             on_batch=lambda kept: self.say(f"{kept.counts['kept']} texts kept of {kept.counts['generated']}"),
         )
         self.say(f"{len(found.texts)} texts to train on")
@@ -174,7 +187,9 @@ class DistillSteps:
         """Generate the first batch, which the corpus begins with, and return how many texts it has."""
         from ual_registry.distillation.corpus import begin_corpus  # noqa: PLC0415  # loads torch
 
-        return begin_corpus(self.source_base, self.source, self.seeds, self.sampling, place)
+        return begin_corpus(
+            self.source_base, self.source, self.seeds, self.sampling, place, target=self.target, manner=self.manner
+        )
 
     def _scores(self, corpus: Corpus, place: Path, *, is_plain_needed: bool) -> tuple[TextScores, ...]:
         from ual_registry.distillation.teacher import score_texts  # noqa: PLC0415  # loads torch

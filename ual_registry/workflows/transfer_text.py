@@ -142,9 +142,9 @@ def continued_texts(
         say: Is told how far it is.
 
     Raises:
-        UALError: As ``distillation.corpus.answer``.
+        UALError: As ``distillation.answers.answer``.
     """
-    from ual_registry.distillation.corpus import answer  # noqa: PLC0415  # loads torch
+    from ual_registry.distillation.answers import answer  # noqa: PLC0415  # loads torch
     from ual_registry.distillation.generate import Sampling  # noqa: PLC0415
     from ual_registry.distillation.material import model_settings  # noqa: PLC0415
     from ual_registry.distillation.texts import Kept, Rules  # noqa: PLC0415

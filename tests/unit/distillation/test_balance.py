@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ual_registry.distillation.balance import answer_groups, balanced
+from ual_registry.distillation.balance import answer_groups, balanced, fine_groups
 from ual_registry.distillation.prompts import Repeated
 from ual_registry.distillation.texts import Ended, Text
 
@@ -48,6 +48,33 @@ def test_which_texts_of_an_answer_are_chosen_does_not_follow_from_their_order() 
     assert list(balanced(TEXTS[::-1], 15)[::-1]) == list(chosen)
     kitchen = [own for own in chosen if "kitchen" in own.completion]
     assert kitchen != TEXTS[: len(kitchen)]
+
+
+def test_groups_are_split_word_by_word_where_enough_texts_go_on_alike() -> None:
+    cards = [
+        *(text(number, " card arrival") for number in range(6)),
+        *(text(number, " card arrival late") for number in range(6, 10)),
+        *(text(number, " Card payment fee") for number in range(10, 15)),
+        *(text(number, " card lost") for number in range(15, 18)),
+        text(18, " card"),
+    ]
+    pins = [text(number, " change pin") for number in range(20, 26)]
+    groups = answer_groups([*cards, *pins])
+    assert fine_groups(groups) == {
+        "card": cards[15:],
+        "card arrival": cards[:6],
+        "card arrival late": cards[6:10],
+        "card payment": cards[10:15],
+        "change": pins,  # every one goes on alike: it is one answer
+    }
+    assert fine_groups({}) == {}
+
+
+def test_a_larger_batch_goes_on_with_several_prompts_of_which_each_is_used_as_often() -> None:
+    prompts = Repeated(("a", "b", "c"))
+    assert list(prompts.batch(0, 64, 7)) == ["a"] * 32 + ["b"] * 32
+    assert list(prompts.batch(1, 64, 7)) == ["c"] * 32
+    assert list(prompts.batch(2, 64, 7)) == []
 
 
 def test_each_batch_goes_on_with_a_prompt_of_its_own_until_they_run_out() -> None:

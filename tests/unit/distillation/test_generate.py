@@ -13,6 +13,7 @@ import pytest
 
 from ual_registry.distillation.corpus import make_corpus, run_freely
 from ual_registry.distillation.generate import Sampling, generate_texts
+from ual_registry.distillation.manner import Manner
 from ual_registry.distillation.pieces import Cutter
 from ual_registry.distillation.prompts import Given, Prefixes
 from ual_registry.distillation.report import Named
@@ -167,6 +168,48 @@ def test_seeds_make_inputs_and_the_adapter_answers_them(source: LoadedBase, adap
     assert make_corpus(source, adapter, seeds, SAMPLING, tmp_path, wanted=5) == corpus
 
 
+def test_the_target_writes_inputs_too_and_answers_are_drawn_beside_the_likeliest(
+    source: LoadedBase, target: LoadedBase, adapter: Named, tmp_path: Path
+) -> None:
+    seeds = SeedPrompts(inputs=("the cat", "a friend", "a dog"), template="say {input}:")
+    manner = Manner(writers=("source", "target"), answers=2)
+    made = [
+        make_corpus(source, adapter, seeds, SAMPLING, tmp_path, wanted=24, target=target, manner=manner)
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    names = ["inputs.jsonl", "inputs-by-2.jsonl", "texts.jsonl", "texts-2.jsonl", "drawn-1.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    parts = {name: [json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in names}
+    writers = [parts[name][0]["settings"]["material"]["base_config"] for name in names]
+    assert writers == [
+        own.base.config_digest for own in (source, target, source, source, source)
+    ]  # answers are the source's
+    inputs = {own["completion"].strip() for name in names[:2] for own in parts[name][1:]}
+    prompts = [own["prompt"] for name in names[2:4] for own in parts[name][1:]]
+    assert set(prompts) <= {seeds.prompt(own) for own in (*seeds.inputs, *inputs)}
+    assert {own["prompt"] for own in parts["drawn-1.jsonl"][1:]} <= set(prompts)
+    assert parts["drawn-1.jsonl"][0]["settings"]["sampling"]["temperature"] == 1.0
+    assert len(made[0].texts) <= 24
+    assert {text.prompt for text in made[0].texts} <= set(prompts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"writers": ()}, "expected source, target or both, each once, got []"),
+        ({"writers": ("source", "source")}, "expected source, target or both, each once, got ['source', 'source']"),
+        ({"writers": ("teacher",)}, "expected source, target or both, each once, got ['teacher']"),
+        ({"answers": 0}, "expected 1 to 16, got 0"),
+        ({"answers": 17}, "expected 1 to 16, got 17"),
+    ],
+)
+def test_a_manner_that_means_nothing_is_refused(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(TrainingError) as refused:
+        Manner(**settings)
+    assert refused.value.message == f"manner.{next(iter(settings))}: {problem}"
+
+
 def test_a_corpus_of_few_inputs_is_made_again_as_it_was(source: LoadedBase, adapter: Named, tmp_path: Path) -> None:
     """Few inputs are new, so the first round ends at its limit, and the second one writes more into the same file."""
     seeds = SeedPrompts(inputs=("the cat", "a friend", "a dog"), template="say {input}:")
@@ -202,7 +245,7 @@ def test_few_answers_are_asked_for_again_until_each_has_as_many_texts(
 ) -> None:
     # The toy adapter gives every answer its own; let two texts be of one kind and all others of another.
     monkeypatch.setattr(
-        "ual_registry.distillation.corpus.answer_groups", lambda texts: {"rare": texts[:2], "often": texts[2:]}
+        "ual_registry.distillation.asking.answer_groups", lambda texts: {"rare": texts[:2], "often": texts[2:]}
     )
     seeds = SeedPrompts(inputs=("the cat", "a friend", "a dog"), answer_tokens=1)
     sampling = Sampling(max_tokens=24, batch_size=8, seed=3)

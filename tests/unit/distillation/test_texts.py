@@ -82,6 +82,9 @@ def test_prompts_are_the_same_for_the_same_batch() -> None:
     shots = FewShot(SeedPrompts(inputs=("one", "two", "three")))
     assert shots.batch(4, 3, 1) == shots.batch(4, 3, 1)
     assert sorted(shots.batch(4, 1, 1)[0].split("\n")) == ["-", "- one", "- three", "- two"]
+    many = shots.batch(4, 70, 1)
+    assert [many[row] == many[0] for row in (31, 32, 63, 64)] == [True, False, False, False]
+    assert [len(many), many[:3]] == [70, shots.batch(4, 3, 1)]
     assert FewShot(SeedPrompts(inputs=("one\nline", "two"))).separator == "\n---\n"
 
 
