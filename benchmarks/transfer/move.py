@@ -31,7 +31,7 @@ _BY_WEIGHTS = ("subspace", "vocab")
 _BY_TEXT = ("activations", "residual", "predictions")
 _DOCUMENTS = "predictions-documents"
 """`predictions` with settings that were chosen on documents and on small models: see `rungs`."""
-_BY_TRAINING = ("distill", "distill-warm", "distill-free", "distill-more")
+_BY_TRAINING = ("distill", "distill-warm", "distill-free")
 
 
 def main(rung: str, adapter: Path, bases: tuple[Path, Path], file: Path, text: Path | None) -> int:
@@ -99,6 +99,7 @@ def _distilled(
     distill: Any = importlib.import_module("ual_registry.workflows.distill")
     seeds: Any = importlib.import_module("ual_registry.distillation.seeds")
     sampling: Any = importlib.import_module("ual_registry.distillation.generate").Sampling
+    manner: Any = importlib.import_module("ual_registry.distillation.manner").Manner
     wanted = given["seeds"]
     found = distill.distill_adapter(
         adapter,
@@ -107,6 +108,9 @@ def _distilled(
         folder=folder.parent / "distill",
         seeds=None if wanted is None else seeds.SeedPrompts(**{**wanted, "inputs": tuple(wanted["inputs"])}),
         warm="auto" if rung == "distill-warm" else None,
+        manner=manner(
+            **{name: tuple(own) if name == "writers" else own for name, own in given.get("manner", {}).items()}
+        ),
         sampling=sampling(**given.get("sampling", {})),
         texts=given.get("texts"),
         on_progress=lambda said: print(said, file=sys.stderr, flush=True),

@@ -36,8 +36,7 @@ class Rung:
     Attributes:
         name: Name in tables and in the cache.
         needs: What it takes beside the adapter and the two configs, for people.
-        takes: What else its process is given: `text`, unlabelled; `seeds`, five requests, or `more` for more text of
-            them; `nothing`; or no file at all.
+        takes: What else its process is given: `text`, unlabelled; `seeds`, five requests; `nothing`; or no file.
         part: Rungs of one part are made and measured one after the other where several parts run at once.
     """
 
@@ -83,7 +82,6 @@ RUNGS: tuple[Rung, ...] = (
     Rung(name="distill-free", needs="weights, training", takes="nothing", part="free"),
     Rung(name="distill", needs="weights, five requests, training", takes="seeds", part="distill"),
     Rung(name="distill-warm", needs="weights, five requests, training", takes="seeds", part="distill"),
-    Rung(name="distill-more", needs="weights, five requests, more training", takes="more", part="more"),
 )
 """Every rung, cheapest first."""
 

@@ -11,17 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["seed_file"]
+__all__ = ["given", "seed_file"]
 
-_DOCUMENTS = {"texts": 200, "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160}}
+_BATCH = 256
+"""Texts written together: as many as a GPU likes; they differ no less than those of smaller batches."""
 
-_FREE = {"texts": 600}
+_REQUESTS: Mapping[str, Any] = {"texts": 6000, "sampling": {"batch_size": _BATCH}}
+"""How the requests of a label task are written and answered."""
+
+_DOCUMENTS: Mapping[str, Any] = {
+    "texts": 800,
+    "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 256, "batch_size": _BATCH},
+}
+"""How documents are written."""
+
+_FREE: Mapping[str, Any] = {"texts": 2000, "sampling": {"batch_size": _BATCH}}
 """Of a label task without requests: what source and adapter write then is worth less, so less is spent on it."""
-
-_MORE = 4
-"""How many times the text `distill-more` has; texts are written in larger batches, as many at a time more."""
-
-_USUAL_TEXTS, _USUAL_BATCH = 2000, 32
 
 _SEEDS: Mapping[str, Mapping[str, Any]] = {
     "topics": {
@@ -55,22 +60,18 @@ def seed_file(cache: Path, task: str, kind: str) -> Path:
     Args:
         cache: Where it is put.
         task: The task.
-        kind: `seeds`, or `more` for several times the text, or `nothing` where even the five requests are withheld.
+        kind: `seeds`, or `nothing` where even the five requests are withheld.
     """
     file = cache / "text" / f"seeds-{task}{'' if kind == 'seeds' else f'-{kind}'}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(_given(task, kind)), encoding="utf-8")
+    partial.write_text(json.dumps(given(task, kind)), encoding="utf-8")
     partial.replace(file)
     return file
 
 
-def _given(task: str, kind: str) -> Mapping[str, Any]:
+def given(task: str, kind: str) -> Mapping[str, Any]:
+    """Return what a distillation is given; see ``seed_file``."""
     seeds = None if kind == "nothing" else _SEEDS.get(task)
-    given: dict[str, Any] = {"seeds": seeds}
-    if not seeds:
-        given |= _FREE if task in _SEEDS else _DOCUMENTS
-    if kind == "more":
-        given["texts"] = _MORE * given.get("texts", _USUAL_TEXTS)
-        given["sampling"] = {**given.get("sampling", {}), "batch_size": _MORE * _USUAL_BATCH}
-    return given
+    how = _DOCUMENTS if task not in _SEEDS else _REQUESTS if seeds else _FREE
+    return {"seeds": seeds, **how}

@@ -23,7 +23,7 @@ from benchmarks.transfer.rungs import DEVICE, RUNGS
 __all__ = ["one_at_a_time", "run_parts"]
 
 
-_PARTS = ("distill", "predictions", "more", "free", "streams", "at once")
+_PARTS = ("distill", "predictions", "free", "streams", "at once")
 """What rungs do together, the best and the longest first: no long part begins when all else is over."""
 
 

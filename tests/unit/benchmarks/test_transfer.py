@@ -273,11 +273,9 @@ def test_two_processes_do_not_make_one_file_at_the_same_time(tmp_path):
 @pytest.mark.parametrize(
     ("task", "kind", "expected"),
     [
-        ("changelogs", "seeds", {"seeds": None, "texts": 200, "batch": 32}),
-        ("changelogs", "more", {"seeds": None, "texts": 800, "batch": 128}),
-        ("topics", "more", {"seeds": 5, "texts": 8000, "batch": 128}),
-        ("topics", "seeds", {"seeds": 5, "texts": None, "batch": 32}),
-        ("topics", "nothing", {"seeds": None, "texts": 600, "batch": 32}),
+        ("changelogs", "seeds", {"seeds": None, "texts": 800, "batch": 256}),
+        ("topics", "seeds", {"seeds": 5, "texts": 6000, "batch": 256}),
+        ("topics", "nothing", {"seeds": None, "texts": 2000, "batch": 256}),
     ],
 )
 def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task, kind, expected):
