@@ -21,7 +21,7 @@ import platformdirs
 from tabulate import tabulate
 
 from benchmarks.transfer.arms import SOURCE, TARGET, adapter_file, dose_arms
-from benchmarks.transfer.rungs import DEVICE, make
+from benchmarks.transfer.rungs import DEVICE, RungError, kept, make
 from benchmarks.transfer.seeds import given
 from benchmarks.transfer.tasks import TASKS
 from examples.materials import calm_threads, model_folder
@@ -74,6 +74,8 @@ def main(
     parts = [(task, name) for task in tasks or SETTINGS for name in SETTINGS[task] if not names or name in names]
     if jobs > 1:
         _side_by_side(parts, texts, seed, cache, jobs)
+        # What failed has said why, and is not tried again here.
+        parts = [part for part in parts if kept("distill", _file(cache, *part, texts, seed))]
     found: dict[str, list[list[str]]] = {}
     for task, name in parts:
         found.setdefault(task, []).extend(_rows(task, name, texts, seed, cache))
@@ -97,12 +99,15 @@ def _rows(task: str, name: str, texts: int, seed: int, cache: Path) -> Iterator[
     from benchmarks.transfer.measure import Bench  # noqa: PLC0415 - torch loads here, after calm_threads
 
     read, bench = TASKS[task](), Bench.open(cache)
-    file = cache / "settings" / f"{task}-{seed}-{_slug(name)}-{texts}.air"
+    file = _file(cache, task, name, texts, seed)
     text = file.with_suffix(".given.json")
     text.parent.mkdir(parents=True, exist_ok=True)
     text.write_text(json.dumps(_given(task, name, texts)), encoding="utf-8")
     bases = model_folder(SOURCE), model_folder(TARGET)
-    made = make("distill", adapter_file(cache, SOURCE, task, seed), bases, text, file)
+    try:
+        made = make("distill", adapter_file(cache, SOURCE, task, seed), bases, text, file)
+    except RungError as error:
+        raise click.ClickException(f"{task}, {name}: {error}") from error
     measured = bench.measure(read, "dev", dose_arms(file))
     metrics = list(next(iter(measured.values())))
     yield ["setting", "metric", *(f"dose {arm.dose:g}" for arm in dose_arms(file)), "s"]
@@ -118,8 +123,8 @@ def _given(task: str, name: str, texts: int) -> dict[str, Any]:
     return {**plain, **own, "sampling": {**usual["sampling"], **own.get("sampling", {})}}
 
 
-def _slug(name: str) -> str:
-    return "-".join(name.replace(",", "").split())
+def _file(cache: Path, task: str, name: str, texts: int, seed: int) -> Path:
+    return cache / "settings" / f"{task}-{seed}-{'-'.join(name.replace(',', '').split())}-{texts}.air"
 
 
 if __name__ == "__main__":
