@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tabulate import tabulate
 from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, dosed, is_known
 from benchmarks.transfer.numbers import Measured
 from benchmarks.transfer.zoo_recipe import Settings
-from benchmarks.transfer.zoo_store import BASES, DIRECTIONS, DOMAIN, FREE, RUNGS, Zoo, default_cache
+from benchmarks.transfer.zoo_store import BASES, DIRECTIONS, DISTILLED, DOMAIN, FREE, RUNGS, Zoo, default_cache
 from ual_registry.evaluation.bootstrap import RESAMPLES, Interval
 from ual_registry.evaluation.recovery import Label, MetricReport, label_of, measure_metric
 
@@ -91,8 +91,21 @@ def section(cache: Path | None = None, settings: Settings | None = None) -> str:
     parts += ["### Zoo: every direction", _directions(found)]
     identities = _identities(zoo)
     parts += ["### Zoo: to the source itself", identities] if identities else []
-    parts += ["### Zoo: what it took", _costs(found), _text("zoo_reading.md")]
+    parts += ["### Zoo: what it took", _costs(found), *_first(zoo), _text("zoo_reading.md")]
     return "\n\n".join(parts) + "\n"
+
+
+def _first(zoo: Zoo) -> list[str]:
+    """Return what distillations of the first settings gave, where the tables are of others."""
+    if zoo.settings == Settings():
+        return []
+    first = replace(zoo, settings=Settings())
+    found = [own for names in DIRECTIONS if (own := collect(first, *names)) is not None]
+    if not any(rung in own.doses for own in found for rung in DISTILLED):
+        return []
+    used = first.settings
+    title = f"### Zoo: distillation with {used.texts} texts, in {used.steps} steps of {used.batch_size}"
+    return [title, _summary(found, DISTILLED)]
 
 
 def collect(zoo: Zoo, source: str, target: str) -> Direction | None:
@@ -179,9 +192,9 @@ def _shape(config: Mapping[str, Any]) -> list[str]:
     return [width, layers, str(config["vocab_size"])]
 
 
-def _summary(found: Sequence[Direction]) -> str:
+def _summary(found: Sequence[Direction], rungs: Sequence[str] = RUNGS) -> str:
     rows = []
-    for rung in RUNGS:
+    for rung in rungs:
         own = [direction for direction in found if rung in direction.doses]
         if not own:
             continue
@@ -189,13 +202,14 @@ def _summary(found: Sequence[Direction]) -> str:
         rows.append(
             [
                 rung,
+                str(len(own)),
                 _spread(one.recovered(rung) for one in own),
                 _spread(one.best(rung) for one in own),
                 _labels(own, rung),
                 *controls,
             ]
         )
-    return _table(rows, ["rung", "R at dose 1", "R at the dose of dev", "verdicts", *_CONTROLS])
+    return _table(rows, ["rung", "directions", "R at dose 1", "R at the dose of dev", "verdicts", *_CONTROLS])
 
 
 _CONTROLS = (RANDOM, FLIPPED, "wrong task")

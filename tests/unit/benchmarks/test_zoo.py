@@ -13,7 +13,7 @@ from benchmarks.transfer.zoo_corpus import Domain
 from benchmarks.transfer.zoo_jobs import run_at_once
 from benchmarks.transfer.zoo_parts import Part, parts, trial_arm
 from benchmarks.transfer.zoo_pilot import choose
-from benchmarks.transfer.zoo_recipe import Settings
+from benchmarks.transfer.zoo_recipe import Settings, keep_settings
 from benchmarks.transfer.zoo_results import collect, section
 from benchmarks.transfer.zoo_store import ALONE, BASES, COLD, DIRECTIONS, DOMAIN, Zoo
 from ual_registry.evaluation.series import Series
@@ -120,6 +120,28 @@ def test_the_section_words_kept_numbers(zoo: Zoo, monkeypatch: pytest.MonkeyPatc
     assert section(zoo.cache) == _SECTION
 
 
+def test_what_the_first_settings_gave_stands_beside_what_a_pilot_chose(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
+    source, target = DIRECTIONS[0]
+    file = zoo.moved(COLD, source, target, DOMAIN)
+    file.write_bytes(b"cold")
+    file.with_suffix(".cost.json").write_text(json.dumps({"cpu_s": 1.0, "wall_s": 1.0, "peak_bytes": 1, "said": {}}))
+    for arm, bits in zip(zoo.dose_arms(COLD, source, target), (3.0, 2.5, 2.2, 2.3, 2.4), strict=True):
+        keep(zoo, arm, "dev", bits)
+    for arm in zoo.rung_arms(COLD, source, target):
+        keep(zoo, arm, "test", 2.1 if arm.name == COLD else 3.0)
+    assert "distillation with" not in section(zoo.cache)
+    keep_settings(zoo.cache, Settings(texts=1600, steps=600))
+    worded = section(zoo.cache)
+    first = worded.partition("### Zoo: distillation with 600 texts, in 120 steps of 8\n\n")[2].split("\n\n")[0]
+    (row,) = first.splitlines()[2:]
+    cells = ["distill cold", "1", "0.60 [0.60, 0.60]", "0.60 [0.60, 0.60]", "1 works", *["0.00 [0.00, 0.00]"] * 2, ""]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == cells
+    assert "distill cold" not in worded.partition("### Zoo: what it took")[0]
+
+
 _SECTION = """\
 (zoo_head.md)
 
@@ -130,10 +152,10 @@ _SECTION = """\
 
 ### Zoo: every rung
 
-| rung        | R at dose 1          | R at the dose of dev   | verdicts   | random            | flipped              | wrong task   |
-|-------------|----------------------|------------------------|------------|-------------------|----------------------|--------------|
-| svd         | -0.20 [-0.20, -0.20] | 0.00 [0.00, 0.00]      | 1 none     | 0.00 [0.00, 0.00] | -1.00 [-1.00, -1.00] |              |
-| predictions | 0.50 [0.50, 0.50]    | 0.67 [0.67, 0.67]      | 1 works    | 0.00 [0.00, 0.00] | -1.00 [-1.00, -1.00] |              |
+| rung        | directions   | R at dose 1          | R at the dose of dev   | verdicts   | random            | flipped              | wrong task   |
+|-------------|--------------|----------------------|------------------------|------------|-------------------|----------------------|--------------|
+| svd         | 1            | -0.20 [-0.20, -0.20] | 0.00 [0.00, 0.00]      | 1 none     | 0.00 [0.00, 0.00] | -1.00 [-1.00, -1.00] |              |
+| predictions | 1            | 0.50 [0.50, 0.50]    | 0.67 [0.67, 0.67]      | 1 works    | 0.00 [0.00, 0.00] | -1.00 [-1.00, -1.00] |              |
 
 R is the median over the directions, with the lowest and the highest in brackets.
 Controls have the dose of the rung; of three random ones the best counts.
