@@ -25,6 +25,7 @@ for own in ("UAL_HOME", "UAL_DATABASE_URL", "UAL_STORE_URL"):
 pytest_plugins = [
     "tests.counting",
     "tests.engines.fixtures",
+    "tests.engines.migrated",
     "tests.garbage",
     "tests.hub_server.fixtures",
     "tests.sharing",

@@ -28,6 +28,8 @@ from ual_registry.registry.schema import SCHEMA_REVISION
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import AdapterRow, AliasRow, AuditRow, Table
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
+
 NOW = datetime.datetime(2026, 11, 25, 12, tzinfo=datetime.UTC)
 ROOT = Path(__file__).parents[3]
 WORD_INDEX = {"revision_texts_fts", *(f"revision_texts_fts_{part}" for part in ("config", "data", "docsize", "idx"))}
