@@ -81,20 +81,27 @@ def registry(tmp_path: Path) -> Registry:
     return Registry.open(tmp_path / "home")
 
 
-@pytest.fixture
-def digests() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def exported(tmp_path: Path, digests: list[str]) -> Spoiler:
-    """What a registry with two adapters exports."""
-    source = Registry.open(tmp_path / "source")
+@pytest.fixture(scope="session")
+def exported_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
+    """What a registry with two adapters exports, and their digests."""
+    folder = tmp_path_factory.mktemp("exported")
+    source, digests = Registry.open(folder / "source"), []
     for index in range(2):
-        write(small_adapter(description=f"number {index}"), tmp_path / "x.air")
-        digests.append(source.add(tmp_path / "x.air", name=f"a{index}", aliases=["good"]).digest)
-    source.export(tmp_path / "out")
-    return Spoiler(tmp_path / "out")
+        write(small_adapter(description=f"number {index}"), folder / "x.air")
+        digests.append(source.add(folder / "x.air", name=f"a{index}", aliases=["good"]).digest)
+    source.export(folder / "out")
+    return folder / "out", tuple(digests)
+
+
+@pytest.fixture
+def digests(exported_once: tuple[Path, tuple[str, ...]]) -> tuple[str, ...]:
+    return exported_once[1]
+
+
+@pytest.fixture
+def exported(exported_once: tuple[Path, tuple[str, ...]], tmp_path: Path) -> Spoiler:
+    """A copy of it to spoil."""
+    return Spoiler(Path(shutil.copytree(exported_once[0], tmp_path / "out")))
 
 
 def refuse(registry: Registry, exported: Spoiler) -> UALError:
@@ -202,7 +209,9 @@ def test_lists_of_other_types_are_refused(registry: Registry, exported: Spoiler,
     assert isinstance(refuse(registry, exported), FormatError)
 
 
-def test_links_are_not_followed(registry: Registry, exported: Spoiler, digests: list[str], tmp_path: Path) -> None:
+def test_links_are_not_followed(
+    registry: Registry, exported: Spoiler, digests: tuple[str, ...], tmp_path: Path
+) -> None:
     blob = exported.blob(digests[0])
     blob.rename(tmp_path / "elsewhere")
     blob.symlink_to(tmp_path / "elsewhere")
@@ -219,19 +228,19 @@ def test_the_frame_is_not_followed_out_of_the_folder(
     assert fault(registry, exported).startswith(f"{path}: expected a")
 
 
-def test_a_pipe_is_not_waited_for(registry: Registry, exported: Spoiler, digests: list[str]) -> None:
+def test_a_pipe_is_not_waited_for(registry: Registry, exported: Spoiler, digests: tuple[str, ...]) -> None:
     blob = exported.blob(digests[1])
     blob.unlink()
     os.mkfifo(blob)
     assert fault(registry, exported) == f"{blob}: expected a regular file"
 
 
-def test_a_missing_blob_is_named(registry: Registry, exported: Spoiler, digests: list[str]) -> None:
+def test_a_missing_blob_is_named(registry: Registry, exported: Spoiler, digests: tuple[str, ...]) -> None:
     exported.blob(digests[1]).unlink()
     assert fault(registry, exported) == f"{exported.blob(digests[1])}: is missing"
 
 
-def test_a_blob_of_another_size_is_named(registry: Registry, exported: Spoiler, digests: list[str]) -> None:
+def test_a_blob_of_another_size_is_named(registry: Registry, exported: Spoiler, digests: tuple[str, ...]) -> None:
     blob = exported.blob(digests[0])
     size = blob.stat().st_size
     blob.write_bytes(blob.read_bytes() + b"x")
@@ -240,7 +249,7 @@ def test_a_blob_of_another_size_is_named(registry: Registry, exported: Spoiler, 
 
 @pytest.mark.parametrize("already", [False, True])
 def test_a_blob_of_another_digest_is_named(
-    registry: Registry, exported: Spoiler, digests: list[str], already: bool
+    registry: Registry, exported: Spoiler, digests: tuple[str, ...], already: bool
 ) -> None:
     if already:
         registry.import_(exported.root)
@@ -416,7 +425,7 @@ def test_tombstones_that_were_made_from_each_other_are_refused(registry: Registr
 
 
 def test_a_file_is_not_made_from_what_a_tombstone_says_was_made_from_it(
-    registry: Registry, exported: Spoiler, digests: list[str], tmp_path: Path
+    registry: Registry, exported: Spoiler, digests: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Only by a false tombstone can this be: the file names its parent by the digest of bytes."""
     parent = digests[0]
