@@ -61,7 +61,7 @@ def make_scene(folder: Path) -> Scene:
     for file in (folder / "mute").glob("tokenizer*"):
         file.unlink()
     save(_loud(strong_model("LlamaForCausalLM", {**LLAMA, "num_hidden_layers": 3})), folder / "loud")
-    (folder / "text.txt").write_text("\n".join(sentences(7, 12)) + "\n", encoding="utf-8")
+    (folder / "text.txt").write_text("\n".join(sentences(7, 3)) + "\n", encoding="utf-8")
     (folder / "few.txt").write_text("\n".join(text[:24] for text in sentences(8, 4)) + "\n", encoding="utf-8")
     documents = [{"text": text[:60]} for text in sentences(9, 24)]
     (folder / "items.jsonl").write_text("".join(json.dumps(own) + "\n" for own in documents), encoding="utf-8")
