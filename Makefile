@@ -20,7 +20,7 @@ LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registr
 TORCH := ual_registry/tensors.py
 EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c ual_registry/air/_sha256.c ual_registry/projection/_tiles.c
 
-.PHONY: help demo test check tests format hub bench bench-registry bench-router bench-dispatch bench-training bench-transfer check-llamacpp fuzz fuzz-guided faults clean
+.PHONY: help demo test check tests format hub bench bench-registry bench-router bench-dispatch bench-training bench-transfer check-llamacpp proof fuzz fuzz-guided faults clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,10 @@ check-llamacpp: .venv/.dev ## Compare llama.cpp itself with PEFT (fetches llama.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[llamacpp]'
 	$(BIN)/python -m pytest -q tests/integration/test_llama_cpp.py
 
+proof: .venv/.dev ## Prove every binder against its classes, and infer each of its model types anew (ten minutes)
+	export UAL_PROOF_ALL=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/proof
+
 fuzz: .venv/.dev ## Show 100,000 mutated files to both readers (three minutes)
 	$(BIN)/python -m tests.hostile.fuzzing --count 100000
 
@@ -94,10 +98,11 @@ fuzz-guided: .venv/.dev ## Fuzz guided by coverage, with atheris (ten minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt atheris
 	$(BIN)/python -m tests.hostile.coverage_guided -max_total_time=600
 
-faults: .venv/.dev ## Kill 200 processes, and let eight others add 1,000 revisions to one name, on both engines
-	export UAL_FAULTS_KILLS=200 UAL_FAULTS_REVISIONS=125 UAL_FAULTS_LARGE_BYTES=2000000000
+faults: .venv/.dev ## Kill 200 processes, add 1,000 revisions to one name by eight, migrate 10,000, on both engines
+	export UAL_MIGRATIONS_REVISIONS=10000 UAL_FAULTS_KILLS=200 UAL_FAULTS_REVISIONS=125 UAL_FAULTS_LARGE_BYTES=2000000000
 	export UAL_FAULTS_CUTS=all UAL_FAULTS_HUB_KILLS=all
-	$(BIN)/python -m pytest -q tests/faults tests/integration/test_many_processes.py tests/integration/test_care.py
+	$(BIN)/python -m pytest -q tests/faults tests/integration/test_many_processes.py tests/integration/test_care.py \
+		tests/unit/registry/test_migrations.py
 
 clean: ## Remove what was built
 	rm -rf build dist .coverage* .pytest_cache .mypy_cache .ruff_cache
