@@ -15,7 +15,7 @@ import torch
 
 from ual_registry.distillation.pieces import Pieces
 
-__all__ = ["Chunks", "chunk_sums", "common_ends", "scored_pieces", "shared_chunks"]
+__all__ = ["Chunks", "chunk_owners", "chunk_sums", "common_ends", "scored_pieces", "shared_chunks"]
 
 
 def common_ends(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
@@ -92,7 +92,16 @@ def chunk_sums(values: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.
     Returns:
         The log-probability of each chunk, shape (chunks,), the dtype of ``values``.
     """
-    owner = torch.full((values.shape[0],), len(spans), dtype=torch.long)
+    owners = chunk_owners(spans, values.shape[0]).to(values.device)
+    return values.new_zeros(len(spans) + 1).index_add(0, owners, values)[:-1]
+
+
+def chunk_owners(spans: Sequence[tuple[int, int]], count: int) -> torch.Tensor:
+    """Return which chunk each of ``count`` values belongs to, int64, shape (count,); the number of chunks for none.
+
+    It is made on the CPU, as a list: as tensors every chunk would be a call of its own.
+    """
+    owners = [len(spans)] * count
     for index, (first, after) in enumerate(spans):
-        owner[first:after] = index  # on the CPU: on a GPU every chunk would be a call of its own
-    return values.new_zeros(len(spans) + 1).index_add(0, owner.to(values.device), values)[:-1]
+        owners[first:after] = [index] * (min(after, count) - first)
+    return torch.tensor(owners, dtype=torch.long)

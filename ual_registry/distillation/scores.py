@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ual_registry.distillation.chunks import chunk_owners, chunk_sums
+
 __all__ = ["excess", "sample_score", "select_samples", "select_tokens", "spread"]
 
 
@@ -50,10 +52,10 @@ def spread(
     Returns:
         Shape (tokens,); minus infinity for tokens of no chunk.
     """
-    found = scores.new_full((tokens,), -math.inf)
-    for (first, after), (own, own_after) in zip(source, target, strict=True):
-        found[own:own_after] = scores[first:after].mean()
-    return found
+    sizes = scores.new_tensor([after - first for first, after in source])
+    means = chunk_sums(scores, source) / sizes
+    none = scores.new_full((1,), -math.inf)
+    return torch.cat((means, none))[chunk_owners(target, tokens).to(scores.device)]
 
 
 def select_tokens(scores: torch.Tensor, share: float) -> torch.Tensor:
