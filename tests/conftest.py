@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.garbage",
     "tests.hub_server.fixtures",
     "tests.sharing",
+    "tests.untraced",
 ]
 
 settings.register_profile("quiet", derandomize=True, deadline=None, max_examples=40)
