@@ -17,7 +17,7 @@ import pytest
 
 __all__ = ["pytest_collection_modifyitems", "pytest_sessionstart"]
 
-_UNCOUNTED = ("faults", "ground_truth", "hostile", "property")
+_UNCOUNTED = ("faults", "ground_truth", "hostile", "hub_server", "property", "releases", "unit/benchmarks")
 _TESTS = Path(__file__).parent
 
 
@@ -32,6 +32,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the rooms that are not counted."""
+    rooms = [_TESTS / name for name in _UNCOUNTED]
     for item in items:
-        if item.path.is_relative_to(_TESTS) and item.path.relative_to(_TESTS).parts[0] in _UNCOUNTED:
+        if any(item.path.is_relative_to(room) for room in rooms):
             item.add_marker(pytest.mark.no_cover)
