@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ual_registry.registry.making import maker
 from ual_registry.registry.moments import utc
 from ual_registry.registry.summaries import NO_TARGETS, measurements_of, read_targets
 from ual_registry.registry.tables import Table
@@ -32,36 +33,40 @@ _NO_LABELS = "[null,[],{}]"
 
 def records(rows: Sequence[Any]) -> list[RevisionRecord]:
     """Return the records of rows of ``COLUMNS``, which may have further columns behind those."""
-    texts = [f"{row[7][:-1]},{(row[8] or _NO_LABELS)[1:]}" for row in rows]  # one list of both
-    return [_record(row, parts) for row, parts in zip(rows, json.loads(f"[{','.join(texts)}]"), strict=True)]
+    return [_record(row) for row in rows]
 
 
-def _record(row: Any, parts: list[Any]) -> RevisionRecord:
-    name, number, created_at, yanked_at, reason, recovered_gain, texts, *_ = row
-    digest, kind, title, method, domain, license_, parameter_count, size_bytes, measured, *others = parts
-    base, architecture, owner, aliases, tags = others
+_parsed = json.JSONDecoder().raw_decode
+_made = maker(RevisionRecord)
+
+
+def _record(row: Any) -> RevisionRecord:
+    name, number, created_at, yanked_at, reason, recovered_gain, texts = row[:7]
+    parts, _ = _parsed(f"{row[7][:-1]},{(row[8] or _NO_LABELS)[1:]}")  # one list of both; another is gone by the next
+    digest, kind, title, method, domain, license_, parameter_count, size_bytes, measured = parts[:9]
+    base, architecture, owner, aliases, tags = parts[9:]
     targets = NO_TARGETS if texts is None else read_targets(texts)
-    return RevisionRecord(
-        name=name,
-        number=number,
-        digest=digest,
-        created_at=utc(created_at),
-        owner=owner,
-        aliases=tuple(aliases),
-        tags=tags,
-        kind=kind,
-        title=title,
-        base=base,
-        architecture=architecture,
-        method=method,
-        domain=domain,
-        license=license_,
-        ranks=targets.ranks,
-        roles=targets.roles,
-        targets=targets.summaries,
-        parameter_count=parameter_count,
-        size_bytes=size_bytes,
-        recovered_gain=recovered_gain,
-        evaluations=() if measured is None else measurements_of(measured),
-        yank_reason=None if yanked_at is None else reason or "",
+    return _made(  # in the order of its fields
+        name,
+        number,
+        digest,
+        utc(created_at),
+        owner,
+        tuple(aliases),
+        tags,
+        kind,
+        title,
+        base,
+        architecture,
+        method,
+        domain,
+        license_,
+        targets.ranks,
+        targets.roles,
+        targets.summaries,
+        parameter_count,
+        size_bytes,
+        recovered_gain,
+        measurements_of(measured) if measured else (),
+        None if yanked_at is None else reason or "",
     )

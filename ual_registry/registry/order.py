@@ -7,6 +7,7 @@ checked like everything that comes from outside.
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,8 +114,9 @@ def write_cursor(order: Order, question: object, key: Sequence[Any]) -> str:
         question: What was asked; its ``repr`` must tell questions apart.
         key: The sort key of the row.
     """
-    columns = [column for column, _ in sorting(order).columns]
-    values = [_written(value, column) for value, column in zip(key, columns, strict=True)]
+    values = [
+        utc(value).isoformat() if is_moment else value for value, is_moment in zip(key, _moments(order), strict=True)
+    ]
     document = {"order": _name(order), "of": _mark(question), "key": values}
     return pack(document)
 
@@ -140,9 +142,10 @@ def read_cursor(cursor: str, order: Order, question: object) -> Key:
     return key
 
 
-def _written(value: Any, column: InstrumentedAttribute[Any]) -> Any:
-    """Return a value as JSON has it."""
-    return utc(value).isoformat() if column.type.python_type is datetime.datetime else value
+@functools.cache
+def _moments(order: Order) -> tuple[bool, ...]:
+    """Return which parts of a sort key are moments, which JSON does not know."""
+    return tuple(column.type.python_type is datetime.datetime for column, _ in sorting(order).columns)
 
 
 def _name(order: Order) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ual_registry.registry.making import maker
 from ual_registry.registry.views import Measurement, RoleSummary
 
 __all__ = ["NO_TARGETS", "Targets", "measurements_of", "measurements_text", "read_targets", "targets_text"]
@@ -59,11 +60,9 @@ def read_targets(text: str) -> Targets:
     )
 
 
+_measurement = maker(Measurement)
+
+
 def measurements_of(rows: Iterable[Iterable[Any]]) -> tuple[Measurement, ...]:
     """Return what ``measurements_text`` wrote, once that is read."""
-    return tuple(
-        [
-            Measurement(metric=metric, value=value, low=low, high=high, sample_count=count, arm=arm)
-            for metric, value, low, high, count, arm in rows
-        ]
-    )
+    return tuple([_measurement(*row) for row in rows])
