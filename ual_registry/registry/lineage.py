@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, literal, select
+from sqlalchemy import Connection, Integer, Select, String, bindparam, exists, literal_column, or_, select
 
 from ual_registry.errors import RegistryError, RegistryNotFoundError
 from ual_registry.registry.blanks import Blank
 from ual_registry.registry.conditions import among, bound_list
 from ual_registry.registry.describe import DISPATCHES_TO
+from ual_registry.registry.making import maker
 from ual_registry.registry.reference import quoted
 from ual_registry.registry.statements import Statement, is_sqlite, prepared
 from ual_registry.registry.tables import ArtifactRow, LineageRow, Table
@@ -89,11 +90,11 @@ def lineage(connection: Connection, digest: str, order: LineageOrder) -> Lineage
     ways = [_UP] * order.up + [_DOWN] * order.down
     walks = [_edges(connection, way, digest, order) for way in ways]
     edges = {edge for found, _ in walks for edge in found}
-    digests = {digest} | {edge.child for edge in edges} | {edge.parent for edge in edges}
+    digests = {digest}.union(*(edge[:2] for edge in edges))
     return LineageGraph(
         root=digest,
         nodes=_nodes(connection, sorted(digests)),
-        edges=tuple(sorted(edges, key=lambda edge: (edge.child, edge.parent, edge.relation))),
+        edges=tuple([_edge(*edge) for edge in sorted(edges)]),
         is_complete=all(is_complete for _, is_complete in walks),
     )
 
@@ -104,10 +105,17 @@ def check_known(connection: Connection, digest: str) -> None:
     Raises:
         RegistryNotFoundError: Nothing here knows it.
     """
-    artifact = select(ArtifactRow.digest).where(ArtifactRow.digest == digest)
-    parent = select(LineageRow.parent_digest).where(LineageRow.parent_digest == digest)
-    if connection.execute(artifact.union(parent)).first() is None:
+    ((is_known,),) = _known(is_sqlite=is_sqlite(connection)).rows(connection, digest=digest)
+    if not is_known:
         raise RegistryNotFoundError(f"{digest}: no such artifact in this registry", context={"digest": digest})
+
+
+@functools.cache
+def _known(*, is_sqlite: bool) -> Statement:
+    """Return the statement that looks for a digest; some are the parents of thousands, of which one is enough."""
+    digest = bindparam("digest", type_=String)
+    places = (ArtifactRow.digest, LineageRow.parent_digest)
+    return prepared(select(or_(*(exists().where(place == digest) for place in places))), is_sqlite=is_sqlite)
 
 
 def descendants(digest: str | Blank) -> Select[str]:
@@ -123,39 +131,47 @@ _UP, _DOWN = ("child_digest", "parent_digest"), ("parent_digest", "child_digest"
 """The ends of an edge where a walk comes from, and where it goes."""
 
 
+_edge, _made_node = maker(LineageEdge), maker(LineageNode)
+
+
 def _edges(
     connection: Connection, way: tuple[str, str], digest: str, order: LineageOrder
-) -> tuple[list[LineageEdge], bool]:
-    """Return the edges of one way, and whether those are all."""
+) -> tuple[Sequence[tuple[str, str, str]], bool]:
+    """Return child, parent and relation of the edges of one way, and whether those are all."""
     if order.depth == 0:
         return [], True
-    statement = _walk(way, digest, order)
+    on_sqlite = is_sqlite(connection)
+    given: dict[str, Any] = {"digest": digest}
+    if order.depth is not None:
+        given["depth"] = order.depth
     if order.limit is not None:
-        statement = statement.limit(order.limit + 1)
-    found = connection.execute(statement).all()
-    kept = found[: order.limit]
-    return [LineageEdge(child=row[0], parent=row[1], relation=row[2]) for row in kept], len(kept) == len(found)
+        given["at_most"] = order.limit + 1
+    if order.relations:
+        given["relations"] = bound_list(order.relations, is_sqlite=on_sqlite)
+    found = _walk(way, frozenset(given), is_sqlite=on_sqlite).rows(connection, **given)
+    kept = found if order.limit is None else found[: order.limit]
+    return [(row[0], row[1], row[2]) for row in kept], len(kept) == len(found)
 
 
-def _walk(way: tuple[str, str], digest: str, order: LineageOrder) -> Select[Any]:
+@functools.cache
+def _walk(way: tuple[str, str], given: frozenset[str], *, is_sqlite: bool) -> Statement:
+    """Return the statement of one way, which depends on the names of what is given and not on the values."""
     here, there = way
     columns = (_EDGES.c.child_digest, _EDGES.c.parent_digest, _EDGES.c.relation)
-    start, further = select(*columns).where(_EDGES.c[here] == digest), select(*columns)
-    if order.depth is not None:
-        start = start.add_columns(literal(1).label("depth"))
-    start = _followed(start, order)
-    if order.limit is not None:  # before anything is walked, the first generation is read
-        start = select(start.order_by(_EDGES.c[there], _EDGES.c.relation).limit(order.limit + 1).subquery())
+    followed = [among(_EDGES.c.relation, "relations", is_sqlite=is_sqlite)] if "relations" in given else []
+    start = select(*columns).where(_EDGES.c[here] == bindparam("digest", type_=String), *followed)
+    further, at_most = select(*columns).where(*followed), bindparam("at_most", type_=Integer)
+    if "depth" in given:
+        start = start.add_columns(literal_column("1").label("depth"))
+    if "at_most" in given:  # before anything is walked, the first generation is read
+        start = select(start.order_by(_EDGES.c[there], _EDGES.c.relation).limit(at_most).subquery())
     reached = start.cte(recursive=True)
-    if order.depth is not None:
-        further = further.add_columns(reached.c.depth + 1).where(reached.c.depth < order.depth)
-    further = further.join(reached, _EDGES.c[here] == reached.c[there])
-    walk = reached.union(_followed(further, order))
-    return select(walk.c.child_digest, walk.c.parent_digest, walk.c.relation)
-
-
-def _followed(statement: Select[Any], order: LineageOrder) -> Select[Any]:
-    return statement.where(_EDGES.c.relation.in_(order.relations)) if order.relations else statement
+    if "depth" in given:
+        is_near = reached.c.depth < bindparam("depth", type_=Integer)
+        further = further.add_columns(reached.c.depth + 1).where(is_near)
+    walk = reached.union(further.join(reached, _EDGES.c[here] == reached.c[there]))
+    found = select(walk.c.child_digest, walk.c.parent_digest, walk.c.relation)
+    return prepared(found.limit(at_most) if "at_most" in given else found, is_sqlite=is_sqlite)
 
 
 def _nodes(connection: Connection, wanted: Sequence[str]) -> dict[str, LineageNode]:
@@ -186,11 +202,8 @@ def _node(digest: str, rows: Sequence[Any]) -> LineageNode:
     """Return a node from its rows, one for each revision."""
     if not rows:
         return LineageNode(digest=digest, state="unknown")
-    _, deleted_at, base, *_ = rows[0]
-    names = sorted([(row[3], row[4]) for row in rows if row[3] is not None])
-    return LineageNode(
-        digest=digest,
-        names=tuple([f"{name}@{number}" for name, number in names]),
-        base=base,
-        state="present" if deleted_at is None else "deleted",
-    )
+    _, deleted_at, base, name, number = rows[0]
+    names: tuple[str, ...] = () if name is None else (f"{name}@{number}",)
+    if len(rows) > 1:
+        names = tuple([f"{name}@{number}" for name, number in sorted([row[3:] for row in rows])])
+    return _made_node(digest, names, base, "present" if deleted_at is None else "deleted")

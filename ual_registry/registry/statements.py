@@ -58,7 +58,10 @@ class Statement:
         for name, read, number in self.blanks:
             bound[name] = read(values[number])
         if self.places is None:
-            return _asked(connection, self.text, bound, prepare=None if self.is_planned_once else False)
+            prepare = None if self.is_planned_once else False
+            return _asked(
+                connection, self.text, bound, prepare=prepare, binary=True
+            )  # times and numbers are read sooner
         return _asked(connection, self.text, tuple([bound[name] for name in self.places]))
 
 
