@@ -16,7 +16,7 @@ from typing import Any
 
 from ual_registry.registry.facets import SHOWN
 from ual_registry.registry.labels import labels_text
-from ual_registry.registry.record_tables import EvaluationRow, ProjectionRow
+from ual_registry.registry.record_tables import EvaluationRow, MeasuredRow, ProjectionRow
 from ual_registry.registry.summaries import measurements_text, targets_text
 from ual_registry.registry.tables import (
     AdapterRow,
@@ -250,7 +250,8 @@ def registry_rows(count: int, rng: random.Random, *, is_sqlite: bool) -> Iterato
         words = [name, owner, artifact["title"], artifact["domain"], artifact["description"]]
         words += [word for tag in tags for word in (tag["key"], tag["value"])]
         yield RevisionTextRow, {"revision_id": number, "body": " ".join(filter(None, words)).replace("-", " ")}
-        yield from ((TagRow, tag) for tag in tags)
+        own = {"adapter_name": name, "number": revision}
+        yield from ((TagRow, {**tag, **own}) for tag in tags)
         pairs = {tag["key"]: tag["value"] for tag in tags}
         labels = labels_text(owner, (), pairs, is_sqlite=is_sqlite)  # its aliases follow
         row = {"id": number, "adapter_id": adapter, "adapter_name": name, "number": revision, **_facets(artifact)}
@@ -265,6 +266,9 @@ def registry_rows(count: int, rng: random.Random, *, is_sqlite: bool) -> Iterato
                 "yanked_at": at if is_yanked else None,
             },
         )
+        for _, measured in measurements:
+            ends = {"lowest": measured["value"], "highest": measured["value"]}
+            yield MeasuredRow, {"revision_id": number, "metric": measured["metric"], **ends, **own}
     for row, newest, revision in zip(adapters.rows, adapters.newest, adapters.revision, strict=True):
         yield AdapterRow, {**row, "newest": newest}
         for alias, share in (("production", 0.3), ("candidate", 0.1)):

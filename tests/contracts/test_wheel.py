@@ -71,7 +71,7 @@ def test_an_installed_wheel_makes_a_registry_by_its_own_migrations(installed: Pa
         "registry = Registry.open(); print(resource_folder('migrations')); "
         "print(registry.database.current_revision(), registry.database.differences(), len(registry.list().items))"
     )
-    assert _run(installed, tmp_path, code) == f"{installed / 'ual_registry' / 'migrations'}\n0007 () 0\n"
+    assert _run(installed, tmp_path, code) == f"{installed / 'ual_registry' / 'migrations'}\n0008 () 0\n"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the extension needs a compiler")

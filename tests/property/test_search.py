@@ -209,7 +209,8 @@ class Shelf:
             measured = {"metric": found.metric, "value": found.value, "arm": found.arm, "position": place}
             session.execute(insert(EvaluationRow), [key | measured])
         for tag, value in record.tags.items():
-            session.execute(insert(TagRow), [{"revision_id": id, "key": tag, "value": value}])
+            own = {"revision_id": id, "adapter_name": record.name, "number": record.number}
+            session.execute(insert(TagRow), [own | {"key": tag, "value": value}])
         for alias in record.aliases:
             own = {"adapter_id": adapter_id, "name": alias, "revision_id": id, "is_protected": False}
             session.execute(insert(AliasRow), [own | {"moved_at": _START}])

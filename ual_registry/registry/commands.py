@@ -19,6 +19,7 @@ from ual_registry.registry.describe import Description, Row
 from ual_registry.registry.edges import check_edges
 from ual_registry.registry.facets import facets_of, renew_facets
 from ual_registry.registry.labels import labels_text
+from ual_registry.registry.measured import renew_measured
 from ual_registry.registry.record_tables import DomainRow, EvaluationRow, ProjectionRow, RouterRow, TrainingRow
 from ual_registry.registry.reference import is_tag_key
 from ual_registry.registry.statements import is_sqlite
@@ -187,8 +188,10 @@ def add_revision(
     row = {**ids, **facets_of(session, artifact_id), "labels": shown, "adapter_name": name, "number": number}
     revision_id = session.execute(_INSERT_REVISION, {**row, "created_at": now()}).scalar_one()
     if kept:
-        rows = [{"revision_id": revision_id, "key": key, "value": value} for key, value in kept.items()]
-        session.execute(_INSERT_TAGS, rows)
+        own = {"revision_id": revision_id, "adapter_name": name, "number": number}
+        session.execute(_INSERT_TAGS, [{**own, "key": key, "value": value} for key, value in kept.items()])
+    if description.records.get(EvaluationRow):
+        renew_measured(session, RevisionRow.id == revision_id)
     content = [description.artifact[column] for column in ("title", "domain", "description")]
     labels = [part for key in sorted(kept) for part in (key, kept[key])]
     write_text(session, revision_id, [name, adapter.owner, adapter.description, *content, *labels])

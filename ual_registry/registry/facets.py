@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ual_registry.registry.json_sql import JsonList, JsonText, JsonWritten
+from ual_registry.registry.measured import renew_measured
 from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow
 
 __all__ = ["SHOWN", "differing", "facets_of", "renew_facets"]
@@ -54,7 +55,7 @@ def facets_of(session: Session, artifact_id: int) -> dict[str, Any]:
 
 
 def renew_facets(session: Session, which: ColumnElement[bool]) -> None:
-    """Write the columns again that revisions have of their artifacts.
+    """Write the columns again that revisions have of their artifacts, and what is listed of these.
 
     Args:
         session: An open session that writes.
@@ -63,6 +64,7 @@ def renew_facets(session: Session, which: ColumnElement[bool]) -> None:
     own = ArtifactRow.id == RevisionRow.artifact_id
     values = {name: select(found).where(own).scalar_subquery() for name, found in _FACETS.items()}
     session.execute(update(RevisionRow).where(which).values(values), execution_options={"synchronize_session": False})
+    renew_measured(session, which)
 
 
 def differing() -> ColumnElement[bool]:

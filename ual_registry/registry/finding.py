@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, Subquery, any_, bindparam, exists, func, select
+from sqlalchemy import ColumnElement, Integer, Select, Subquery, any_, bindparam, exists, func, literal_column, select
 from sqlalchemy.orm import aliased
 
 from ual_registry.registry.blanks import Blank
@@ -20,7 +20,7 @@ from ual_registry.registry.search import Searcher
 from ual_registry.registry.sources import Source
 from ual_registry.registry.statements import Statement, prepared
 from ual_registry.registry.tables import ArtifactRow, BaseModelRow, RevisionRow, Table
-from ual_registry.registry.tree import All, Node, Order, Term, leaves
+from ual_registry.registry.tree import All, Node, Order, Term, Words, leaves
 from ual_registry.registry.values import Text
 
 __all__ = ["KEY_NAMES", "Asked", "What", "key_types", "page_statement"]
@@ -64,15 +64,20 @@ def key_types(key: Sequence[Any] | None) -> tuple[type, ...]:
 
 
 @functools.lru_cache(maxsize=512)
-def page_statement(asked: Asked, *, is_sqlite: bool, key_types: tuple[type, ...] = ()) -> Statement:
+def page_statement(
+    asked: Asked, *, is_sqlite: bool, page_size: int | None = None, key_types: tuple[type, ...] = ()
+) -> Statement:
     """Return the statement of a page; its other parameters are ``page_size`` and those of ``KEY_NAMES``.
 
-    Its rows are those of ``details.COLUMNS``, with the sort key behind. What is shown is read when the rows are known:
+    Its rows are those of ``details.COLUMNS``, with the sort key behind and, of adapters, how many revisions there are.
+    What is shown is read when the rows are known:
     indexes alone tell which they are.
 
     Args:
         asked: What is asked.
         is_sqlite: For which engine.
+        page_size: How many rows, as a part of the statement: PostgreSQL would keep a plan for another number. ``None``
+            makes it a parameter.
         key_types: Those of the sort key that it goes on behind.
     """
     sorted_by, plan = sorting(asked.order), plan_of(Searcher(is_sqlite=is_sqlite), asked.where, asked.start)
@@ -95,15 +100,21 @@ def page_statement(asked: Asked, *, is_sqlite: bool, key_types: tuple[type, ...]
         key: list[Any] = [None if kind is type(None) else bindparam(name) for name, kind in known]
         statement = statement.where(sorted_by.after(key))
     statement = statement.order_by(*sorted_by.by(is_indexed=is_in_order))
-    found = statement.limit(bindparam("page_size", type_=Integer)).subquery("found")
-    is_planned_once = is_ordered or (order is not None and not plan.rest)  # the rest may be common or rare
-    return prepared(_shown(found, sorted_by), is_sqlite=is_sqlite, is_planned_once=is_planned_once)
+    size: Any = bindparam("page_size", type_=Integer) if page_size is None else literal_column(str(page_size))
+    found = statement.limit(size).subquery("found")
+    is_planned_once = order is not None or not _asks_for_words(asked.where)
+    return prepared(_shown(found, sorted_by, asked.what), is_sqlite=is_sqlite, is_planned_once=is_planned_once)
 
 
-def _shown(found: Subquery, sorted_by: Sorting) -> Select[Any]:
+def _shown(found: Subquery, sorted_by: Sorting, what: What) -> Select[Any]:
     """Read what is shown of the revisions that were found, one after the other as they were found."""
-    shown, keys = Table.metadata.tables["revisions"].alias("shown"), [found.c[name] for name, _ in sorted_by.named()]
+    revisions = Table.metadata.tables["revisions"]
+    shown = revisions.alias("shown")
+    keys: list[ColumnElement[Any]] = [found.c[name] for name, _ in sorted_by.named()]
     columns = [shown.c[column.key] for column in COLUMNS]
+    if what is What.ADAPTERS:
+        own = revisions.alias("own")
+        keys.append(select(func.count()).where(own.c.adapter_name == shown.c.adapter_name).scalar_subquery())
     joined = select(*columns, *keys).join_from(found, shown, shown.c.id == found.c.id)
     return joined.order_by(*sorted_by.by(of=found))
 
@@ -158,6 +169,11 @@ def _linked(driver: Source, *, is_direct: bool) -> ColumnElement[bool]:
     else:
         found = driver.link == any_(func.array(driver.keys().scalar_subquery()))
     return found
+
+
+def _asks_for_words(node: Node) -> bool:
+    """Tell whether words are asked for: a plan for common ones is dear for rare ones, and the other way round."""
+    return any(isinstance(leaf, Words) for leaf in leaves(node))
 
 
 def _asks_for_yanked(node: Node) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from ual_registry.registry.facets import differing
 from ual_registry.registry.labels import differing_labels
+from ual_registry.registry.measured import differing_measured
 from ual_registry.registry.statements import is_sqlite
-from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow
+from ual_registry.registry.tables import AdapterRow, AliasRow, ArtifactRow, RevisionRow, TagRow
 from ual_registry.registry.word_list import WordRow, differing_words
 
 __all__ = ["broken_rows"]
@@ -26,6 +27,8 @@ def broken_rows(session: Session) -> Iterator[tuple[str, str]]:
     yield from _revisions(session)
     yield from _facets(session)
     yield from _labels(session)
+    yield from _tags(session)
+    yield from _measured(session)
     if not is_sqlite(session.connection()):
         yield from _words(session)
     yield from _numbers(session)
@@ -71,6 +74,20 @@ def _labels(session: Session) -> Iterator[tuple[str, str]]:
     order = (RevisionRow.adapter_name, RevisionRow.number)
     for name, number in session.execute(select(*order).where(differing_labels()).order_by(*order)):
         yield "stale", f"revision {name}@{number} keeps another owner, other aliases or other tags than it has"
+
+
+def _tags(session: Session) -> Iterator[tuple[str, str]]:
+    order = (RevisionRow.adapter_name, RevisionRow.number)
+    same = and_(TagRow.adapter_name == RevisionRow.adapter_name, TagRow.number == RevisionRow.number)
+    misplaced = exists().where(TagRow.revision_id == RevisionRow.id, ~same)
+    for name, number in session.execute(select(*order).where(misplaced).order_by(*order)):
+        yield "stale", f"revision {name}@{number} has tags that stand under another name or number"
+
+
+def _measured(session: Session) -> Iterator[tuple[str, str]]:
+    order = (RevisionRow.adapter_name, RevisionRow.number)
+    for name, number in session.execute(select(*order).where(differing_measured()).order_by(*order)):
+        yield "stale", f"revision {name}@{number} is listed with other results than those of its artifact"
 
 
 def _words(session: Session) -> Iterator[tuple[str, str]]:

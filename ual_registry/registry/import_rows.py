@@ -147,7 +147,8 @@ def _revision(
         "yank_reason": revision.yank_reason,
     }
     revision_id = session.execute(insert(RevisionRow).values(**row).returning(RevisionRow.id)).scalar_one()
-    tags = [{"revision_id": revision_id, "key": key, "value": value} for key, value in revision.tags.items()]
+    own = {"revision_id": revision_id, "adapter_name": part.name, "number": number}
+    tags = [{**own, "key": key, "value": value} for key, value in revision.tags.items()]
     if tags:
         session.execute(insert(TagRow), tags)
     return []

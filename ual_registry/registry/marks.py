@@ -201,7 +201,8 @@ def change_tags(
     after = {key: value for key, value in before.items() if key not in remove} | dict(tags)
     if after != before:
         session.execute(delete(TagRow).where(TagRow.revision_id == revision.id))
-        rows = [{"revision_id": revision.id, "key": key, "value": value} for key, value in after.items()]
+        own = {"revision_id": revision.id, "adapter_name": revision.adapter_name, "number": revision.number}
+        rows = [{**own, "key": key, "value": value} for key, value in after.items()]
         if rows:
             session.execute(insert(TagRow), rows)
         renew_texts(session, RevisionRow.id == revision.id)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from ual_registry.errors import RegistryError, RegistryNotFoundError
-from ual_registry.registry.conditions import among, bound_list
 from ual_registry.registry.details import COLUMNS, MAX_PAGE, records
 from ual_registry.registry.finding import KEY_NAMES, Asked, What, key_types, page_statement
 from ual_registry.registry.forms import form_of
+from ual_registry.registry.making import maker
 from ual_registry.registry.order import read_cursor, write_cursor
 from ual_registry.registry.plan import choose_start
 from ual_registry.registry.queries import find_digest, unknown_adapter
 from ual_registry.registry.reference import Reference
-from ual_registry.registry.statements import Statement, is_sqlite, prepared
-from ual_registry.registry.tables import Table
+from ual_registry.registry.statements import is_sqlite
 from ual_registry.registry.tree import All, Node, Order, Query, Term, leaves, mistake_at
 from ual_registry.registry.values import Text
 from ual_registry.registry.views import AdapterRecord, Page, RevisionRecord
@@ -62,7 +60,7 @@ def search_page(
     form = form_of(query.where, _digests(connection, query.where, text))
     start = choose_start(connection, form.where, form.values, limit=limit, walked=query.order)
     asked = Asked(what=What.REVISIONS, where=form.where, order=query.order, start=start)
-    return _page(connection, asked, form.values, question=query.where, limit=limit, after=after)
+    return _page(connection, asked, form.values, question=query.where, limit=limit, after=after)[0]
 
 
 def list_page(
@@ -94,10 +92,9 @@ def list_page(
         form, base = form.blank(config_digest)
     asked = Asked(what=What.ADAPTERS, where=form.where, order=order, start=start, exact=base)
     question = ("list", owner) if config_digest is None else ("list", owner, config_digest)
-    found = _page(connection, asked, form.values, question=question, limit=limit, after=after)
-    counts = _revision_counts(connection, [record.name for record in found])
-    items = tuple([AdapterRecord(name=item.name, revision_count=counts[item.name], newest=item) for item in found])
-    return Page(items=items, next=found.next)
+    found, rows = _page(connection, asked, form.values, question=question, limit=limit, after=after)
+    items = [_adapter(item.name, row[-1], item) for item, row in zip(found.items, rows, strict=True)]
+    return Page(items=tuple(items), next=found.next)
 
 
 def revisions_page(connection: Connection, name: str, *, limit: int, after: str | None = None) -> Page[RevisionRecord]:
@@ -115,7 +112,7 @@ def revisions_page(connection: Connection, name: str, *, limit: int, after: str 
     """
     form, own = form_of(All(()), {}).blank(name)
     asked = Asked(what=What.OF_ADAPTER, where=form.where, order=Order(), exact=own)
-    found = _page(connection, asked, form.values, question=("revisions", name), limit=limit, after=after)
+    found, _ = _page(connection, asked, form.values, question=("revisions", name), limit=limit, after=after)
     if not found.items and after is None:
         with Session(connection) as session:
             raise unknown_adapter(session, name)
@@ -124,8 +121,10 @@ def revisions_page(connection: Connection, name: str, *, limit: int, after: str 
 
 def _page(
     connection: Connection, asked: Asked, values: Sequence[Any], *, question: object, limit: int, after: str | None
-) -> Page[RevisionRecord]:
+) -> tuple[Page[RevisionRecord], Sequence[Any]]:
     """Read the rows of a page, and one more, which tells whether there is a next.
+
+    What is returned is the page, and its rows.
 
     Args:
         connection: An open connection.
@@ -136,11 +135,17 @@ def _page(
         after: The cursor of the page before.
     """
     key = None if after is None else read_cursor(after, asked.order, question)
-    statement = page_statement(asked, is_sqlite=is_sqlite(connection), key_types=key_types(key))
+    size = {"page_size": limit + 1}
+    asked_of, bound = ({}, size) if is_sqlite(connection) else (size, {})
+    statement = page_statement(asked, is_sqlite=is_sqlite(connection), key_types=key_types(key), **asked_of)
     behind = {} if key is None else dict(zip(KEY_NAMES, key, strict=True))
-    rows = statement.rows(connection, values, page_size=limit + 1, **behind)
-    more = write_cursor(asked.order, question, rows[limit - 1][len(COLUMNS) :]) if len(rows) > limit else None
-    return Page(items=tuple(records(rows[:limit])), next=more)
+    rows = statement.rows(connection, values, **bound, **behind)
+    more = write_cursor(asked.order, question, rows[limit - 1][len(COLUMNS) :][:2]) if len(rows) > limit else None
+    shown = rows[:limit]
+    return Page(items=tuple(records(shown)), next=more), shown
+
+
+_adapter = maker(AdapterRecord)
 
 
 def _digests(connection: Connection, where: Node, text: str) -> dict[str, str]:
@@ -156,16 +161,3 @@ def _digests(connection: Connection, where: Node, text: str) -> dict[str, str]:
             except RegistryNotFoundError as error:
                 raise mistake_at(text, term.column, error.message) from error
     return found
-
-
-def _revision_counts(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    on_sqlite = is_sqlite(connection)
-    rows = _counts_statement(is_sqlite=on_sqlite).rows(connection, keys=bound_list(names, is_sqlite=on_sqlite))
-    return {row[0]: row[1] for row in rows}
-
-
-@functools.cache
-def _counts_statement(*, is_sqlite: bool) -> Statement:
-    name = Table.metadata.tables["revisions"].c.adapter_name
-    counted = select(name, func.count()).where(among(name, "keys", is_sqlite=is_sqlite)).group_by(name)
-    return prepared(counted, is_sqlite=is_sqlite)

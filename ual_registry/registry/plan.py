@@ -15,14 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, literal_column, null, select
+from sqlalchemy import Column, Connection, Select, case, func, literal_column, null, select
+from sqlalchemy.sql.util import ClauseAdapter
+from sqlalchemy.sql.visitors import iterate
 
 from ual_registry.registry.conditions import Condition
 from ual_registry.registry.order import Sorting, sorting
 from ual_registry.registry.search import Searcher, terms
 from ual_registry.registry.sources import Source
 from ual_registry.registry.statements import Statement, is_sqlite, prepared
-from ual_registry.registry.tables import ArtifactRow, RevisionRow
+from ual_registry.registry.tables import ArtifactRow, RevisionRow, Table
 from ual_registry.registry.tree import Node, Order, Term, Words
 
 __all__ = ["WALK", "Plan", "Start", "choose_start", "plan_of"]
@@ -32,15 +34,18 @@ _BOUND = {True: 10_000, False: 8_000}
 
 To check and sort more than that is dearer than most walks."""
 
-_KEPT_BOUND = 3_000
+_KEPT_BOUND = {True: 3_000, False: 1_000}
 """The same where the index of the walk holds what is checked, so that a walk is short."""
 
-_A_STEP = {True: 1.2, False: 0.8}
+_LISTED_BOUND = 1_000
+"""The same where what is asked is listed in the order of the walk, too; more than that is met there soon."""
+
+_A_STEP = {True: 1.2, False: 1.1}
 """So long a step of a walk takes that looks a row up, where to look a candidate up and to sort it takes 1.
 
 Where more than one term is checked, both take alike."""
 
-_A_KEPT_STEP = 0.2
+_A_KEPT_STEP = {True: 0.2, False: 0.05}
 """The same where the index of the walk holds all that is checked."""
 
 _A_SHORT_STEP = {True: 0.13, False: 0.06}
@@ -67,6 +72,9 @@ _APART = 2
 _COUNTED = 8
 """So many terms are looked at; people write fewer."""
 
+_RARE = frozenset({"name", "title", "tag", "alias", "digest", "derived-from"})
+"""Fields of which few revisions share a value."""
+
 _COMMON = frozenset({"kind", "yanked", "layers"})
 """Fields that no index finds."""
 
@@ -78,10 +86,12 @@ class Start:
     Attributes:
         term: Which of its terms is looked up first; ``None`` to walk along the order and check each row.
         is_gathered: Whether what it finds is only gathered, to walk along the order with it.
+        is_listed: Whether it is looked up where the same is listed in the order of names.
     """
 
     term: int | None = None
     is_gathered: bool = False
+    is_listed: bool = False
 
 
 WALK = Start()
@@ -112,6 +122,8 @@ class _Survey:
         places: Where the counted terms stand among all of them.
         bounds: How far each is counted.
         may_gather: Whether it may be worth while to gather what each of them finds.
+        is_listed: Whether the one term that is asked for is also listed in the order of the walk.
+        is_guided: Whether what a walk has met says more of it than the counts do, since terms depend on each other.
         a_step: How long a step of a walk takes.
         are_words: Whether words are asked for, and nothing else.
     """
@@ -120,6 +132,8 @@ class _Survey:
     places: tuple[int, ...]
     bounds: tuple[int, ...]
     may_gather: tuple[bool, ...]
+    is_listed: bool
+    is_guided: bool
     a_step: float
     are_words: bool
 
@@ -146,11 +160,13 @@ def choose_start(
     survey = _survey(where, walked, on_sqlite)
     if survey is None:
         return WALK
-    ((everything, met, *counts),) = survey.statement.rows(connection, values)
+    ((everything, met, walked_so_far, *counts),) = survey.statement.rows(connection, values)
     if counts[0] is None:
-        return WALK
+        return _of_many(survey, everything, met / (walked_so_far or _TRIED), limit, on_sqlite=on_sqlite)
+    if survey.is_listed:
+        return Start(term=0, is_listed=counts[0] == survey.bounds[0])
     steps = _steps_of_walk(everything or 1, counts, limit)
-    if met is not None:
+    if met is not None and survey.is_guided:
         tried = limit * _TRIED / max(met, 0.5)
         steps = max(steps, tried) if survey.are_words else tried
     fewest = min(range(len(counts)), key=lambda index: counts[index])
@@ -162,6 +178,15 @@ def choose_start(
     if survey.may_gather[fewest] and (is_counted or met is not None):
         ways[Start(term=term, is_gathered=True)] = found * _A_GATHERED[on_sqlite] + steps * _A_SHORT_STEP[on_sqlite]
     return min(ways, key=lambda way: ways[way])
+
+
+def _of_many(survey: _Survey, everything: int, share: float, limit: int, *, on_sqlite: bool) -> Start:
+    """Choose where a walk has met many, of which nothing else is known."""
+    if survey.is_guided or not survey.may_gather[0]:
+        return WALK
+    steps, found = limit / share, everything * share
+    gathered = found * _A_GATHERED[on_sqlite] + steps * _A_SHORT_STEP[on_sqlite]
+    return WALK if steps * survey.a_step < gathered else Start(term=survey.places[0], is_gathered=True)
 
 
 def plan_of(searcher: Searcher, where: Node, start: Start) -> Plan:
@@ -179,7 +204,8 @@ def plan_of(searcher: Searcher, where: Node, start: Start) -> Plan:
     if start.is_gathered:
         rest = tuple(node for node in every if node is not first)
         return Plan(gathered=searcher.source(first), rest=rest)
-    return _driven_by(searcher, first, searcher.source(first), every)
+    source = searcher.source(first)
+    return _driven_by(searcher, first, source.listed if start.is_listed and source.listed else source, every)
 
 
 @functools.lru_cache(maxsize=512)
@@ -192,7 +218,7 @@ def _ordered(where: Node, on_sqlite: bool) -> int | None:
     if not all(isinstance(node, (Term, Words)) for node in every):
         return None
     sources = [searcher.source(node) for node in every]  # type: ignore[arg-type]  # they are terms
-    if len(sources) == 1 and sources[0].order is not None:
+    if len(sources) == 1 and (sources[0].order is not None or (not on_sqlite and _is_of_names(every[0]))):
         return 0
     if not all(source.is_kept for source in sources):
         return None
@@ -231,16 +257,22 @@ def _survey(where: Node, walked: Order | None, on_sqlite: bool) -> _Survey | Non
     sources = [searcher.source(every[at]) for at in places]  # type: ignore[arg-type]  # they are terms
     are_words = len(every) == 1 and isinstance(every[0], Words)
     order = None if walked is None else sorting(walked)
-    is_tried = (len(every) > 1 or are_words) and order is not None and not order.is_about_artifacts
-    tried = _tried(searcher.condition(where), order) if is_tried and order is not None else None
-    bounds = [_KEPT_BOUND if source.is_kept else _BOUND[on_sqlite] for source in sources]
+    is_listed = len(every) == 1 and walked == Order() and sources[0].listed is not None
+    is_tried = len(every) > 1 or are_words or (not on_sqlite and not is_listed and _may_be_common(every[0]))
+    tried = None
+    if is_tried and order is not None and not order.is_about_artifacts:
+        tried = _tried(searcher.condition(where), order, None if on_sqlite or are_words else _ENOUGH)
+    bounds = [_KEPT_BOUND[on_sqlite] if source.is_kept else _BOUND[on_sqlite] for source in sources]
+    bounds = [_LISTED_BOUND] if is_listed else bounds
     counts = list(map(_bounded_count, sources, bounds))
-    statement = _question(counts, tried, _ENOUGH_WORDS if are_words else _ENOUGH)
+    enough = _ENOUGH_WORDS if are_words else _ENOUGH
     return _Survey(
-        statement=prepared(statement, is_sqlite=on_sqlite, is_planned_once=tried is None),
+        statement=prepared(_question(counts, tried, enough), is_sqlite=on_sqlite),
         places=tuple(places),
         bounds=tuple(bounds),
         may_gather=tuple([walked == Order() and _is_gathered(source) for source in sources]),
+        is_listed=is_listed,
+        is_guided=tried is not None and (len(every) > 1 or are_words),
         a_step=_a_step(sources, len(every), on_sqlite=on_sqlite),
         are_words=are_words,
     )
@@ -253,20 +285,39 @@ def _is_gathered(source: Source) -> bool:
 
 def _a_step(sources: Sequence[Source], count: int, *, on_sqlite: bool) -> float:
     if len(sources) == count and all(source.is_kept for source in sources):
-        return _A_KEPT_STEP
+        return _A_KEPT_STEP[on_sqlite]
     return _A_STEP[on_sqlite] if count == 1 else 1
 
 
 def _question(counts: Sequence[Any], tried: Any, enough: int) -> Select[Any]:
     if tried is None:
-        return select(_newest(), null(), *counts)
-    return select(_newest(), tried.c.met, *(case((tried.c.met < enough, count)) for count in counts))
+        return select(_newest(), null(), null(), *counts)
+    is_rare = tried.c.met < literal_column(str(enough))
+    return select(_newest(), tried.c.met, tried.c.walked, *(case((is_rare, count)) for count in counts))
 
 
-def _tried(condition: Condition, walked: Sorting) -> Any:
-    """Walk a few rows and count those for which everything holds: terms may depend on each other."""
-    first = select(RevisionRow.id).order_by(*walked.by()).limit(_TRIED).correlate(None)
-    return select(func.count().label("met")).where(RevisionRow.id.in_(first), condition).subquery()
+def _tried(condition: Condition, walked: Sorting, enough: int | None) -> Any:
+    """Walk a few rows and count those for which everything holds: terms may depend on each other.
+
+    Of the rows, what the condition reads is taken along, so that an index which holds all of that need not be left.
+
+    Args:
+        condition: What must hold.
+        walked: In which order.
+        enough: Where to stop, and to tell how many rows were walked until then; ``None`` walks them all.
+    """
+    owner = Table.metadata.tables["revisions"]
+    read = {found.name for found in iterate(condition) if isinstance(found, Column) and found.table.name == owner.name}
+    columns = [owner.c[name] for name in sorted(read | {"id"})]
+    size: Any = literal_column(str(_TRIED))
+    place = literal_column("0") if enough is None else func.row_number().over()
+    first = select(*columns, place.label("place")).order_by(*walked.by()).limit(size).correlate(None).subquery("first")
+    met = select(first.c.place).where(ClauseAdapter(first).traverse(condition))
+    if enough is None:
+        return select(func.count().label("met"), null().label("walked")).select_from(met.subquery()).subquery()
+    met = met.limit(literal_column(str(enough)))
+    found = met.subquery()
+    return select(func.count().label("met"), func.max(found.c.place).label("walked")).select_from(found).subquery()
 
 
 def _driven_by(searcher: Searcher, first: Node, driver: Source, every: Sequence[Node]) -> Plan:
@@ -289,8 +340,18 @@ def _newest() -> Any:
     return select(func.max(RevisionRow.id)).scalar_subquery()
 
 
+def _is_of_names(node: Node) -> bool:
+    """Tell whether names are asked for; to find them all takes PostgreSQL hardly longer than to count them."""
+    return isinstance(node, Term) and node.field == "name"
+
+
 def _is_countable(node: Node) -> bool:
     return isinstance(node, Term) and node.field not in _COMMON
+
+
+def _may_be_common(node: Node) -> bool:
+    """Tell whether many revisions share what is asked as a rule, so that to count them takes long."""
+    return isinstance(node, Term) and node.field not in _RARE
 
 
 def _bounded_count(source: Source, bound: int) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Index
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ual_registry.registry.tables import DIGEST, LABEL, NAME, TIME, WORD, Table, artifact_key
 
-__all__ = ["DomainRow", "EvaluationRow", "ProjectionRow", "RouterRow", "TrainingRow"]
+__all__ = ["DomainRow", "EvaluationRow", "MeasuredRow", "ProjectionRow", "RouterRow", "TrainingRow"]
 
 
 class ProjectionRow(Table):
@@ -67,6 +67,25 @@ class EvaluationRow(Table):
     data_digest: Mapped[str | None] = mapped_column(DIGEST, index=True, comment="The data.")
     arm: Mapped[str | None] = mapped_column(NAME, comment="Which model was measured, such as base.")
     created_at: Mapped[datetime.datetime | None] = mapped_column(TIME, comment="When it was measured, UTC.")
+
+
+class MeasuredRow(Table):
+    """The least and the greatest result of a metric of a revision, with what its revisions are sorted by on a page."""
+
+    __tablename__ = "revision_metrics"
+
+    revision_id: Mapped[int] = mapped_column(
+        ForeignKey("revisions.id", ondelete="CASCADE"), primary_key=True, comment="Its revision."
+    )
+    metric: Mapped[str] = mapped_column(NAME, primary_key=True, comment="What was measured.")
+    lowest: Mapped[float] = mapped_column(comment="The least result of the adapter itself.")
+    highest: Mapped[float] = mapped_column(comment="The greatest one.")
+    adapter_name: Mapped[str] = mapped_column(NAME, comment="The adapter's name.")
+    number: Mapped[int] = mapped_column(comment="The revision's number.")
+
+
+_RESULTS = (MeasuredRow.highest, MeasuredRow.lowest, MeasuredRow.revision_id)
+Index("ix_revision_metrics_metric", MeasuredRow.metric, MeasuredRow.adapter_name, MeasuredRow.number.desc(), *_RESULTS)
 
 
 class RouterRow(Table):

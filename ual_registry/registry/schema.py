@@ -25,7 +25,7 @@ __all__ = [
     "take_upgrade_lock",
 ]
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """The newest migration; a test keeps it equal to what stands in ``migrations/``."""
 
 _UPGRADE_LOCK = 0x75616C_5F7265

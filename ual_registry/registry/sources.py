@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import Select, and_, exists, func, literal_column, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from ual_registry.registry.conditions import Condition, Values, lies, lies_in, matches, plain, unindexed
+from ual_registry.registry.conditions import Condition, Values, lies, lies_in, matches, one_of_few, plain, unindexed
+from ual_registry.registry.measured import is_own
 from ual_registry.registry.order import Sorting
-from ual_registry.registry.record_tables import EvaluationRow
+from ual_registry.registry.record_tables import EvaluationRow, MeasuredRow
 from ual_registry.registry.tables import (
     AdapterRow,
     AliasRow,
@@ -31,10 +32,6 @@ from ual_registry.registry.tables import (
 from ual_registry.registry.values import Pair, Span, Text
 
 __all__ = ["SOURCES", "Source", "artifact_source", "check_of", "condition_of", "source_of"]
-
-_OWN_ARM = "adapter"
-"""Measurements of a base model or a control, taken to compare with, are none of the adapter."""
-
 
 _REVISIONS = Table.metadata.tables["revisions"]
 
@@ -52,6 +49,7 @@ class Source:
         is_kept: Whether the indexes that are walked in the order of names hold all that a check of a revision reads.
         is_ordered: Whether an index holds what is found in the order of names, with all that is kept.
         order: By which columns of its own an index holds what is found in the order of names; ``None`` for none.
+        listed: Where the same is found in the order of names, if it stands in two places.
     """
 
     key: Any
@@ -62,6 +60,7 @@ class Source:
     is_kept: bool = False
     is_ordered: bool = False
     order: Sorting | None = None
+    listed: Source | None = None
 
     @property
     def is_of_revision(self) -> bool:
@@ -191,7 +190,8 @@ def _base(values: Values) -> Source:
 
 def _of_base(where: Condition) -> Source:
     found = select(BaseModelRow.id).where(where)
-    return _revision_source(RevisionRow.base_model_id.in_(found), plain(RevisionRow.base_model_id).in_(found))
+    check = one_of_few(plain(RevisionRow.base_model_id), found)
+    return _revision_source(RevisionRow.base_model_id.in_(found), check)
 
 
 def _is_behind_slash(value: Text) -> Condition:
@@ -207,8 +207,22 @@ def _architecture(values: Values) -> Source:
 
 def _metric(values: Values) -> Source:
     found = or_(*(_measured(pair) for pair in values))
-    is_own = or_(EvaluationRow.arm == _OWN_ARM, EvaluationRow.arm.is_(None))
-    return Source(EvaluationRow.artifact_id, RevisionRow.artifact_id, and_(found, is_own), counted=found)
+    listed = _listed(values[0]) if len(values) == 1 else None
+    where = and_(found, is_own())
+    return Source(EvaluationRow.artifact_id, RevisionRow.artifact_id, where, counted=found, listed=listed)
+
+
+def _listed(pair: Pair) -> Source | None:
+    """Compare the greatest result with a lower end, or the least with an upper one; of both, that would not be all."""
+    where = MeasuredRow.metric == pair.key
+    if isinstance(pair.value, Span):
+        if pair.value.low is not None and pair.value.high is not None:
+            return None
+        where = and_(where, lies(MeasuredRow.highest if pair.value.high is None else MeasuredRow.lowest, pair.value))
+    return Source(MeasuredRow.revision_id, RevisionRow.id, where, order=_BY_NAME_OF_RESULT)
+
+
+_BY_NAME_OF_RESULT = Sorting(columns=((MeasuredRow.adapter_name, False), (MeasuredRow.number, True)))
 
 
 def _measured(pair: Pair) -> Condition:
@@ -216,8 +230,13 @@ def _measured(pair: Pair) -> Condition:
     return and_(named, lies(EvaluationRow.value, pair.value)) if isinstance(pair.value, Span) else named
 
 
+_BY_NAME_OF_TAG = Sorting(columns=((TagRow.adapter_name, False), (TagRow.number, True)))
+
+
 def _tag(values: Values) -> Source:
-    return Source(TagRow.revision_id, RevisionRow.id, or_(*(_tagged(pair) for pair in values)))
+    is_exact = len(values) == 1 and isinstance(values[0].value, Text) and not values[0].value.is_prefix
+    found = or_(*(_tagged(pair) for pair in values))
+    return Source(TagRow.revision_id, RevisionRow.id, found, order=_BY_NAME_OF_TAG if is_exact else None)
 
 
 def _tagged(pair: Pair) -> Condition:

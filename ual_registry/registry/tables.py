@@ -64,9 +64,9 @@ LABEL = text_type(4096)
 TIME = DateTime(timezone=True)
 
 
-def _folded_index(table: str, column: str) -> Index:
+def _folded_index(table: str, column: str, **options: Any) -> Index:
     """Index a text without regard to the case of A to Z, which is how both engines compare it."""
-    return Index(f"ix_{table}_{column}_folded", text(f"lower({column})"))
+    return Index(f"ix_{table}_{column}_folded", text(f"lower({column})"), **options)
 
 
 def artifact_key(comment: str = "Its artifact.", **options: Any) -> Any:
@@ -215,7 +215,7 @@ class AdapterRow(Table):
     """A name under which revisions are kept."""
 
     __tablename__ = "adapters"
-    __table_args__ = tuple(_folded_index("adapters", name) for name in ("name", "owner"))
+    __table_args__ = tuple(_folded_index("adapters", name, postgresql_include=["name"]) for name in ("name", "owner"))
 
     id: Mapped[int] = mapped_column(primary_key=True, comment="Row number.")
     name: Mapped[str] = mapped_column(NAME, unique=True, comment="Its name, which never changes.")
@@ -321,16 +321,21 @@ class AliasRow(Table):
 
 
 class TagRow(Table):
-    """A free label of a revision: a key, or a key and a value."""
+    """A free label of a revision: a key, or a key and a value, with what its revisions are sorted by on a page."""
 
     __tablename__ = "tags"
-    __table_args__ = (Index("ix_tags_key_value", "key", "value", "revision_id"),)
 
     revision_id: Mapped[int] = mapped_column(
         ForeignKey("revisions.id", ondelete="CASCADE"), primary_key=True, comment="Its revision."
     )
     key: Mapped[str] = mapped_column(NAME, primary_key=True, comment="The key.")
     value: Mapped[str] = mapped_column(text_type(1024), comment="The value; empty where there is none.")
+    adapter_name: Mapped[str] = mapped_column(NAME, comment="The adapter's name.")
+    number: Mapped[int] = mapped_column(comment="The revision's number.")
+
+
+_OF_PAGE = (TagRow.adapter_name, TagRow.number.desc(), TagRow.revision_id)
+Index("ix_tags_key_value", TagRow.key, TagRow.value, *_OF_PAGE)
 
 
 class HubLinkRow(Table):

@@ -195,7 +195,7 @@ def test_every_measured_number_is_a_row(described: Registry) -> None:
 
 
 def test_tags_of_the_manifest_that_can_be_tags_are_tags_of_the_revision(described: Registry) -> None:
-    assert rows(described, TagRow) == [{"key": "clinic", "value": ""}]
+    assert rows(described, TagRow) == [{"key": "clinic", "value": "", "adapter_name": "medical", "number": 1}]
 
 
 @pytest.mark.parametrize("vector", ["valid-router", "valid-router-with-labels"])
@@ -282,7 +282,7 @@ def test_texts_and_numbers_that_no_index_or_column_holds_are_cut_or_left_out(reg
     (training,) = rows(registry, TrainingRow)
     assert (training["seed"], training["created_at"]) == (7, None)
     assert [(row["metric"], row["value"]) for row in rows(registry, EvaluationRow)] == [(SCRIPTS[:127] + "…", 1.0)]
-    assert rows(registry, TagRow) == [{"key": "ok", "value": ""}]
+    assert rows(registry, TagRow) == [{"key": "ok", "value": "", "adapter_name": "odd", "number": 1}]
     assert registry.find("odd").read_bytes() == path.read_bytes()
 
 

@@ -15,7 +15,16 @@ from ual_registry.errors import DigestMismatchError, StorageError
 from ual_registry.registry import fsck
 from ual_registry.registry.fsck import Fault, FsckReport
 from ual_registry.registry.registry import Registry
-from ual_registry.registry.tables import AdapterRow, ArtifactRow, AuditRow, BlobRow, EntryRow, LineageRow, RevisionRow
+from ual_registry.registry.tables import (
+    AdapterRow,
+    ArtifactRow,
+    AuditRow,
+    BlobRow,
+    EntryRow,
+    LineageRow,
+    RevisionRow,
+    TagRow,
+)
 
 
 def flip(path: Path) -> Digest:
@@ -273,6 +282,8 @@ def test_rows_that_lead_nowhere_are_told(registry: Registry, three: list[str], f
     change(registry, text(f"UPDATE aliases SET revision_id = {row} WHERE name = 'bad'"))
     change(registry, update(AdapterRow).where(AdapterRow.name == "copy").values(newest=7))
     change(registry, update(RevisionRow).where(RevisionRow.number == 3).values(adapter_name="another"))
+    registry.tag("medical@1", {"team": "search"})
+    change(registry, update(TagRow).values(number=9))
 
     other_labels = "keeps another owner, other aliases or other tags than it has"
     other_words = "is listed with other words than those of its text"
@@ -282,6 +293,7 @@ def test_rows_that_lead_nowhere_are_told(registry: Registry, three: list[str], f
         ("dangling", "revision another@3 has no artifact or no adapter of its name"),
         ("stale", f"revision copy@1 {other_labels}"),
         ("stale", f"revision medical@2 {other_labels}"),
+        ("stale", "revision medical@1 has tags that stand under another name or number"),
         *listed,
         ("number", "adapter 'copy' says that its newest revision is 7, and it is 1"),
     ]

@@ -126,6 +126,16 @@ def first_form() -> Rows:
     return rows
 
 
+def tags_of(database: Database) -> list[dict[str, Any]]:
+    with database.engine.connect() as connection:
+        rows = connection.execute(text("SELECT * FROM tags ORDER BY revision_id")).mappings()
+        return [dict(row) for row in rows]
+
+
+def row_of_tag(number: int) -> dict[str, Any]:
+    return {"revision_id": number, "key": "k", "value": "v", "adapter_name": "a", "number": number}
+
+
 def add_artifact(rows: Rows, name: str, index: int, at: datetime.datetime, chance: random.Random) -> None:
     rows["artifacts"].append({
         "digest": name, "tensor_digest": digest("tensors", index), "kind": "adapter",
@@ -157,7 +167,7 @@ def fill(database: Database, rows: Rows) -> None:
 
 
 def newest_form(old: Rows, *, is_sqlite: bool) -> Rows:
-    """Say in Python what the rows of 0001 are after 0007, as another reading of what the migrations do in SQL."""
+    """Say in Python what the rows of 0001 are after 0008, as another reading of what the migrations do in SQL."""
     new = second_form(old)
     roles = defaultdict(list)
     for row in new["artifact_roles"]:
@@ -177,7 +187,7 @@ def newest_form(old: Rows, *, is_sqlite: bool) -> Rows:
         row |= {name: own[name] for name in same}
         row |= {f"{name}_folded": own[name] and own[name].lower() for name in ("domain", "license", "method")}
     new["artifacts"] = [row | {"targets": texts.get(row["id"]), "measurements": None} for row in artifacts.values()]
-    new["alembic_version"] = [{"version_num": "0007"}]
+    new["alembic_version"] = [{"version_num": "0008"}]
     return new if is_sqlite else new | {"revision_words": listed_words(new)}
 
 
@@ -317,11 +327,17 @@ def test_what_the_first_form_cannot_say_is_lost_on_the_way_down_and_nothing_else
             connection.execute(insert(tables["revisions"]), row | {"created_at": START, "yanked_at": START})
             alias = {"adapter_id": 1, "name": f"to-{number}", "revision_id": number}
             connection.execute(insert(tables["aliases"]), alias | {"is_protected": True, "moved_at": START})
-            connection.execute(insert(tables["tags"]), {"revision_id": number, "key": "k", "value": "v"})
+            connection.execute(insert(tables["tags"]), row_of_tag(number))
             connection.execute(insert(tables["revision_texts"]), {"revision_id": number, "body": "words"})
         edges = [(1, 2), (2, 3)]
         rows = [{"child_digest": digest(c), "parent_digest": digest(p), "relation": "r"} for c, p in edges]
         connection.execute(insert(tables["lineage_edges"]), rows)
+
+    migrate(empty, command.downgrade, "0007")
+    assert tags_of(empty) == [{"revision_id": number, "key": "k", "value": "v"} for number in (1, 2, 3)]
+    empty.upgrade()
+    assert tags_of(empty) == [row_of_tag(number) for number in (1, 2, 3)]
+    assert empty.differences() == ()
 
     migrate(empty, command.downgrade, "0001")
     found = rows_of(empty)
