@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -121,7 +121,7 @@ class Turns:
         ask = self.question.theirs(subject) if self.question.theirs is not None else None
         late = self._peer(ask) if turn % 2 else None
         own = self.clock.time(lambda: self._ask_us(subject))
-        self.ours.append(own)
+        self.ours.append(replace(own, found=None))  # pages that are kept would be looked through with all garbage
         found = self._peer(ask) if not turn % 2 else late
         if found is not None:
             self.differing += found.found != self.question.shown(own.found)
@@ -131,5 +131,5 @@ class Turns:
         if self.peer is None or ask is None or (is_late and len(self.theirs) >= self.effort.peer_least):
             return None
         sample = self.peer.ask(ask.method, **ask.arguments)
-        self.theirs.append(sample)
+        self.theirs.append(replace(sample, found=None))
         return sample
