@@ -13,19 +13,13 @@ from typing import Any
 
 __all__ = ["given", "seed_file"]
 
-_BATCH = 256
-"""Texts written together: as many as a GPU likes; they differ no less than those of smaller batches."""
+_REQUESTS: Mapping[str, Any] = {"texts": 2000}
+"""How many requests of a label task are written and answered."""
 
-_REQUESTS: Mapping[str, Any] = {"texts": 6000, "sampling": {"batch_size": _BATCH}}
-"""How the requests of a label task are written and answered."""
-
-_DOCUMENTS: Mapping[str, Any] = {
-    "texts": 800,
-    "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 256, "batch_size": _BATCH},
-}
+_DOCUMENTS: Mapping[str, Any] = {"texts": 200, "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160}}
 """How documents are written."""
 
-_FREE: Mapping[str, Any] = {"texts": 2000, "sampling": {"batch_size": _BATCH}}
+_FREE: Mapping[str, Any] = {"texts": 600}
 """Of a label task without requests: what source and adapter write then is worth less, so less is spent on it."""
 
 _SEEDS: Mapping[str, Mapping[str, Any]] = {

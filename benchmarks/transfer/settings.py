@@ -28,6 +28,9 @@ from examples.materials import calm_threads, model_folder
 
 __all__ = ["SETTINGS", "main"]
 
+_BATCH = 128
+"""Texts written together: as many as a GPU likes, and few enough for ten such processes on one."""
+
 _BOTH = ("source", "target")
 
 _REQUESTS: Mapping[str, Mapping[str, Any]] = {
@@ -120,7 +123,8 @@ def _given(task: str, name: str, texts: int) -> dict[str, Any]:
     """Return what a distillation by a setting is given."""
     usual, own = given(task, "seeds"), SETTINGS[task][name]
     plain = {"seeds": usual["seeds"], "texts": texts}
-    return {**plain, **own, "sampling": {**usual["sampling"], **own.get("sampling", {})}}
+    sampling = {"batch_size": _BATCH, **usual.get("sampling", {}), **own.get("sampling", {})}
+    return {**plain, **own, "sampling": sampling}
 
 
 def _file(cache: Path, task: str, name: str, texts: int, seed: int) -> Path:

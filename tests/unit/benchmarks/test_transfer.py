@@ -8,8 +8,9 @@ import filelock
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
-from benchmarks.transfer import document, gathered, place, side_by_side
+from benchmarks.transfer import document, gathered, place, settings, side_by_side
 from benchmarks.transfer.arms import (
     Arm,
     adapter_file,
@@ -22,7 +23,7 @@ from benchmarks.transfer.arms import (
 from benchmarks.transfer.document import summary
 from benchmarks.transfer.numbers import Numbers
 from benchmarks.transfer.results import Result, result_of, table, verdict
-from benchmarks.transfer.rungs import DEVICE, RUNGS, Made
+from benchmarks.transfer.rungs import DEVICE, RUNGS, Made, RungError
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.tasks import Item, Task
 from ual_registry.evaluation.recovery import Label, measure_metric
@@ -273,9 +274,9 @@ def test_two_processes_do_not_make_one_file_at_the_same_time(tmp_path):
 @pytest.mark.parametrize(
     ("task", "kind", "expected"),
     [
-        ("changelogs", "seeds", {"seeds": None, "texts": 800, "batch": 256}),
-        ("topics", "seeds", {"seeds": 5, "texts": 6000, "batch": 256}),
-        ("topics", "nothing", {"seeds": None, "texts": 2000, "batch": 256}),
+        ("changelogs", "seeds", {"seeds": None, "texts": 200, "batch": 32}),
+        ("topics", "seeds", {"seeds": 5, "texts": 2000, "batch": 32}),
+        ("topics", "nothing", {"seeds": None, "texts": 600, "batch": 32}),
     ],
 )
 def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task, kind, expected):
@@ -286,6 +287,54 @@ def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task,
         "texts": given.get("texts"),
         "batch": given.get("sampling", {}).get("batch_size", 32),
     } == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "expected"),
+    [
+        ("topics", "source", {"seeds": 5, "texts": 70, "sampling": {"batch_size": 128}, "manner": None}),
+        (
+            "banking",
+            "both, fine, warmer",
+            {
+                "seeds": 5,
+                "texts": 70,
+                "sampling": {"batch_size": 128, "temperature": 1.0},
+                "manner": {"writers": ("source", "target"), "is_fine": True},
+            },
+        ),
+        (
+            "changelogs",
+            "3200 of 256 tokens",
+            {
+                "seeds": None,
+                "texts": 3200,
+                "sampling": {"batch_size": 128, "temperature": 1.0, "top_p": 1.0, "max_tokens": 256},
+                "manner": None,
+            },
+        ),
+    ],
+)
+def test_a_setting_changes_what_a_distillation_is_given(task, name, expected):
+    given = settings._given(task, name, 70)
+    seeds = given["seeds"]
+    found = {key: given.get(key) for key in ("texts", "sampling", "manner")}
+    assert {"seeds": seeds and len(seeds["inputs"]), **found} == expected
+    assert len({settings._file(Path(), task, own, 70, 0) for own in settings.SETTINGS[task]}) == len(
+        settings.SETTINGS[task]
+    )
+
+
+def test_a_setting_that_fails_says_which_it_was(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise RungError("cannot read the adapter")
+
+    monkeypatch.setattr(settings, "make", refuse)
+    monkeypatch.setattr(settings, "model_folder", Path)
+    monkeypatch.setattr(settings, "TASKS", {"changelogs": lambda: None})
+    asked = ["--task", "changelogs", "--setting", "800 of 160 tokens", "--cache", str(tmp_path)]
+    found = CliRunner().invoke(settings.main, asked)
+    assert (found.exit_code, found.output) == (1, "Error: changelogs, 800 of 160 tokens: cannot read the adapter\n")
 
 
 def test_rungs_that_are_measured_nowhere_are_named_once(result):
