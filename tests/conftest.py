@@ -22,6 +22,10 @@ from ual_registry.air.write import write
 for own in ("UAL_HOME", "UAL_DATABASE_URL", "UAL_STORE_URL"):
     os.environ.pop(own, None)  # no test may touch the registry of whoever runs it
 
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+# The list of fonts takes seconds to make, and no test that gives a process an empty cache is about it.
+os.environ.setdefault("MPLCONFIGDIR", str(_CACHE / "matplotlib"))
+
 pytest_plugins = [
     "tests.counting",
     "tests.engines.fixtures",
