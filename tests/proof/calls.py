@@ -104,7 +104,7 @@ def call(model: Any, case: Case) -> Any:
     import torch
 
     inputs = CALLS[MODEL_TYPES[case.model_type].inputs]()
-    if not getattr(case.config(), "add_cross_attention", True):  # GPT-2 refuses what it has no use for
+    if not getattr(model.config, "add_cross_attention", True):  # GPT-2 refuses what it has no use for
         inputs.pop("encoder_hidden_states", None)
     with torch.no_grad():
         return model(**inputs, return_dict=True)[0]

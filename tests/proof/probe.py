@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,7 @@ class Probe:
         *,
         matrices: Mapping[Place, torch.Tensor] | None = None,
         position: int | slice | None = None,
+        until: Place | None = None,
     ) -> dict[Place, torch.Tensor]:
         """Return the input of every closing module, each (positions, features), with some slots changed.
 
@@ -101,6 +102,7 @@ class Probe:
             deltas: What is added to the output rows of a slot.
             matrices: What the output rows of a slot are multiplied with.
             position: Where deltas are added, one place or several; everywhere by default.
+            until: The closing module that is asked for: the run may end there, and what follows is left out.
         """
         changes = [_Change(*self.slots[key], delta=delta, position=position) for key, delta in (deltas or {}).items()]
         changes += [_Change(*self.slots[key], matrix=matrix) for key, matrix in (matrices or {}).items()]
@@ -108,8 +110,9 @@ class Probe:
         with ExitStack() as stack:
             for change in changes:
                 stack.enter_context(self._changed(change))
-            stack.enter_context(self._watched(seen))
-            call(self.model, self.case)
+            stack.enter_context(self._watched(seen, until))
+            with suppress(_Enough):
+                call(self.model, self.case)
         return seen
 
     @contextmanager
@@ -140,14 +143,14 @@ class Probe:
                 parameter.copy_(kept)
 
     @contextmanager
-    def _watched(self, seen: dict[Place, torch.Tensor]) -> Iterator[None]:
+    def _watched(self, seen: dict[Place, torch.Tensor], until: Place | None) -> Iterator[None]:
         """Note the first input of every closing module; a module may run again where blocks share it."""
         stacked: list[TargetModule] = []
         with ExitStack() as stack:
             for key, (target, _) in self.slots.items():
                 if key[2] in CLOSING and target.parameter is None:
                     module = self.model.get_submodule(target.path)
-                    handle = module.register_forward_pre_hook(_note_input(seen, key))
+                    handle = module.register_forward_pre_hook(_note_input(seen, key, is_last=key == until))
                     stack.callback(handle.remove)
                 elif key[2] in CLOSING and target not in stacked:
                     stacked.append(target)
@@ -156,11 +159,17 @@ class Probe:
             yield
 
 
-def _note_input(seen: dict[Place, torch.Tensor], key: Place) -> Callable[[Any, Any], None]:
+class _Enough(Exception):  # noqa: N818  # no error
+    """What was asked for has been seen."""
+
+
+def _note_input(seen: dict[Place, torch.Tensor], key: Place, *, is_last: bool) -> Callable[[Any, Any], None]:
     """Return a hook that notes the first input of a module and leaves it as it is."""
 
     def hook(_module: Any, args: Any) -> None:
         seen.setdefault(key, _flat(args[0]))
+        if is_last:
+            raise _Enough
 
     return hook
 

@@ -81,8 +81,8 @@ def found(probe: Probe, slot: Slot, base: dict[Place, torch.Tensor]) -> tuple[st
     if branch not in base:
         return "never runs", "never runs"
     before = base[branch]
-    more = probe.run({key: delta}, position=position)[branch]
-    less = probe.run({key: -delta}, position=position)[branch]
+    more = probe.run({key: delta}, position=position, until=branch)[branch]
+    less = probe.run({key: -delta}, position=position, until=branch)[branch]
     moved = ((more - before).abs().amax(1) > 1e-5).nonzero().flatten().tolist()
     reach = {(): "nothing", (POSITION,): ONE}.get(tuple(moved), MANY if len(moved) > 1 else f"position {moved}")
     change = (more - less).abs().max()
@@ -137,8 +137,8 @@ def test_every_head_of_a_slot_moves_its_own_columns(case: Case) -> None:
             assert queries is not None
             share = queries // heads
             for head, delta in enumerate(_deltas_by_head(slot, heads)):
-                change = probe.run({place(slot): delta}, position=POSITION)
                 branch = place(slot, closing_role(slot.role))
+                change = probe.run({place(slot): delta}, position=POSITION, until=branch)
                 wanted[place(slot), head] = list(range(head * share, (head + 1) * share))
                 seen[place(slot), head] = _moved_heads(change[branch] - base[branch], queries)
     assert seen == wanted
@@ -169,7 +169,7 @@ def test_the_rows_of_a_value_head_are_the_columns_of_the_result(case: Case) -> N
             torch.manual_seed(1)
             delta = torch.randn(slot.out_features)
             branch = place(slot, closing_role(slot.role))
-            change = probe.run({place(slot): delta}, position=POSITION)[branch] - base[branch]
+            change = probe.run({place(slot): delta}, position=POSITION, until=branch)[branch] - base[branch]
             rows = delta.unflatten(0, (heads, -1)).repeat_interleave(queries // heads, 0)
             weights = (change.unflatten(1, (queries, -1)) * rows).sum(-1) / (rows * rows).sum(-1)
             got, want = change.unflatten(1, (queries, -1)), weights[..., None] * rows
@@ -187,7 +187,7 @@ def test_the_rows_of_gate_and_up_are_the_columns_that_go_down(case: Case) -> Non
             torch.manual_seed(2)
             chosen = torch.rand(slot.out_features) < 0.5
             branch = place(slot, closing_role(slot.role))
-            change = probe.run({place(slot): 3.0 * chosen})[branch] - base[branch]
+            change = probe.run({place(slot): 3.0 * chosen}, until=branch)[branch] - base[branch]
             wanted[place(slot)] = chosen.nonzero().flatten().tolist()
             seen[place(slot)] = (change.abs().amax(0) > 1e-5).nonzero().flatten().tolist()
     assert seen == wanted
