@@ -102,7 +102,7 @@ faults: .venv/.dev ## Kill 200 processes, add 1,000 revisions to one name by eig
 	export UAL_MIGRATIONS_REVISIONS=10000 UAL_FAULTS_KILLS=200 UAL_FAULTS_REVISIONS=125 UAL_FAULTS_LARGE_BYTES=2000000000
 	export UAL_FAULTS_CUTS=all UAL_FAULTS_HUB_KILLS=all
 	$(BIN)/python -m pytest -q tests/faults tests/integration/test_many_processes.py tests/integration/test_care.py \
-		tests/unit/registry/test_migrations.py
+		tests/unit/registry/test_migrations.py tests/unit/registry/test_database.py
 
 clean: ## Remove what was built
 	rm -rf build dist .coverage* .pytest_cache .mypy_cache .ruff_cache
