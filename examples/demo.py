@@ -71,12 +71,12 @@ class Walk:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to write to, new or empty.  [default: a fresh temporary folder]",
 )
-@click.option("--quick", is_flag=True, help="4 steps and 20 test requests: shows the walk, measures nothing.")
+@click.option("--quick", is_flag=True, help="1 step and 8 test requests: shows the walk, measures nothing.")
 def main(steps: int, test_size: int, work: Path | None, quick: bool) -> None:
     """Train, convert, register, search, transfer and measure one adapter, with real small models."""
     calm_threads()
     if quick:
-        steps, test_size = 4, 20
+        steps, test_size = 1, 8
     walk = _prepare(_work_folder(work), steps, test_size)
     with _timed("everything after the downloads"):
         _train(walk)
