@@ -37,10 +37,13 @@ DIFFERENT: dict[str, list[str]] = {
 
 AT_LEAST = 55
 
-FIRST = {case.binder.architecture: case for case in reversed(PLAIN)}
-"""One model type of each binder: the others have its blocks, and differ by what the fields of a config are called."""
+ONE_EACH = {
+    case.binder.architecture: case for case in sorted(PLAIN, key=lambda own: own.model_type == own.binder.architecture)
+}
+"""One model type of each binder, that of its name where there is one: the others have its blocks, and differ by what
+the fields of a config are called."""
 
-INFERRED = [case for case in PLAIN if IS_WHOLE or case in FIRST.values() or case.model_type in DIFFERENT]
+INFERRED = [case for case in PLAIN if IS_WHOLE or case in ONE_EACH.values() or case.model_type in DIFFERENT]
 
 
 def infer_for(case: Case) -> Any:
