@@ -778,48 +778,6 @@ def race(site: HubSite, folder: Path, pushes: list[tuple[str, ...]]) -> list[tup
     return [(code, document) for code, document in json.loads(out)]
 
 
-@pytest.fixture
-def others(folder: Path) -> list[str]:
-    """Eight adapters of the registry that differ."""
-    for index in range(8):
-        write(small_adapter(description=f"number {index}"), f"{index}.air")
-        Registry.open().add(f"{index}.air", name=f"a{index}")
-    return [f"a{index}" for index in range(8)]
-
-
-def test_of_eight_pushers_at_once_one_wins_and_the_others_are_told_which(
-    site: HubSite, folder: Path, others: list[str]
-) -> None:
-    parent = site.put(REPOSITORY, {"notes.txt": "mine"})
-    found = race(site, folder, [(name, REPOSITORY, "--air-only") for name in others])
-    tip = site.repo(REPOSITORY).tip
-    won = [(name, document) for name, (code, document) in zip(others, found, strict=True) if code == 0]
-    assert [document["commit"] for _, document in won] == [tip]
-    lost = [document["error"] for code, document in found if code == 9]
-    assert [(item["code"], item["context"]["commit"], item["context"]["parent"]) for item in lost] == [
-        ("hub-conflict", tip, parent)
-    ] * 7
-    assert site.repo(REPOSITORY).commits[0].parent == parent
-    winner = won[0][0]
-    assert site.repo(REPOSITORY).files()["adapter.air"] == Path(f"{winner[1:]}.air").read_bytes()
-    assert {name: links(name) for name in others} == {
-        name: [(REPOSITORY, tip, "adapter.air", "push")] if name == winner else [] for name in others
-    }
-
-
-def test_of_eight_pushers_at_once_all_succeed_with_retry(site: HubSite, folder: Path, others: list[str]) -> None:
-    site.put(REPOSITORY, {"notes.txt": "mine"})
-    found = race(site, folder, [(name, REPOSITORY, "--air-only", "--retry") for name in others])
-    assert [code for code, _ in found] == [0] * 8
-    commits = site.repo(REPOSITORY).commits
-    assert {document["commit"] for _, document in found} == {commit.oid for commit in commits[:8]}
-    assert [commit.title for commit in commits[8:]] == ["put by a test", "initial commit"]
-    assert {name: links(name) for name in others} == {
-        name: [(REPOSITORY, document["commit"], "adapter.air", "push")]
-        for name, (_, document) in zip(others, found, strict=True)
-    }
-
-
 def test_of_eight_pushers_of_the_same_all_succeed_with_one_commit(site: HubSite, folder: Path) -> None:
     site.put(REPOSITORY, {"notes.txt": "mine"})
     found = race(site, folder, [("t", REPOSITORY)] * 8)

@@ -22,7 +22,7 @@ from ual_registry.air.write import write
 from ual_registry.registry.registry import Registry
 
 ROOT = Path(__file__).parents[3]
-KILLS = os.environ.get("UAL_FAULTS_HUB_KILLS", "2")
+KILLS = os.environ.get("UAL_FAULTS_HUB_KILLS", "1")
 """At how many requests of a push and of a pull it is killed, on each transport, or ``all``."""
 
 PUSHERS = 8
