@@ -21,7 +21,8 @@ from ual_registry.models.loaded import LoadedBase
 
 __all__ = ["INPUTS", "TEXTS", "Asking", "numbered"]
 
-INPUTS, TEXTS = "inputs.jsonl", "texts.jsonl"
+INPUTS = "inputs.jsonl"
+TEXTS = "texts.jsonl"
 
 _FIRST_SHARE = 0.2
 """How many inputs, of all that are wanted, are written in the manner of the seeds before answers are looked at."""

@@ -12,7 +12,8 @@ from ual_registry.errors import TrainingError
 
 __all__ = ["SOURCE", "TARGET", "Manner"]
 
-SOURCE, TARGET = "source", "target"
+SOURCE = "source"
+TARGET = "target"
 
 _MOST_ANSWERS = 16
 
