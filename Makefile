@@ -87,9 +87,9 @@ check-llamacpp: .venv/.dev ## Compare llama.cpp itself with PEFT (fetches llama.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[llamacpp]'
 	$(BIN)/python -m pytest -q tests/integration/test_llama_cpp.py
 
-proof: .venv/.dev ## Prove every binder against its classes, and infer each of its model types anew (ten minutes)
+proof: .venv/.dev ## Run the models of every model type, infer each anew, and transfer to every copy (half an hour)
 	export UAL_PROOF_ALL=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/proof
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/proof tests/ground_truth
 
 fuzz: .venv/.dev ## Show 100,000 mutated files to both readers (three minutes)
 	$(BIN)/python -m tests.hostile.fuzzing --count 100000

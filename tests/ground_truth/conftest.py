@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ FAMILIES: dict[str, tuple[Any, ...]] = {
     "gemma3": ("Gemma3ForCausalLM", materials.GEMMA3),
     "calm gemma3": ("Gemma3ForCausalLM", materials.GEMMA3, 32**-0.5),  # logits of size 1, as a trained model has them
 }
+IS_WHOLE = bool(os.environ.get("UAL_PROOF_ALL"))
+"""Whether every family and copy is tried with everything, as ``make proof`` asks."""
+
 CALIBRATION = materials.sentences(2, 40)
 TEST = materials.sentences(3, 8)
 

@@ -6,18 +6,21 @@ import copy
 import functools
 import importlib
 import json
+import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from tests.model_types import MODEL_TYPES
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import Binding, bind
+from ual_registry.binders.describe import rotary_structure
 from ual_registry.binders.load import binder_for, known_model_types
 from ual_registry.binders.model import Binder, ModelType
 from ual_registry.digest import Digest
 from ual_registry.errors import BinderError, StorageError
 
-__all__ = ["CASES", "CLASS_CASES", "Case", "case_of", "is_linear", "is_matrix"]
+__all__ = ["CASES", "CLASS_CASES", "IS_WHOLE", "UNLIKE", "Case", "case_of", "is_linear", "is_matrix"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Case:
         import transformers
 
         name = MODEL_TYPES[self.model_type].config
-        return getattr(self.module if hasattr(self.module, name) else transformers, name)
+        return getattr(transformers, name, None) or getattr(self.module, name)  # without loading models where it can
 
     def config(self, class_name: str | None = None) -> Any:
         """Return the config, fresh; the classes write into it."""
@@ -70,7 +73,7 @@ class Case:
 
     def binding(self, class_name: str | None = None) -> Binding:
         """Return the binder applied to the config."""
-        return bind(self.base(), class_name or self.kind.default_class)
+        return _binding(self, class_name or self.kind.default_class)
 
     def empty_modules(self, class_name: str) -> dict[str, Any]:
         """Return the modules of a class by path, without memory for its weights."""
@@ -123,6 +126,11 @@ def _base(case: Case) -> BaseConfig:
     return BaseConfig(label="tiny", document=json.loads(text), digest=Digest.of_bytes(text.encode()))
 
 
+@functools.cache
+def _binding(case: Case, class_name: str) -> Binding:
+    return bind(case.base(), class_name)
+
+
 @functools.lru_cache(maxsize=512)
 def _empty_modules(case: Case, class_name: str) -> dict[str, Any]:
     import torch
@@ -145,7 +153,32 @@ def _is_readable(model_type: str) -> bool:
     return True
 
 
+def _unlike(cases: list[Case]) -> list[Case]:
+    """Leave out plain types with the modules, the rotary style and the norms of another type of their binder."""
+    found: dict[Any, Case] = {}
+    for case in sorted(cases, key=lambda own: own.model_type != own.binder.architecture):
+        found.setdefault(case if case.variant else _form(case), case)
+    kept = set(found.values())
+    return [case for case in cases if case in kept]
+
+
+def _form(case: Case) -> tuple[Any, ...]:
+    binding, binder = case.binding(), case.binder
+    modules = frozenset(
+        (re.sub("[0-9]+", "N", path.removeprefix(binding.prefix)), tuple(slot.role for slot in module.slots))
+        for path, module in binding.modules.items()
+    )
+    style = rotary_structure(binding.base, case.base()).style
+    return binder.architecture, style, repr(binder.norms_of(case.model_type)), modules
+
+
+IS_WHOLE = bool(os.environ.get("UAL_PROOF_ALL"))
+"""Whether everything is proved of every model type, as ``make proof`` asks."""
+
 CASES = _cases()
+UNLIKE = CASES if IS_WHOLE else _unlike(CASES)
+"""Those whose models are run in every run of the tests; what every class holds is compared for all of them."""
+
 CLASS_CASES = [(case, name) for case in CASES for name in case.kind.class_names]
 
 

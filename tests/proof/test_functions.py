@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.proof.cases import CASES, Case, case_of
+from tests.proof.cases import UNLIKE, Case, case_of
 from tests.proof.probe import CLOSING, POSITION, Place, Probe, place, probe_of
 from ual_registry.binders.slots import Slot
 
@@ -91,7 +91,7 @@ def found(probe: Probe, slot: Slot, base: dict[Place, torch.Tensor]) -> tuple[st
     return (wanted if wanted == ANY and moved else reach), shape
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_of)
+@pytest.mark.parametrize("case", UNLIKE, ids=case_of)
 def test_every_slot_does_what_its_role_says(case: Case) -> None:
     probe = probe_of(case)
     base = probe.base
@@ -124,7 +124,7 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_of)
+@pytest.mark.parametrize("case", UNLIKE, ids=case_of)
 def test_every_head_of_a_slot_moves_its_own_columns(case: Case) -> None:
     """Query head h moves the columns of head h; a key or value head those of all query heads that share it."""
     probe = probe_of(case)
@@ -157,7 +157,7 @@ def _moved_heads(change: torch.Tensor, queries: int) -> list[int]:
     return moved.nonzero().flatten().tolist()
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_of)
+@pytest.mark.parametrize("case", UNLIKE, ids=case_of)
 def test_the_rows_of_a_value_head_are_the_columns_of_the_result(case: Case) -> None:
     """The result is a weighted sum of values, so that row j of a head moves column j and no other."""
     probe = probe_of(case)
@@ -176,7 +176,7 @@ def test_the_rows_of_a_value_head_are_the_columns_of_the_result(case: Case) -> N
             torch.testing.assert_close(got, want, rtol=0, atol=1e-4, msg=str(place(slot)))
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_of)
+@pytest.mark.parametrize("case", UNLIKE, ids=case_of)
 def test_the_rows_of_gate_and_up_are_the_columns_that_go_down(case: Case) -> None:
     probe = probe_of(case)
     base = probe.base
@@ -193,7 +193,7 @@ def test_the_rows_of_gate_and_up_are_the_columns_that_go_down(case: Case) -> Non
     assert seen == wanted
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_of)
+@pytest.mark.parametrize("case", UNLIKE, ids=case_of)
 def test_every_branch_is_closed(case: Case) -> None:
     probe = probe_of(case)
     closing = {key for key in probe.slots if key[2] in CLOSING and key[3] is None}

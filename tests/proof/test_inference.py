@@ -10,16 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.proof.cases import CASES, Case, case_of
+from tests.proof.cases import CASES, IS_WHOLE, Case, case_of
 from tests.proof.likeness import differences
 from ual_registry.binders.base import BaseConfig
 from ual_registry.binders.bind import apply_binder
 from ual_registry.binders.load import binder_for, decode_binder, known_model_types
 from ual_registry.digest import Digest
 from ual_registry.errors import UALError, UninferableArchitectureError
-
-IS_WHOLE = bool(os.environ.get("UAL_PROOF_ALL"))
-"""Whether every model type is inferred, as ``make proof`` asks; otherwise one for each binder and each difference."""
 
 PLAIN = [case for case in CASES if case.variant is None]
 """Every model type, with the settings of its tiny model."""

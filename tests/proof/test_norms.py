@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.proof.calls import call
-from tests.proof.cases import CASES, Case, case_of
+from tests.proof.cases import UNLIKE, Case, case_of
 from tests.proof.probe import is_norm
 from ual_registry.binders.model import Norms, StackLayout
 
@@ -148,7 +148,7 @@ def _kinds(block: Block) -> set[str]:
 
 NORMED = [
     (case, layout.name)
-    for case in CASES
+    for case in UNLIKE
     if case.variant is None
     for layout in case.binder.stacks
     if any(key[0] == layout.name and key[1] == LAYER and key[2] in QUERY for key in case.binding().slots())

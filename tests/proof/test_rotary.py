@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.proof.cases import CASES, Case, case_of
+from tests.proof.cases import UNLIKE, Case, case_of
 from tests.proof.probe import Place, Probe
 from ual_registry.air.model import Stack
 from ual_registry.binders.describe import rotary_structure
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 QUERIES = ("attention_query", "attention_position_query", "cross_attention_query", "latent_query_up")
 KEYS = ("attention_key", "cross_attention_key")
-TURNED = [case for case in CASES if any(key[2] in QUERIES for key in case.binding().slots())]
+TURNED = [case for case in UNLIKE if any(key[2] in QUERIES for key in case.binding().slots())]
 Matrix = Callable[[int], torch.Tensor]
 NOISE = 1e-4
 """Products of turned rows are summed in another order; a real change is far above it (a ratio)."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.proof.cases import CASES, Case
+from tests.proof.cases import UNLIKE, Case
 from ual_registry.training.targets import TargetChoice, choose_targets
 
 REASONS = {
@@ -29,7 +29,7 @@ def wrapped(model: Any, choice: TargetChoice) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", UNLIKE, ids=str)
 def test_peft_wraps_the_modules_that_are_chosen_and_no_others(case: Case) -> None:
     import torch
 
