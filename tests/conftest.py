@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +22,9 @@ from ual_registry.air.write import write
 
 for own in ("UAL_HOME", "UAL_DATABASE_URL", "UAL_STORE_URL"):
     os.environ.pop(own, None)  # no test may touch the registry of whoever runs it
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt processes, which would ignore it too
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 # The list of fonts takes seconds to make, and no test that gives a process an empty cache is about it.
