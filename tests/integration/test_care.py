@@ -25,7 +25,7 @@ from ual_registry.digest import Digest
 from ual_registry.registry.registry import Registry
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("UAL_FAULTS_KILLS", "6"))
+KILLS = int(os.environ.get("UAL_FAULTS_KILLS", "4"))
 LARGE_BYTES = int(os.environ.get("UAL_FAULTS_LARGE_BYTES", "300000000"))
 """``make faults`` asks for more of both."""
 

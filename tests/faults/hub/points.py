@@ -44,7 +44,7 @@ _WRITES = ("create-", "validate-", "preupload", "commit", "lfs-", "cas-grant", "
 _BODILESS = {"resolve-head": ("before",), "lfs-put": ("before", "in the request", "after")}
 """Endpoints whose answers have no body that could be cut."""
 
-_SHARE = os.environ.get("UAL_FAULTS_CUTS", "10")
+_SHARE = os.environ.get("UAL_FAULTS_CUTS", "6")
 """How many points of each are cut, or ``all``."""
 
 
@@ -84,7 +84,7 @@ def drawn(cases: Sequence[_T], *, count: int, seed: int) -> list[_T]:
 
 
 def points(requests: Mapping[str, tuple[str, ...]], *, seed: int, share: float = 1.0) -> list[Point]:
-    """Return the points at which a run is cut: for each transport ten of them drawn by ``seed``, or all.
+    """Return the points at which a run is cut: for each transport six of them drawn by ``seed``, or all.
 
     Args:
         requests: The endpoints that a clean run asks, by transport.
