@@ -17,7 +17,10 @@ import pytest
 
 __all__ = ["pytest_collection_modifyitems", "pytest_sessionstart"]
 
-_UNCOUNTED = ("faults", "ground_truth", "hostile", "hub_server", "integration", "property", "releases", "unit/benchmarks")
+_UNCOUNTED = (
+    *("faults", "ground_truth", "hostile", "hub_server", "integration", "property", "releases"),
+    "unit/benchmarks",
+)
 _TESTS = Path(__file__).parent
 
 
