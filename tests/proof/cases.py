@@ -73,7 +73,7 @@ class Case:
 
     def binding(self, class_name: str | None = None) -> Binding:
         """Return the binder applied to the config."""
-        return _binding(self, class_name or self.kind.default_class)
+        return binding_of(self, class_name or self.kind.default_class)
 
     def empty_modules(self, class_name: str) -> dict[str, Any]:
         """Return the modules of a class by path, without memory for its weights."""
@@ -127,7 +127,7 @@ def _base(case: Case) -> BaseConfig:
 
 
 @functools.cache
-def _binding(case: Case, class_name: str) -> Binding:
+def binding_of(case: Case, class_name: str) -> Binding:
     return bind(case.base(), class_name)
 
 

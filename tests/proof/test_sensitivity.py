@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.proof import test_rotary
+from tests.proof import cases, test_rotary
 from tests.proof.cases import Case
 from tests.proof.probe import probe_of
 from tests.proof.test_functions import (
@@ -134,6 +134,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def _forget() -> None:
     """Forget what was bound by another document."""
     load.forget()
+    cases.binding_of.cache_clear()
     probe_of.cache_clear()
     test_rotary._probe.cache_clear()
 
