@@ -19,7 +19,7 @@ from ual_registry.air.validate import scanned_problems
 from ual_registry.digest import Digest
 from ual_registry.errors import RegistryError, UALError
 from ual_registry.registry.blobs import BlobStore
-from ual_registry.registry.commands import add_artifact, add_blob, add_revision
+from ual_registry.registry.commands import add_artifacts, add_blobs
 from ual_registry.registry.describe import Description, describe
 from ual_registry.registry.files import Hold, flush_folders
 from ual_registry.registry.intake import Intake
@@ -27,6 +27,7 @@ from ual_registry.registry.links import check_place, record_hub_link
 from ual_registry.registry.marks import change_tags, edit_adapter, move_alias
 from ual_registry.registry.records import AddOutcome, AddResult, HubPlace
 from ual_registry.registry.reference import Reference, check_alias, check_list, check_name, check_tag, check_text
+from ual_registry.registry.revisions import Added, Wanted, add_revisions
 from ual_registry.registry.session import Database
 from ual_registry.registry.transaction import transact
 
@@ -102,7 +103,7 @@ def add_file(database: Database, blobs: BlobStore, path: Path, order: AddOrder) 
     stored = _store(blobs, path, order, is_alone=True)
     with stored.hold:
         flush_folders([stored.hold])
-        return transact(database, lambda session: _write_rows(session, blobs, stored))
+        return transact(database, lambda session: _write_rows(session, blobs, [stored]))[0]
 
 
 def add_files(database: Database, blobs: BlobStore, jobs: Iterable[tuple[Path, AddOrder]]) -> Iterator[AddOutcome]:
@@ -171,12 +172,30 @@ def _own_name(path: Path, manifest: Manifest | RouterManifest | None) -> str:
     return check_name(manifest.name)
 
 
-def _write_rows(session: Session, blobs: BlobStore, stored: _Stored) -> AddResult:
+def _write_rows(session: Session, blobs: BlobStore, files: Sequence[_Stored]) -> list[AddResult]:
+    """Write the rows of files, all of them by the same few statements."""
+    if not files:
+        return []
+    add_blobs(session, {own.description.digest: own.size_bytes for own in files})
+    for own in files:
+        blobs.find(Digest.parse(own.description.digest))  # nobody can delete it from here on, and nobody has
+    ids = add_artifacts(session, (own.description for own in files))
+    wanted = [
+        Wanted(
+            name=own.name,
+            artifact_id=ids[own.description.digest],
+            description=own.description,
+            tags=own.order.tags,
+        )
+        for own in files
+    ]
+    added = add_revisions(session, wanted)
+    return [_mark(session, own, found) for own, found in zip(files, added, strict=True)]
+
+
+def _mark(session: Session, stored: _Stored, added: Added) -> AddResult:
+    """Write what was ordered beside the revision."""
     description, order, name = stored.description, stored.order, stored.name
-    add_blob(session, description.digest, stored.size_bytes)
-    blobs.find(Digest.parse(description.digest))  # nobody can delete it from here on, and nobody has
-    artifact_id = add_artifact(session, description)
-    added = add_revision(session, name, artifact_id, description, order.tags)
     target = Reference(name=name, number=added.number)
     if order.owner is not None or order.description is not None:
         edit_adapter(session, name, owner=order.owner, description=order.description)
@@ -185,7 +204,14 @@ def _write_rows(session: Session, blobs: BlobStore, stored: _Stored) -> AddResul
     if order.pulled_from is not None:
         record_hub_link(session, description.digest, order.pulled_from, direction="pull", name=name)
     moves = tuple(move_alias(session, name, alias, target) for alias in order.aliases)
-    return AddResult(name=name, number=added.number, digest=description.digest, is_new=added.is_new, moves=moves)
+    return AddResult(
+        name=name,
+        number=added.number,
+        digest=description.digest,
+        is_new=added.is_new,
+        moves=moves,
+        is_yanked=added.is_yanked,
+    )
 
 
 def _write_batch(
@@ -196,7 +222,7 @@ def _write_batch(
     results: list[AddResult | UALError]
     try:
         flush_folders(stored.hold for stored in good)
-        results = list(transact(database, lambda session: [_write_rows(session, blobs, stored) for stored in good]))
+        results = list(transact(database, lambda session: _write_rows(session, blobs, good)))
     except UALError:
         results = [_write_alone(database, blobs, stored) for stored in good]
     finally:
@@ -214,6 +240,6 @@ def _write_batch(
 def _write_alone(database: Database, blobs: BlobStore, stored: _Stored) -> AddResult | UALError:
     try:
         flush_folders([stored.hold])
-        return transact(database, lambda session: _write_rows(session, blobs, stored))
+        return transact(database, lambda session: _write_rows(session, blobs, [stored]))[0]
     except UALError as error:
         return error

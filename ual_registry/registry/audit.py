@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import getpass
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, cast, exists, func, or_, select
@@ -22,7 +23,7 @@ from ual_registry.registry.statements import is_sqlite
 from ual_registry.registry.tables import AdapterRow, ArtifactRow, AuditRow, Table
 from ual_registry.registry.views import Page
 
-__all__ = ["MAX_ENTRIES", "actor", "now", "read_log", "write_log"]
+__all__ = ["MAX_ENTRIES", "actor", "now", "read_log", "write_log", "write_logs"]
 
 MAX_ENTRIES = 100_000
 """Of one page of the log."""
@@ -54,8 +55,14 @@ def write_log(session: Session, action: str, name: str, *, digest: str | None = 
         digest: The artifact, where there is one.
         detail: What exactly; JSON values.
     """
-    row = {"at": now(), "actor": actor(), "action": action, "adapter_name": name, "digest": digest, "detail": detail}
-    session.execute(_INSERT, row)
+    write_logs(session, action, [(name, digest, detail)])
+
+
+def write_logs(session: Session, action: str, entries: Iterable[tuple[str, str | None, Mapping[str, Any]]]) -> None:
+    """Write what the open transaction does to many: the adapter, the artifact and the details of each."""
+    shared = {"at": now(), "actor": actor(), "action": action}
+    own = ({"adapter_name": name, "digest": digest, "detail": detail} for name, digest, detail in entries)
+    session.execute(_INSERT, [{**shared, **row} for row in own])
 
 
 _INSERT = Table.metadata.tables["audit_log"].insert()

@@ -8,6 +8,10 @@ from typing import BinaryIO, Protocol
 __all__ = ["EarlyFlush", "Writer"]
 
 
+_PART_BYTES = 1 << 20
+"""So much is handed over at once; asking for less takes longer than it saves."""
+
+
 class Writer(Protocol):
     """What bytes can be written to."""
 
@@ -26,6 +30,8 @@ class EarlyFlush:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._start = stream.tell()
+        self._pending = 0
 
     def write(self, data: bytes | memoryview, /) -> int:
         """Write bytes and return their number.
@@ -33,10 +39,11 @@ class EarlyFlush:
         Raises:
             OSError: The file cannot be written.
         """
-        start = self._stream.tell()
         written = self._stream.write(data)
-        if written and hasattr(os, "posix_fadvise"):
+        self._pending += written
+        if self._pending >= _PART_BYTES and hasattr(os, "posix_fadvise"):
             self._stream.flush()
             # Linux begins to write what is not needed in memory; what it has not yet written stays there.
-            os.posix_fadvise(self._stream.fileno(), start, written, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(self._stream.fileno(), self._start, self._pending, os.POSIX_FADV_DONTNEED)
+            self._start, self._pending = self._start + self._pending, 0
         return written

@@ -19,15 +19,17 @@ from sqlalchemy import Column, MetaData, String, Text, select
 from sqlalchemy import Table as CoreTable
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from ual_registry.errors import RegistryUnavailableError, StorageError
 from ual_registry.registry.audit import now
-from ual_registry.registry.commands import add_artifact, add_revision
+from ual_registry.registry.commands import add_artifacts
 from ual_registry.registry.describe import Description
 from ual_registry.registry.faults import translate
 from ual_registry.registry.pages import search_page
 from ual_registry.registry.place import place_of
 from ual_registry.registry.query import parse_query
+from ual_registry.registry.revisions import Wanted, add_revisions
 from ual_registry.registry.session import Database
 from ual_registry.registry.transaction import transact
 from ual_registry.registry.views import RevisionRecord
@@ -35,6 +37,7 @@ from ual_registry.registry.views import RevisionRecord
 __all__ = ["HeaderIndex", "IndexedHeader", "IndexedRepository"]
 
 _PAGE = 1_000
+_BATCH = 500
 _DAY = datetime.timedelta(days=1)
 """So long what was refused is not asked for again."""
 
@@ -175,9 +178,9 @@ class HeaderIndex:
             "document": json.dumps(dataclasses.asdict(dated)),
         }
 
-        def work(session: Any) -> None:
-            for name, description in descriptions:
-                add_revision(session, name, add_artifact(session, description), description)
+        def work(session: Session) -> None:
+            for start in range(0, len(descriptions), _BATCH):
+                _write(session, descriptions[start : start + _BATCH])
             if is_remembered:
                 session.execute(_KEEP, row)
 
@@ -207,6 +210,12 @@ class HeaderIndex:
                 after = page.next
                 if after is None or len(found) > limit:
                     return tuple(found[:limit]), len(found) > limit
+
+
+def _write(session: Session, descriptions: Sequence[tuple[str, Description]]) -> None:
+    ids = add_artifacts(session, (own for _, own in descriptions))
+    wanted = [Wanted(name=name, artifact_id=ids[own.digest], description=own) for name, own in descriptions]
+    add_revisions(session, wanted)
 
 
 def _make_private(folder: Path) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from ual_registry.registry.audit import now, write_log
-from ual_registry.registry.commands import add_artifact, add_blob, add_edges, insert_absent
+from ual_registry.registry.commands import add_artifacts, add_blobs, add_edges, base_model_id, insert_absent
 from ual_registry.registry.describe import Description
 from ual_registry.registry.export_document import TOMBSTONE_FIELDS
 from ual_registry.registry.facets import renew_facets
@@ -20,7 +20,6 @@ from ual_registry.registry.tables import (
     AliasRow,
     ArtifactRow,
     AttestationRow,
-    BaseModelRow,
     HubLinkRow,
     RevisionRow,
     TagRow,
@@ -34,8 +33,8 @@ def write_artifact(session: Session, part: ArtifactPart, description: Descriptio
     """Write an artifact whose bytes are in the store; it keeps the time at which it was first added anywhere."""
     known = select(ArtifactRow.id).where(ArtifactRow.digest == description.digest, ArtifactRow.deleted_at.is_(None))
     is_new = session.scalar(known) is None
-    add_blob(session, description.digest, part.size_bytes)
-    artifact_id = add_artifact(session, description)
+    add_blobs(session, {description.digest: part.size_bytes})
+    artifact_id = add_artifacts(session, [description])[description.digest]
     if is_new and part.added_at is not None:
         session.execute(update(ArtifactRow).where(ArtifactRow.id == artifact_id).values(added_at=part.added_at))
 
@@ -54,21 +53,11 @@ def write_tombstone(session: Session, part: ArtifactPart) -> None:
     base = part.tombstone.get("base_model")
     row |= {"digest": digest, "media_type": part.media_type, "size_bytes": part.size_bytes}
     row |= {"added_at": part.added_at or part.deleted_at, "deleted_at": part.deleted_at}
-    row["base_model_id"] = _base_model(session, base) if base else None
+    row["base_model_id"] = base_model_id(session, base) if base else None
     insert_absent(session, ArtifactRow, row)
     parents = [edge for edge in part.tombstone.get("parents", ()) if edge["digest"] != digest]
     rows = [{"child_digest": digest, "parent_digest": own["digest"], "relation": own["relation"]} for own in parents]
     add_edges(session, digest, rows)
-
-
-def _base_model(session: Session, row: dict[str, Any]) -> int:
-    key = ("config_digest", "label", "revision", "architecture", "model_type")
-    statement = select(BaseModelRow.id).where(*(getattr(BaseModelRow, name) == row[name] for name in key))
-    found = session.scalar(statement)
-    if found is None:
-        insert_absent(session, BaseModelRow, row)
-        found = session.execute(statement).scalar_one()
-    return found
 
 
 def write_history(session: Session, part: ArtifactPart) -> None:

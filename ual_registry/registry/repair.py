@@ -13,7 +13,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import StorageError
 from ual_registry.registry.audit import now, write_log
 from ual_registry.registry.blobs import BlobStore, StagedBlob
-from ual_registry.registry.commands import add_blob
+from ual_registry.registry.commands import add_blobs
 from ual_registry.registry.files import make_folder
 from ual_registry.registry.maintenance import live_digests
 from ual_registry.registry.session import Database
@@ -114,7 +114,7 @@ def _put_aside(blobs: BlobStore, digest: Digest) -> Path | None:
 
 
 def _note(session: Session, digest: Digest, size_bytes: int, *, source: Path | None, aside: Path | None) -> bool:
-    add_blob(session, str(digest), size_bytes)
+    add_blobs(session, {str(digest): size_bytes})
     if not live_digests(session, [digest]):
         return False
     if source is not None:

@@ -11,15 +11,15 @@ from sqlalchemy.orm import Session
 from ual_registry.registry.tables import AdapterRow, ArtifactRow, RevisionRow, RevisionTextRow, Table, TagRow
 from ual_registry.registry.words import words
 
-__all__ = ["renew_texts", "write_text"]
+__all__ = ["renew_texts", "write_texts"]
 
 _BODY_LIMIT = 100_000
 """Characters; PostgreSQL's index of words takes 1 MB."""
 
 
-def write_text(session: Session, revision_id: int, parts: Iterable[str | None]) -> None:
-    """Write the words of a new revision."""
-    session.execute(_INSERT, {"revision_id": revision_id, "body": _body(parts)})
+def write_texts(session: Session, texts: Iterable[tuple[int, Iterable[str | None]]]) -> None:
+    """Write the words of new revisions, given by row number with the texts that hold them."""
+    session.execute(_INSERT, [{"revision_id": number, "body": _body(parts)} for number, parts in texts])
 
 
 _INSERT = Table.metadata.tables["revision_texts"].insert()

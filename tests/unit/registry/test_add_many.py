@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
+import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
-from tests.faults.model import snapshot
+from tests.faults.model import EMPTY, after, choose, snapshot
 from tests.unit.registry.conftest import Files
+from ual_registry.digest import Digest
 from ual_registry.errors import RegistryError
 from ual_registry.registry import adding
 from ual_registry.registry.adding import AddOrder
 from ual_registry.registry.registry import Registry
 from ual_registry.workflows import store
+
+NOW = datetime.timedelta(0)
 
 
 def told(registry: Registry, jobs: list[tuple[Path, AddOrder]]) -> list[tuple[str, str, int | str]]:
@@ -46,6 +54,69 @@ def test_files_get_their_numbers_in_their_order_whatever_the_batches(
     ]
     adapters = snapshot(registry)["adapters"]
     assert {name: adapter["aliases"] for name, adapter in adapters.items()} == {"a": {"newest": 3}, "b": {"newest": 2}}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_batch_says_what_its_files_say_one_after_the_other(registry: Registry, files: Files, seed: int) -> None:
+    """Names, owners, tags and aliases come again and again, also for bytes that the same batch brings twice."""
+    chance, state = random.Random(seed), EMPTY
+    known = [(str(path), str(Digest.of_file(path))) for path in (files.make() for _ in range(8))]
+    for size in (1, 12, 30):
+        actions = []
+        while len(actions) < size:
+            action = choose(chance, EMPTY, known)  # an empty registry can only be added to
+            actions.append(action)
+            state = after(state, action)
+        jobs = [
+            (
+                Path(own["path"]),
+                AddOrder(name=own["name"], aliases=own["aliases"], tags=own["tags"], owner=own["owner"]),
+            )
+            for own in actions
+        ]
+        assert all(outcome.error is None for outcome in registry.add_many(jobs))
+        assert snapshot(registry) == state
+    assert registry.fsck().faults == ()
+
+
+@pytest.fixture
+def statements(registry: Registry) -> Iterator[list[str]]:
+    """Every statement that is sent to the database, once for all of its rows."""
+    sent: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        sent.append(arguments[2])
+
+    event.listen(registry.database.engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(registry.database.engine, "before_cursor_execute", note)
+
+
+def test_a_batch_costs_the_same_number_of_statements_however_many_files(
+    registry: Registry, files: Files, statements: list[str]
+) -> None:
+    registry.add(files.make(), name="first")  # the base model is made once
+    spent = []
+    for count in (2, 40):
+        jobs = [(files.make(), AddOrder(name=f"{count}-{index}", tags={"team": "a"})) for index in range(count)]
+        statements.clear()
+        assert all(outcome.error is None for outcome in registry.add_many(jobs))
+        spent.append(len(statements))
+    assert spent[0] == spent[1]
+
+
+def test_bytes_that_are_gone_come_back_with_others(registry: Registry, files: Files) -> None:
+    path, other = files.make(), files.make()
+    registry.add(path, name="a")
+    registry.yank("a@1", why="old")
+    registry.gc(grace=NOW, apply=True, yanked=True)
+    assert not registry.blobs.place(Digest.of_file(path)).exists()
+
+    assert told(registry, [(other, AddOrder(name="b")), (path, AddOrder(name="c"))]) == [
+        ("2.air", "b", 1),
+        ("1.air", "c", 1),
+    ]
+    assert registry.fsck().faults == ()
 
 
 def test_the_same_file_twice_is_one_revision(registry: Registry, files: Files) -> None:
