@@ -104,6 +104,6 @@ def _error(error: UALError) -> dict[str, Any]:
 
 
 def _line(result: AddResult) -> str:
-    verb = "added" if result.is_new else "already there:"
+    verb = "added" if result.is_new else "already there, and yanked:" if result.is_yanked else "already there:"
     aliases = f" ({', '.join(move.alias for move in result.moves)})" if result.moves else ""
     return f"{verb} {result.name}@{result.number}{aliases}"

@@ -98,7 +98,7 @@ def import_registry(
     if skipped and on_conflict == "fail":
         raise _refusal([why for conflicts in skipped.values() for why in conflicts])
     new = work.artifacts(leave_out=set(skipped))
-    adapters = tuple(work.adapters(skipped, renumbers=on_conflict == "renumber"))
+    adapters = tuple(work.adapters(skipped, on_conflict))
     return ImportReport(artifacts=len(work.contents.artifacts), new_artifacts=new, adapters=adapters)
 
 
@@ -108,6 +108,14 @@ def _refusal(conflicts: Sequence[str]) -> RegistryConflictError:
         f"{conflicts[0]}{more}; nothing was imported",
         context={"conflicts": list(conflicts[:100])},
         hint="--on-conflict renumber gives new numbers, --on-conflict skip leaves such adapters out",
+    )
+
+
+def _late_refusal(name: str, conflicts: Sequence[str]) -> RegistryConflictError:
+    return RegistryConflictError(
+        f"{conflicts[0]}, since a moment ago; adapters before {name} were imported, it and those after it were not",
+        context={"conflicts": list(conflicts[:100])},
+        hint="run the command again with --on-conflict renumber or skip: what is imported already stays as it is",
     )
 
 
@@ -236,17 +244,24 @@ class _Import:
         for part in parts:
             write_history(session, part)
 
-    def adapters(self, skipped: dict[str, tuple[str, ...]], *, renumbers: bool) -> Iterator[ImportedAdapter]:
-        """Write every adapter but those that are skipped, each in one transaction."""
+    def adapters(self, skipped: dict[str, tuple[str, ...]], on_conflict: str) -> Iterator[ImportedAdapter]:
+        """Write every adapter but those that are skipped, each in one transaction.
+
+        Raises:
+            RegistryConflictError: Somebody added to one since it was looked at, and ``on_conflict`` is ``fail``.
+        """
         for done, (name, part) in enumerate(sorted(self.contents.adapters.items())):
             self._progress("adapters", done, len(self.contents.adapters))
             if name in skipped:
                 yield ImportedAdapter(name=name, outcome="skipped", conflicts=skipped[name])
             else:
-                yield self._adapter(part, renumbers=renumbers)
+                yield self._adapter(part, on_conflict)
 
-    def _adapter(self, part: AdapterPart, *, renumbers: bool) -> ImportedAdapter:
+    def _adapter(self, part: AdapterPart, on_conflict: str) -> ImportedAdapter:
+        renumbers = on_conflict == "renumber"
         plan, kept = transact(self._database, lambda session: write_adapter(session, part, renumbers=renumbers))
+        if plan.conflicts and on_conflict == "fail":
+            raise _late_refusal(part.name, plan.conflicts)
         if plan.conflicts and not renumbers:  # somebody added to it since it was looked at
             return ImportedAdapter(name=part.name, outcome="skipped", conflicts=plan.conflicts)
         return ImportedAdapter(

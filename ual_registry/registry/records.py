@@ -32,6 +32,7 @@ class AddResult:
         digest: Digest of the bytes.
         is_new: Whether the revision was made now; the same bytes under the same name are the same revision.
         moves: The aliases that were set.
+        is_yanked: Whether the revision was there and is hidden; it stays so.
     """
 
     name: str
@@ -39,6 +40,7 @@ class AddResult:
     digest: str
     is_new: bool
     moves: tuple[AliasMove, ...] = ()
+    is_yanked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

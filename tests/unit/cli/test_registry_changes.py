@@ -50,6 +50,9 @@ def test_add_says_what_it_did(ual: Ual) -> None:
     assert ual("add", "small.air", "--name", "med", "--alias", "a", "--alias", "b") == Result(
         0, f"already there: med@1 (a, b)\n{digest}\n", ""
     )
+    ual("yank", "med@1", "--why", "old")
+    again = ual("add", "small.air", "--name", "med")
+    assert again == Result(0, f"already there, and yanked: med@1\n{digest}\n", "")
     result = ual("add", "small.air", "--name", "other", "--alias", "a", "--json")
     assert result == Result(0, result.out, "")
     assert result.document == {
@@ -58,6 +61,7 @@ def test_add_says_what_it_did(ual: Ual) -> None:
         "digest": digest,
         "is_new": True,
         "moves": [{"name": "other", "alias": "a", "previous": None, "number": 1, "is_protected": False}],
+        "is_yanked": False,
     }
 
 
@@ -122,6 +126,7 @@ def test_add_of_many_names_by_manifest_and_goes_on_after_a_bad_file(ual: Ual) ->
                         "is_protected": False,
                     }
                 ],
+                "is_yanked": False,
             }
             for number, (path, digest) in enumerate((("x.air", good), ("y.air", again)), start=1)
         ],

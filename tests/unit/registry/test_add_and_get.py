@@ -124,6 +124,17 @@ def test_the_same_bytes_under_the_same_name_are_the_same_revision(registry: Regi
     assert row_counts(registry) == counts
 
 
+def test_bytes_that_are_yanked_stay_so_and_it_is_said(registry: Registry, files: Files) -> None:
+    path = files.make()
+    first = registry.add(path, name="medical")
+    registry.yank("medical@1", why="wrong data")
+
+    again = registry.add(path, name="medical")
+
+    assert again == AddResult(name="medical", number=1, digest=first.digest, is_new=False, is_yanked=True)
+    assert [record.yank_reason for record in registry.revisions("medical")] == ["wrong data"]
+
+
 def test_old_bytes_keep_their_number_when_newer_ones_came(registry: Registry, files: Files) -> None:
     old, new = files.make(), files.make()
     registry.add(old, name="medical")
@@ -293,7 +304,7 @@ def test_a_failing_transaction_leaves_a_blob_and_no_row(
     """The order is blob, then row: what a crash leaves is a blob without a row, and adding again is enough."""
     path = files.make()
     with monkeypatch.context() as patch:
-        patch.setattr(adding, "add_revision", lambda *_: (_ for _ in ()).throw(UALError("stop")))
+        patch.setattr(adding, "add_revisions", lambda *_: (_ for _ in ()).throw(UALError("stop")))
         with pytest.raises(UALError, match="stop"):
             registry.add(path, name="medical")
     assert row_counts(registry) == EMPTY

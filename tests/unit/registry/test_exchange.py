@@ -340,6 +340,36 @@ def test_a_conflict_stops_an_import_before_it_begins(clash: Path, other: Registr
     assert counts(other) == before
 
 
+@pytest.mark.parametrize("way", ["fail", "skip"])
+def test_a_conflict_that_comes_while_it_imports_is_told_of(
+    registry: Registry, other: Registry, files: Files, tmp_path: Path, way: str
+) -> None:
+    for name in ("early", "late"):
+        registry.add(files.make(), name=name)
+    registry.export(tmp_path / "out")
+    foreign = files.make()
+
+    def add_before_the_adapters(step: str, done: int, _: int) -> None:
+        if (step, done) == ("adapters", 0):
+            other.add(foreign, name="late")
+
+    if way == "skip":
+        report = other.import_(tmp_path / "out", on_conflict=way, progress=add_before_the_adapters)
+        assert [(own.name, own.outcome) for own in report.adapters] == [("early", "new"), ("late", "skipped")]
+    else:
+        with pytest.raises(RegistryConflictError) as caught:
+            other.import_(tmp_path / "out", on_conflict=way, progress=add_before_the_adapters)
+        assert caught.value.message == (
+            "late@1 has other bytes here, since a moment ago; "
+            "adapters before late were imported, it and those after it were not"
+        )
+        assert caught.value.context == {"conflicts": ["late@1 has other bytes here"]}
+    assert [(own.name, own.number, own.digest) for own in other.search("")] == [
+        ("early", 1, str(registry.resolve("early"))),
+        ("late", 1, str(Digest.of_file(foreign))),
+    ]
+
+
 def test_an_adapter_in_conflict_may_be_left_out(clash: Path, other: Registry) -> None:
     report = other.import_(clash, on_conflict="skip")
     assert report.adapters == (
