@@ -86,16 +86,22 @@ def _ask(engine: str, effort: Effort, python: Path | None, keeping: Keeping) -> 
         if effort.samples == 0:
             return []
         registry, clock = Registry(database, BlobStore(Path(blobs))), Clock(database.engine)
-        draw = subjects(Database(database.url.render_as_string(hide_password=False)).engine)
-        found, refused = [], []
-        for question in QUESTIONS:
-            try:
-                found.append(Turns(registry, peer, question, effort, clock).run(draw(question.needs)))
-            except UALError as error:
-                refused.append(f"{engine}, {question.title}: {error}")
-        _table(HEAD, [each.row() for each in found])
-        _verdict(found, is_sqlite=database.is_sqlite)
+        refused = _questions(engine, registry, clock, peer, effort) if effort.has_questions else []
         _ingest(registry, clock, peer, effort)
+    return refused
+
+
+def _questions(engine: str, registry: Registry, clock: Clock, peer: MlflowPeer | None, effort: Effort) -> list[str]:
+    """Ask every question and tell of it; return those that were refused."""
+    draw = subjects(Database(registry.database.url.render_as_string(hide_password=False)).engine)
+    found, refused = [], []
+    for question in QUESTIONS:
+        try:
+            found.append(Turns(registry, peer, question, effort, clock).run(draw(question.needs)))
+        except UALError as error:
+            refused.append(f"{engine}, {question.title}: {error}")
+    _table(HEAD, [each.row() for each in found])
+    _verdict(found, is_sqlite=registry.database.is_sqlite)
     return refused
 
 
@@ -201,6 +207,7 @@ def _interpreter(wants_mlflow: bool, *, is_quick: bool) -> Path | None:
 @click.option("--entries/--without-entries", "with_entries", default=True, show_default=True)
 @click.option("--samples", default=300, show_default=True, help="Calls of each question; 0 only fills.")
 @click.option("--large/--no-large", "with_large", default=True, help="Whether files of 10 MB are added, too.")
+@click.option("--only-adding", is_flag=True, help="No question: adapters added one by one and many at once.")
 @click.option("--only-large", is_flag=True, help="Files of 10 MB alone, and no question.")
 @click.option("--write", "page", type=click.Path(path_type=Path), help="A page with a block for each result.")
 @click.option("--keep", type=click.Path(path_type=Path), help="A folder in which filled databases are kept and found.")
@@ -214,6 +221,7 @@ def main(
     with_entries: bool,
     samples: int,
     with_large: bool,
+    only_adding: bool,
     only_large: bool,
     page: Path | None,
     keep: Path | None,
@@ -226,7 +234,7 @@ def main(
     refused: list[str] = []
     for count in counts or (100_000,):
         own = {"samples": 5, **small} if quick else {"samples": samples}
-        effort = Effort(count=count, with_entries=with_entries, **own)
+        effort = Effort(count=count, with_entries=with_entries, has_questions=not only_adding, **own)
         for engine in () if only_large else engines or tuple(PLACES):
             with kept(page, f"{engine} {count}"):
                 _say_where()

@@ -23,6 +23,7 @@ class Effort:
         count: Revisions.
         with_entries: Whether the filled database holds the entries of each artifact, which no question reads.
         samples: Calls of each question.
+        has_questions: Whether questions are asked at all; otherwise only adding is measured.
         own_s: Seconds that ours may take for one question, after its first five calls.
         peer_s: Seconds that MLflow may take for one question, after its first ``peer_least`` calls.
         peer_least: How often it is asked whatever it takes.
@@ -36,6 +37,7 @@ class Effort:
     count: int
     with_entries: bool = True
     samples: int = 300
+    has_questions: bool = True
     own_s: float = 60
     peer_s: float = 8
     peer_least: int = 20

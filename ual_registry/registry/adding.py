@@ -38,8 +38,8 @@ _BATCH_BYTES = 1 << 26
 """How much becomes visible at once where many files are added: a commit waits for the disk as long as a small file."""
 
 _FILES_AHEAD = 16
-_THREADS = 4
-"""Of which two or three wait for the disk."""
+_THREADS = 3
+"""Of which one or two wait for the disk; a fourth takes the interpreter from who writes rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
