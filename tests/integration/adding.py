@@ -1,33 +1,39 @@
-"""Processes that add at once: ``python -m tests.integration.adding FOLDER PROCESSES COUNT NAME``.
+"""Processes that add at once: ``python -m tests.integration.adding FOLDER PROCESSES COUNT [NAME]``.
 
 The registry is the one that the environment names. Each process makes files of its own in FOLDER, waits for the others,
 adds each file under NAME, and says the numbers that it got in one line of JSON.
+Without NAME all of them add the same files, each in an order of its own and many at once, under three names; and each
+says for every file by its name the number that it got and whether it made it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tests.handmade import small_adapter
 from ual_registry.air.write import write
+from ual_registry.registry.adding import AddOrder
 from ual_registry.registry.registry import Registry
 
 
-def main(folder: Path, processes: int, count: int, name: str) -> int:
+def main(folder: Path, processes: int, count: int, name: str | None) -> int:
     """Start the processes, which are copies of this one, and wait for them; return how many failed."""
     starting, gun = os.pipe()
     copies = []
+    shared = _make_files(folder, processes, count) if name is None else []
     for index in range(processes):
-        paths = _make_files(folder, index, count)
+        paths = random.Random(index).sample(shared, count) if name is None else _make_files(folder, index, count)
         copies.append(os.fork())
         if copies[-1] == 0:
             os.close(gun)
-            _add(starting, paths, name)
+            _run(starting, (lambda paths=paths: _add_together(paths) if name is None else _add_each(paths, name)))
     os.close(starting)
     os.close(gun)  # all of them read its end at once
     return sum(os.waitpid(copy, 0)[1] != 0 for copy in copies)
@@ -40,17 +46,31 @@ def _make_files(folder: Path, index: int, count: int) -> list[Path]:
     return paths
 
 
-def _add(starting: int, paths: list[Path], name: str) -> NoReturn:
+def _run(starting: int, work: Callable[[], Any]) -> NoReturn:
     try:
         os.read(starting, 1)
-        registry = Registry.open()
-        numbers = [registry.add(path, name=name, aliases=["newest"]).number for path in paths]
-        os.write(1, json.dumps(numbers).encode() + b"\n")
+        os.write(1, json.dumps(work()).encode() + b"\n")
         os._exit(0)
     except BaseException:  # noqa: BLE001  # whatever it is, this copy must not go on as its original
         traceback.print_exc()
         os._exit(1)
 
 
+def _add_each(paths: list[Path], name: str) -> list[int]:
+    registry = Registry.open()
+    return [registry.add(path, name=name, aliases=["newest"]).number for path in paths]
+
+
+def _add_together(paths: list[Path]) -> dict[str, tuple[str, int, bool]]:
+    jobs = [(path, AddOrder(name=f"{int(path.stem.split('-')[1]) % 3}", tags={"run": "1"})) for path in paths]
+    found = {}
+    for outcome in Registry.open().add_many(jobs):
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.result is not None
+        found[Path(outcome.path).stem] = (outcome.result.name, outcome.result.number, outcome.result.is_new)
+    return found
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else None))

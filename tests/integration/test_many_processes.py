@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,12 @@ REVISIONS = int(os.environ.get("UAL_FAULTS_REVISIONS", "20"))
 """How many revisions each of eight processes adds."""
 
 
-def add_from_eight_processes(tmp_path: Path, count: int) -> list[list[int]]:
-    """Let eight processes add ``count`` files each, all at once; return the numbers that each got."""
+def add_from_eight_processes(tmp_path: Path, count: int, *names: str) -> list[Any]:
+    """Let eight processes add ``count`` files each, all at once; return what each of them says."""
     folder = tmp_path / "files"
     folder.mkdir()
     result = subprocess.run(
-        [sys.executable, "-m", "tests.integration.adding", str(folder), "8", str(count), "shared"],
+        [sys.executable, "-m", "tests.integration.adding", str(folder), "8", str(count), *names],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -54,15 +55,29 @@ def check(count: int, numbers: list[list[int]]) -> None:
 
 
 def test_eight_processes_open_a_fresh_registry_at_once_and_add(home: Path, tmp_path: Path) -> None:
-    numbers = add_from_eight_processes(tmp_path, 4)
+    numbers = add_from_eight_processes(tmp_path, 4, "shared")
     check(32, numbers)
     assert (home / "registry.db").is_file()
 
 
 @pytest.mark.usefixtures("registry")
 def test_eight_processes_that_add_to_one_name_get_every_number_once(tmp_path: Path) -> None:
-    numbers = add_from_eight_processes(tmp_path, REVISIONS)
+    numbers = add_from_eight_processes(tmp_path, REVISIONS, "shared")
     check(8 * REVISIONS, numbers)
+
+
+def test_eight_processes_that_add_the_same_files_in_batches_agree(registry: Registry, tmp_path: Path) -> None:
+    """Each batch locks what the other batches want, in an order of its own; whoever comes late finds what is there."""
+    said = add_from_eight_processes(tmp_path, REVISIONS)
+
+    files = [f"8-{number}" for number in range(REVISIONS)]
+    places = [{file: own[file][:2] for file in files} for own in said]
+    assert all(own == places[0] for own in places)
+    names = {name: sorted(number for own, number in places[0].values() if own == name) for name in "012"}
+    assert names == {name: list(range(1, len(numbers) + 1)) for name, numbers in names.items()}
+    assert [sum(own[file][2] for own in said) for file in files] == [1] * REVISIONS
+    assert snapshot(registry)["log"] == REVISIONS
+    assert registry.fsck().faults == ()
 
 
 def run_ual(*arguments: object, home: Path, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
