@@ -21,7 +21,7 @@ class Site:
         manner: ``ranges``, or how the server errs.
         target: Where a redirection leads.
         asked: Every request: path and range.
-        sent_bytes: Bytes of the file that left.
+        sent_bytes: Bytes of the file that were handed to the socket.
         url: The file's address.
     """
 
@@ -99,9 +99,10 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
             step = 10 if manner == "drip" else max(1, len(part))
             for start in range(0, len(part), step):
+                # Counted first: whoever has read the answer to its end may look at once.
+                site.sent_bytes += len(part[start : start + step])
                 self.wfile.write(part[start : start + step])
                 self.wfile.flush()
-                site.sent_bytes += len(part[start : start + step])
                 if manner == "drip":
                     time.sleep(0.05)
 
