@@ -60,20 +60,17 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def _unmeasured(results: Sequence[Result]) -> str:
-    """Say which rungs have no number yet: those that are measured nowhere at once."""
-    lacking = [[own.name for own in RUNGS if own.name not in result.curves] for result in results]
-    nowhere = [own.name for own in RUNGS if results and all(own.name in names for names in lacking)]
+    """Say which rungs have no number anywhere, and what an empty cell of the summary means where there is one."""
+    nowhere = [own.name for own in RUNGS if results and not any(own.name in result.curves for result in results)]
     parts = [f"Measured in no case: {', '.join(nowhere)}."] if nowhere else []
-    for result, names in zip(results, lacking, strict=True):
-        more = [name for name in names if name not in nowhere]
-        if more:
-            parts.append(f"Not measured for {result.task}, seed {result.seed}: {', '.join(more)}.")
+    if len({frozenset(result.curves) for result in results}) > 1:
+        parts.append("What an empty cell stands for was not measured.")
     return "\n".join(parts)
 
 
 def _cell(result: Result, metric: int, rung: str) -> str:
     if rung not in result.curves:
-        return "not measured"
+        return ""
     report, dose = result.reports[metric], result.dose(rung)
     if dose == 0:
         return "0 (dev chose dose 0)"

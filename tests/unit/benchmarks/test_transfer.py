@@ -342,7 +342,7 @@ def test_rungs_that_are_measured_nowhere_are_named_once(result):
     first = replace(result, curves=curves)
     second = replace(result, seed=1, curves={name: curve for name, curve in curves.items() if name != "svd"})
     assert document._unmeasured([first, second]) == (
-        "Measured in no case: vocab.\nNot measured for topics, seed 1: svd."
+        "Measured in no case: vocab.\nWhat an empty cell stands for was not measured."
     )
     assert document._unmeasured([first]) == "Measured in no case: vocab."
 
