@@ -14,6 +14,7 @@ import random
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,7 +34,7 @@ def main(folder: Path, processes: int, count: int, name: str | None) -> int:
         copies.append(os.fork())
         if copies[-1] == 0:
             os.close(gun)
-            _run(starting, (lambda paths=paths: _add_together(paths) if name is None else _add_each(paths, name)))
+            _run(starting, partial(_add_together, paths) if name is None else partial(_add_each, paths, name))
     os.close(starting)
     os.close(gun)  # all of them read its end at once
     return sum(os.waitpid(copy, 0)[1] != 0 for copy in copies)

@@ -20,7 +20,7 @@ from ual_registry.binders.model import Binder, ModelType
 from ual_registry.digest import Digest
 from ual_registry.errors import BinderError, StorageError
 
-__all__ = ["CASES", "CLASS_CASES", "IS_WHOLE", "UNLIKE", "Case", "case_of", "is_linear", "is_matrix"]
+__all__ = ["CASES", "CLASS_CASES", "IS_WHOLE", "UNLIKE", "Case", "binding_of", "case_of", "is_linear", "is_matrix"]
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,6 @@ class Wanted:
     description: Description
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def kept(self) -> dict[str, str]:
-        """The tags of a new revision; one of the manifest that is too long for a tag is left out."""
-        return {tag: "" for tag in self.description.tags if is_tag_key(tag)} | dict(self.tags)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
@@ -84,23 +79,19 @@ def add_revisions(session: Session, wanted: Sequence[Wanted]) -> list[Added]:
     numbers = {place: int(row.number) for place, row in known.items()}
     newest = {row.id: int(row.newest) for row in adapters.values()}
     new: dict[_Place, Wanted] = {}
+    added = []
     for own, place in zip(wanted, places, strict=True):
-        if place not in numbers:
+        is_new = place not in numbers
+        if is_new:
             newest[place[0]] += 1
             numbers[place], new[place] = newest[place[0]], own
+        is_yanked = place in known and known[place].yanked_at is not None
+        added.append(Added(number=numbers[place], is_new=is_new, is_yanked=is_yanked))
     if new:
         taken = [{"wanted": adapter, "taken": newest[adapter]} for adapter in sorted({place[0] for place in new})]
         session.execute(_TAKE_NUMBERS, taken)
         _write(session, new, numbers, adapters)
-    fresh, yanked = set(new), {place for place, row in known.items() if row.yanked_at is not None}
-    return [Added(number=numbers[place], is_new=_first(fresh, place), is_yanked=place in yanked) for place in places]
-
-
-def _first(fresh: set[_Place], place: _Place) -> bool:
-    """Tell whether a place is new and was not asked for before."""
-    is_first = place in fresh
-    fresh.discard(place)
-    return is_first
+    return added
 
 
 def _lock_adapters(session: Session, names: Iterable[str]) -> dict[str, Any]:
@@ -147,14 +138,15 @@ def _write(
     adapters: Mapping[str, Any],
 ) -> None:
     """Write new revisions and everything that is kept with them."""
-    rows = _rows(session, new, numbers, adapters)
+    kept = {place: _kept(own) for place, own in new.items()}
+    rows = _rows(session, new, numbers, adapters, kept)
     made = session.execute(_INSERT_REVISIONS, rows).all()
     ids = {(row.adapter_id, row.artifact_id): int(row.id) for row in made}
     tags, texts, log = [], [], []
     for place, own in new.items():
         shown = {"adapter_name": own.name, "number": numbers[place]}
-        tags += [{"revision_id": ids[place], **shown, "key": key, "value": value} for key, value in own.kept.items()]
-        texts.append((ids[place], _words(own, adapters[own.name])))
+        tags += [{"revision_id": ids[place], **shown, "key": key, "value": value} for key, value in kept[place].items()]
+        texts.append((ids[place], _words(own, adapters[own.name], kept[place])))
         detail = {"number": numbers[place], **({"tags": dict(own.tags)} if own.tags else {})}
         log.append((own.name, own.description.digest, detail))
     if tags:
@@ -171,6 +163,7 @@ def _rows(
     new: Mapping[_Place, Wanted],
     numbers: Mapping[_Place, int],
     adapters: Mapping[str, Any],
+    kept: Mapping[_Place, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
     facets, moment, lite = facets_of(session, {place[1] for place in new}), now(), is_sqlite(session.connection())
     return [
@@ -180,16 +173,21 @@ def _rows(
             "artifact_id": place[1],
             "adapter_name": own.name,
             "number": numbers[place],
-            "labels": labels_text(adapters[own.name].owner, (), own.kept, is_sqlite=lite),
+            "labels": labels_text(adapters[own.name].owner, (), kept[place], is_sqlite=lite),
             "created_at": moment,
         }
         for place, own in new.items()
     ]
 
 
-def _words(own: Wanted, adapter: Any) -> list[str | None]:
+def _kept(own: Wanted) -> dict[str, str]:
+    """Return the tags of a new revision; one of the manifest that is too long for a tag is left out."""
+    return {tag: "" for tag in own.description.tags if is_tag_key(tag)} | dict(own.tags)
+
+
+def _words(own: Wanted, adapter: Any, kept: Mapping[str, str]) -> list[str | None]:
     content = [own.description.artifact[column] for column in ("title", "domain", "description")]
-    labels = [part for pair in sorted(own.kept.items()) for part in pair]
+    labels = [part for pair in sorted(kept.items()) for part in pair]
     return [own.name, adapter.owner, adapter.description, *content, *labels]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tests.handmade import small_adapter
 from ual_registry.air.model import Lineage, Parent
 from ual_registry.air.write import write
+from ual_registry.registry.registry import Registry
 
 
 class Files:
@@ -35,3 +38,16 @@ def files(tmp_path: Path) -> Files:
     """Makes AIR files."""
     (tmp_path / "files").mkdir()
     return Files(tmp_path / "files")
+
+
+@pytest.fixture
+def statements(registry: Registry) -> Iterator[list[str]]:
+    """The first word of every statement that is sent to the database."""
+    sent: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        sent.append(str(arguments[2]).split()[0])
+
+    event.listen(registry.database.engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(registry.database.engine, "before_cursor_execute", note)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import datetime
 import random
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from tests.faults.model import EMPTY, after, choose, snapshot
 from tests.unit.registry.conftest import Files
@@ -77,19 +74,6 @@ def test_a_batch_says_what_its_files_say_one_after_the_other(registry: Registry,
         assert all(outcome.error is None for outcome in registry.add_many(jobs))
         assert snapshot(registry) == state
     assert registry.fsck().faults == ()
-
-
-@pytest.fixture
-def statements(registry: Registry) -> Iterator[list[str]]:
-    """Every statement that is sent to the database, once for all of its rows."""
-    sent: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        sent.append(arguments[2])
-
-    event.listen(registry.database.engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(registry.database.engine, "before_cursor_execute", note)
 
 
 def test_a_batch_costs_the_same_number_of_statements_however_many_files(

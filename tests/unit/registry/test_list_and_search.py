@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 
 from benchmarks.registry_data import fill
 from tests.handmade import base_model, entry, floats, method
@@ -284,19 +283,6 @@ def test_revisions_of_an_unknown_adapter_are_told_of(shelf: Registry) -> None:
     assert caught.value.hint == "this registry holds: law, law2, med, plain"
     with pytest.raises(RegistryError, match="adapter name 'a b'"):
         shelf.revisions("a b")
-
-
-@pytest.fixture
-def statements(registry: Registry) -> Iterator[list[str]]:
-    """The first word of every statement that is sent to the database."""
-    sent: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        sent.append(str(arguments[2]).split()[0])
-
-    event.listen(registry.database.engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(registry.database.engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("count", [300, 1500])
