@@ -5,6 +5,7 @@ Rows are written by statements that two processes may run at the same moment: wh
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -88,10 +89,17 @@ def add_blobs(session: Session, sizes: Mapping[str, int]) -> None:
     session.execute(inserted.on_conflict_do_update(index_elements=["digest"], set_=touched), rows)
 
 
-def add_artifacts(session: Session, descriptions: Iterable[Description]) -> dict[str, int]:
+def add_artifacts(
+    session: Session, descriptions: Iterable[Description], *, added_at: Mapping[str, datetime.datetime] | None = None
+) -> dict[str, int]:
     """Describe stored bytes and return their row numbers by digest.
 
     What is known already stays, a tombstone becomes alive.
+
+    Args:
+        session: An open session that writes.
+        descriptions: What the bytes say of themselves.
+        added_at: When they were first added anywhere, by digest; the others are added now.
 
     Raises:
         RegistryConflictError: A parent of one is known as made from it.
@@ -101,7 +109,7 @@ def add_artifacts(session: Session, descriptions: Iterable[Description]) -> dict
     known = {row.digest: int(row.id) for row in rows if row.deleted_at is None}
     dead = {row.digest: int(row.id) for row in rows if row.deleted_at is not None}
     new = {digest: own for digest, own in wanted.items() if digest not in known}
-    made = _make(session, new, dead) if new else {}
+    made = _make(session, new, dead, added_at or {}) if new else {}
     _write_records(session, {made[digest]: own for digest, own in new.items() if digest in made})
     others = [digest for digest in new if digest not in made]  # another process made them in the same moment
     late = session.execute(_KNOWN, {"digests": others}).all() if others else ()
@@ -113,13 +121,16 @@ _KNOWN = select(ArtifactRow.digest, ArtifactRow.id, ArtifactRow.deleted_at).wher
 )
 
 
-def _make(session: Session, new: Mapping[str, Description], dead: Mapping[str, int]) -> dict[str, int]:
+def _make(
+    session: Session, new: Mapping[str, Description], dead: Mapping[str, int], added_at: Mapping[str, datetime.datetime]
+) -> dict[str, int]:
     """Write the rows of artifacts, and return the numbers of those that nobody else wrote meanwhile."""
     bases = _base_models(session, [own.base_model for own in new.values() if own.base_model])
     moment, fresh, made = now(), [], {}
     for digest, own in new.items():
         base_id = bases[_key(own.base_model)] if own.base_model else None
-        columns = {**own.artifact, "base_model_id": base_id, "added_at": moment, "deleted_at": None}
+        added = added_at.get(digest, moment)
+        columns = {**own.artifact, "base_model_id": base_id, "added_at": added, "deleted_at": None}
         if digest not in dead:
             fresh.append(columns)
         elif _revive(session, dead[digest], columns):

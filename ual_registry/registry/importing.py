@@ -18,7 +18,13 @@ from ual_registry.registry.describe import Description, describe
 from ual_registry.registry.exchange import DOCUMENT_TYPE
 from ual_registry.registry.import_document import AdapterPart, ArtifactPart, Contents, parse_contents
 from ual_registry.registry.import_plan import plan_adapter
-from ual_registry.registry.import_rows import write_adapter, write_artifact, write_history, write_tombstone
+from ual_registry.registry.import_rows import (
+    Written,
+    write_adapters,
+    write_artifacts,
+    write_history,
+    write_tombstone,
+)
 from ual_registry.registry.layout import MAX_DOCUMENT_BYTES, Descriptor, Layout
 from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.session import Database
@@ -186,8 +192,9 @@ class _Import:
             if part.deleted_at is None and str(part.digest) in known:
                 self._layout.check(part.digest, part.size_bytes)
         with ExitStack() as holds:
-            stored = [(part, self._store(part, holds) if part.deleted_at is None else None) for part in new]
-            transact(self._database, lambda session: self._write(session, stored, parts))
+            stored = [(part, self._store(part, holds)) for part in new if part.deleted_at is None]
+            gone = [part for part in new if part.deleted_at is not None]
+            transact(self._database, lambda session: self._write(session, stored, gone, parts))
         return len(new)
 
     def _known(self, parts: Sequence[ArtifactPart]) -> set[str]:
@@ -232,43 +239,54 @@ class _Import:
     def _write(
         self,
         session: Session,
-        stored: Sequence[tuple[ArtifactPart, Description | None]],
+        stored: Sequence[tuple[ArtifactPart, Description]],
+        gone: Sequence[ArtifactPart],
         parts: Sequence[ArtifactPart],
     ) -> None:
-        for part, description in stored:
-            if description is None:
-                write_tombstone(session, part)
-            else:
-                write_artifact(session, part, description)
-                self._blobs.find(part.digest)  # nobody can delete it from here on, and nobody has
+        if stored:
+            write_artifacts(session, stored)
+        for part, _ in stored:
+            self._blobs.find(part.digest)  # nobody can delete it from here on, and nobody has
+        for part in gone:
+            write_tombstone(session, part)
         for part in parts:
             write_history(session, part)
 
     def adapters(self, skipped: dict[str, tuple[str, ...]], on_conflict: str) -> Iterator[ImportedAdapter]:
-        """Write every adapter but those that are skipped, each in one transaction.
+        """Write every adapter but those that are skipped, a batch of them in one transaction.
 
         Raises:
             RegistryConflictError: Somebody added to one since it was looked at, and ``on_conflict`` is ``fail``.
         """
-        for done, (name, part) in enumerate(sorted(self.contents.adapters.items())):
-            self._progress("adapters", done, len(self.contents.adapters))
-            if name in skipped:
-                yield ImportedAdapter(name=name, outcome="skipped", conflicts=skipped[name])
-            else:
-                yield self._adapter(part, on_conflict)
+        parts = [part for _, part in sorted(self.contents.adapters.items())]
+        for start in range(0, len(parts), _BATCH):
+            self._progress("adapters", start, len(parts))
+            batch = parts[start : start + _BATCH]
+            wanted = [part for part in batch if part.name not in skipped]
+            written = self._adapters(wanted, on_conflict) if wanted else {}
+            for part in batch:
+                if part.name in skipped:
+                    yield ImportedAdapter(name=part.name, outcome="skipped", conflicts=skipped[part.name])
+                else:
+                    yield _imported(written[part.name], on_conflict)
 
-    def _adapter(self, part: AdapterPart, on_conflict: str) -> ImportedAdapter:
-        renumbers = on_conflict == "renumber"
-        plan, kept = transact(self._database, lambda session: write_adapter(session, part, renumbers=renumbers))
-        if plan.conflicts and on_conflict == "fail":
-            raise _late_refusal(part.name, plan.conflicts)
-        if plan.conflicts and not renumbers:  # somebody added to it since it was looked at
-            return ImportedAdapter(name=part.name, outcome="skipped", conflicts=plan.conflicts)
-        return ImportedAdapter(
-            name=part.name,
-            outcome="new" if plan.is_new else "extended" if plan.added else "unchanged",
-            added=tuple(plan.numbers[number] for number in plan.added),
-            renumbered=tuple((old, new) for old, new in sorted(plan.numbers.items()) if old != new),
-            conflicts=plan.conflicts,
-            kept=kept,
-        )
+    def _adapters(self, parts: Sequence[AdapterPart], on_conflict: str) -> dict[str, Written]:
+        written = transact(self._database, lambda session: write_adapters(session, parts, on_conflict=on_conflict))
+        last = written[-1]
+        if last.plan.conflicts and on_conflict == "fail":
+            raise _late_refusal(last.part.name, last.plan.conflicts)
+        return {own.part.name: own for own in written}
+
+
+def _imported(written: Written, on_conflict: str) -> ImportedAdapter:
+    plan, name = written.plan, written.part.name
+    if plan.conflicts and on_conflict == "skip":  # somebody added to it since it was looked at
+        return ImportedAdapter(name=name, outcome="skipped", conflicts=plan.conflicts)
+    return ImportedAdapter(
+        name=name,
+        outcome="new" if plan.is_new else "extended" if plan.added else "unchanged",
+        added=tuple(plan.numbers[number] for number in plan.added),
+        renumbered=tuple((old, new) for old, new in sorted(plan.numbers.items()) if old != new),
+        conflicts=plan.conflicts,
+        kept=written.kept,
+    )

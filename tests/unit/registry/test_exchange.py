@@ -162,6 +162,26 @@ def test_what_comes_back_is_the_same_and_is_exported_as_the_same_bytes(
         other.alias("medical", "production", "4")
 
 
+def test_many_revisions_cost_the_same_number_of_statements(
+    registry: Registry, files: Files, tmp_path: Path, statements: list[str]
+) -> None:
+    registry.add(files.make(), name="first")  # the base model is made once
+    spent = []
+    for count in (2, 40):
+        there = Registry.open(tmp_path / f"there-{count}")
+        for _ in range(count):
+            there.add(files.make(), name=f"of-{count}", tags={"team": "a"})
+        there.export(tmp_path / f"out-{count}")
+        there.database.engine.dispose()
+        statements.clear()
+        report = registry.import_(tmp_path / f"out-{count}")
+        assert report.adapters == (
+            ImportedAdapter(name=f"of-{count}", outcome="new", added=tuple(range(1, count + 1))),
+        )
+        spent.append(len(statements))
+    assert spent[0] == spent[1]
+
+
 def test_the_same_again_changes_nothing(full: Registry, other: Registry, tmp_path: Path) -> None:
     full.export(tmp_path / "out")
     other.import_(tmp_path / "out")
@@ -344,7 +364,7 @@ def test_a_conflict_stops_an_import_before_it_begins(clash: Path, other: Registr
 def test_a_conflict_that_comes_while_it_imports_is_told_of(
     registry: Registry, other: Registry, files: Files, tmp_path: Path, way: str
 ) -> None:
-    for name in ("early", "late"):
+    for name in ("early", "late", "later"):
         registry.add(files.make(), name=name)
     registry.export(tmp_path / "out")
     foreign = files.make()
@@ -355,7 +375,8 @@ def test_a_conflict_that_comes_while_it_imports_is_told_of(
 
     if way == "skip":
         report = other.import_(tmp_path / "out", on_conflict=way, progress=add_before_the_adapters)
-        assert [(own.name, own.outcome) for own in report.adapters] == [("early", "new"), ("late", "skipped")]
+        outcomes = [("early", "new"), ("late", "skipped"), ("later", "new")]
+        assert [(own.name, own.outcome) for own in report.adapters] == outcomes
     else:
         with pytest.raises(RegistryConflictError) as caught:
             other.import_(tmp_path / "out", on_conflict=way, progress=add_before_the_adapters)
@@ -364,10 +385,13 @@ def test_a_conflict_that_comes_while_it_imports_is_told_of(
             "adapters before late were imported, it and those after it were not"
         )
         assert caught.value.context == {"conflicts": ["late@1 has other bytes here"]}
+    later = [("later", 1, str(registry.resolve("later")))] if way == "skip" else []
     assert [(own.name, own.number, own.digest) for own in other.search("")] == [
         ("early", 1, str(registry.resolve("early"))),
         ("late", 1, str(Digest.of_file(foreign))),
+        *later,
     ]
+    assert counts(other)["adapters"] == 2 + len(later)
 
 
 def test_an_adapter_in_conflict_may_be_left_out(clash: Path, other: Registry) -> None:
@@ -447,7 +471,7 @@ def test_an_import_that_was_interrupted_is_finished_by_the_next(
     """The artifacts come first; without their names they are no part of any list."""
     full.export(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(importing, "write_adapter", lambda *_, **__: (_ for _ in ()).throw(RegistryError("stop")))
+        patch.setattr(importing, "write_adapters", lambda *_, **__: (_ for _ in ()).throw(RegistryError("stop")))
         with pytest.raises(RegistryError, match="stop"):
             other.import_(tmp_path / "out")
     assert list(other.list()) == []
