@@ -92,6 +92,7 @@ def check_target(path: Path, *, force: bool, replaceable: str | None = None) -> 
             context={"path": str(path)},
             hint="make the folder first, or check the path",
         )
+    _check_kind(path)
     if not force:
         _check_free(path)
     elif _holds_something(path) and not (replaceable and is_file(path / replaceable)):
@@ -100,6 +101,19 @@ def check_target(path: Path, *, force: bool, replaceable: str | None = None) -> 
             context={"path": str(path)},
             code="exists",
             hint="choose another name, or remove the folder yourself",
+        )
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse a device, a pipe or a socket: a file would take its place, and nothing could bring it back."""
+    with _reading(path):
+        is_ordinary = path.is_file() or path.is_dir() or not path.exists()
+    if not is_ordinary:
+        raise StorageError(
+            f"cannot write {path}: it is no file but a device, a pipe or a socket",
+            context={"path": str(path)},
+            code="exists",
+            hint="choose the name of a file",
         )
 
 

@@ -6,6 +6,7 @@ import click
 
 from ual_registry.cli.output import Output, common_options
 from ual_registry.errors import RegistryError
+from ual_registry.registry.schema import is_known, is_newer
 from ual_registry.workflows.database import SchemaState, check_schema, current_schema, upgrade_schema
 
 __all__ = ["db_command"]
@@ -49,8 +50,10 @@ def _text(state: SchemaState) -> str:
 
 
 def _verdict(state: SchemaState) -> str:
-    if state.current is None or state.current < state.expected:
-        return f"expected {state.expected}: run 'ual db upgrade'"
-    if state.current > state.expected:
+    if state.current == state.expected:
+        return "current, but its tables differ" if state.differences else "current"
+    if is_newer(state.current):
         return f"expected {state.expected}: upgrade ual-registry"
-    return "current, but its tables differ" if state.differences else "current"
+    if is_known(state.current):
+        return f"expected {state.expected}: run 'ual db upgrade'"
+    return f"expected {state.expected}: this is no migration of a registry"

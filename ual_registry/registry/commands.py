@@ -155,13 +155,19 @@ def _write_records(session: Session, made: Mapping[int, Description]) -> None:
 _INSERT = {table: Table.metadata.tables[table.__tablename__].insert() for table in RECORD_TABLES}
 
 
-def add_edges(session: Session, child: str, edges: Sequence[Row]) -> None:
+def add_edges(session: Session, child: str, edges: Sequence[Row], *, is_claim: bool = False) -> None:
     """Note what an artifact was made from, as rows of ``LineageRow``; what is known already stays.
+
+    Args:
+        session: An open session that writes.
+        child: The artifact.
+        edges: The rows.
+        is_claim: Whether they are not in bytes whose digest was checked.
 
     Raises:
         RegistryConflictError: A parent of it is known as made from it.
     """
-    check_edges(session, child, edges)
+    check_edges(session, child, edges, is_claim=is_claim)
     for edge in edges:
         insert_absent(session, LineageRow, edge)
 

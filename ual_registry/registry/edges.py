@@ -1,36 +1,49 @@
 """Edges of lineage: written so that no artifact ever is its own ancestor.
 
 The digests of files see to that by themselves: a file names its parents by what they hold. Of a tombstone that was
-imported nobody can check what its bytes said, so an edge that would close a circle is refused.
+imported nobody can check what its bytes said, so an edge that would close a circle is refused. On PostgreSQL, where
+two may write at once and neither sees the other's edges, a tombstone waits until no other edge is being written.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from ual_registry.errors import RegistryConflictError
 from ual_registry.registry.lineage import descendants
+from ual_registry.registry.statements import is_sqlite
 from ual_registry.registry.tables import LineageRow
 
-__all__ = ["check_edges"]
+__all__ = ["check_edges", "circles"]
 
 
-def check_edges(session: Session, child: str, edges: Iterable[Mapping[str, str]]) -> None:
+_EDGES_LOCK = 0x75616C_5F6564
+"""The key of the lock that writers of edges hold on PostgreSQL: 'ual_ed' in ASCII."""
+
+
+def check_edges(session: Session, child: str, edges: Iterable[Mapping[str, str]], *, is_claim: bool = False) -> None:
     """Refuse parents that were made from their child, as far as that is known here.
 
     Args:
-        session: An open session.
+        session: An open session that writes.
         child: The artifact.
         edges: What it was made from, by ``parent_digest``.
+        is_claim: Whether the edges are not in bytes whose digest was checked.
 
     Raises:
         RegistryConflictError: A parent is a descendant.
     """
     parents = {edge["parent_digest"] for edge in edges}
-    if not parents or session.scalar(select(LineageRow.child_digest).where(LineageRow.parent_digest == child)) is None:
+    if not parents:
+        return
+    if not is_sqlite(session.connection()):
+        lock = func.pg_advisory_xact_lock if is_claim else func.pg_advisory_xact_lock_shared
+        session.execute(select(lock(_EDGES_LOCK)))
+    if session.scalar(select(LineageRow.child_digest).where(LineageRow.parent_digest == child)) is None:
         return  # most of what is added is nobody's parent yet
     circle = parents.intersection(session.scalars(descendants(child)))
     if circle:
@@ -39,3 +52,29 @@ def check_edges(session: Session, child: str, edges: Iterable[Mapping[str, str]]
             context={"digest": child, "parent": min(circle)},
             hint="a tombstone that was imported says so: its export cannot be trusted",
         )
+
+
+def circles(session: Session) -> list[str]:
+    """Return the artifacts that are their own ancestors or lie between such ones, sorted; there should be none.
+
+    Args:
+        session: An open session.
+    """
+    parents: dict[str, set[str]] = defaultdict(set)
+    for child, parent in session.execute(_WITHIN):
+        parents[child].add(parent)
+    while True:  # what has no parent left, or no child, is on no circle
+        wanted = {parent for found in parents.values() for parent in found}
+        free = [child for child, found in parents.items() if child not in wanted or not found & parents.keys()]
+        if not free:
+            return sorted(parents)
+        for child in free:
+            del parents[child]
+
+
+_OTHER = aliased(LineageRow)
+_WITHIN = select(LineageRow.child_digest, LineageRow.parent_digest).where(
+    exists().where(_OTHER.parent_digest == LineageRow.child_digest),
+    exists().where(_OTHER.child_digest == LineageRow.parent_digest),
+)
+"""The edges whose child is a parent and whose parent is a child: no others can lie on a circle."""

@@ -23,7 +23,7 @@ from ual_registry.registry.grace import moment_before
 from ual_registry.registry.maintenance import live_digests
 from ual_registry.registry.moments import utc
 from ual_registry.registry.progress import Progress, silent
-from ual_registry.registry.repair import SecondStore, repair
+from ual_registry.registry.repair import BYTES_ARE_WRONG, SecondStore, repair
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import ArtifactRow, BlobRow
 from ual_registry.registry.tombstones import revisions_of
@@ -57,8 +57,8 @@ class Fault:
     """Something that is not as it must be, or that is worth knowing.
 
     Attributes:
-        kind: ``missing``, ``damaged``, ``wrong-size``, ``unlisted``, ``differs``, ``stale``, ``dangling`` or
-            ``number``; and what is no fault: ``extra`` and ``strange``.
+        kind: ``missing``, ``damaged``, ``wrong-size``, ``unlisted``, ``differs``, ``stale``, ``dangling``, ``number``
+            or ``circle``; and what is no fault: ``extra`` and ``strange``.
         message: What exactly.
         digest: The artifact or blob, where there is one.
         names: The revisions that hold it, as ``name@number``.
@@ -153,12 +153,18 @@ class _Check:
         after = ""
         while page := self._page(after):
             verified: list[str] = []
+            broken: list[str] = []
             for item in page:
-                self.count += 1
                 fault = self._fault(item, verified)
+                self.count += 1
+                self._progress("blobs", self.count, self._total)
                 if fault is not None and self._is_live(item):  # not one that was deleted meanwhile
-                    yield self._mended(fault, item)
-            self._note_verified(verified)
+                    fault = self._mended(fault, item)
+                    if fault.kind in BYTES_ARE_WRONG and not fault.is_repaired:
+                        broken.append(str(item.digest))
+                    yield fault
+            self._note_verified(verified, now())
+            self._note_verified(broken, None)  # so that what was found broken is looked at again, however soon
             after = str(page[-1].digest)
 
     def _page(self, after: str) -> list[_Listed]:
@@ -168,7 +174,7 @@ class _Check:
         with self._database.session() as session:
             if self._total is None:
                 self._total = session.scalar(select(func.count()).select_from(ArtifactRow).where(alive))
-            self._progress("blobs", self.count, self._total)
+                self._progress("blobs", 0, self._total)
             rows = session.execute(
                 statement.where(alive, ArtifactRow.digest > after).order_by(ArtifactRow.digest).limit(_PAGE)
             )
@@ -226,9 +232,9 @@ class _Check:
             names = tuple(f"{name}@{number}" for name, number in revisions_of(session, str(item.digest)))
         return replace(fault, is_repaired=mended, names=names)
 
-    def _note_verified(self, digests: list[str]) -> None:
+    def _note_verified(self, digests: list[str], moment: datetime.datetime | None) -> None:
         if digests:
-            mark = update(BlobRow).where(BlobRow.digest.in_(digests)).values(verified_at=now())
+            mark = update(BlobRow).where(BlobRow.digest.in_(digests)).values(verified_at=moment)
             transact(self._database, lambda session: session.execute(mark))
 
     def rows(self) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
+from ual_registry.registry.edges import circles
 from ual_registry.registry.facets import differing
 from ual_registry.registry.labels import differing_labels
 from ual_registry.registry.measured import differing_measured
@@ -32,6 +33,8 @@ def broken_rows(session: Session) -> Iterator[tuple[str, str]]:
     if not is_sqlite(session.connection()):
         yield from _words(session)
     yield from _numbers(session)
+    for digest in circles(session):
+        yield "circle", f"{digest} is among artifacts that were made from each other"
 
 
 def _aliases(session: Session) -> Iterator[tuple[str, str]]:

@@ -57,7 +57,7 @@ def write_tombstone(session: Session, part: ArtifactPart) -> None:
     insert_absent(session, ArtifactRow, row)
     parents = [edge for edge in part.tombstone.get("parents", ()) if edge["digest"] != digest]
     rows = [{"child_digest": digest, "parent_digest": own["digest"], "relation": own["relation"]} for own in parents]
-    add_edges(session, digest, rows)
+    add_edges(session, digest, rows, is_claim=True)
 
 
 def write_history(session: Session, part: ArtifactPart) -> None:

@@ -33,13 +33,14 @@ _GRAMMAR = r"""
        | QUOTED -> phrase
     values: value ("," value)*
        | "(" value ("," value)* ")"
-    value: VALUE | QUOTED
+    value: VALUE | QUOTED | ASSIGNED
     OR.4: /OR(?![^\s()"])/
     AND.4: /AND(?![^\s()"])/
     NOT.4: /NOT(?![^\s()"])/
     FIELD.3: /[A-Za-z_][A-Za-z_.-]*(?=\s*(:|>|<))/
     OPERATOR: ":" | ">=" | "<=" | ">" | "<"
     QUOTED: /"(\\.|[^"\\])*"\*?/s
+    ASSIGNED.2: /[^\s()",<>]*="(\\.|[^"\\])*"\*?/s
     VALUE: /[^\s()",<>]+/
     WORD: /(?!(AND|OR|NOT)(?![^\s()"]))[^\s()",:<>=]+/
     %ignore /\s+/
@@ -51,6 +52,11 @@ _MAX_WORDS = 500
 """Limits far above what people write, and far below what exhausts a stack or a database."""
 
 _PARTS = re.compile(r'"(?:\\.|[^"\\])*"|[()]|[^\s()"]+', re.DOTALL)
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"\*?', re.DOTALL)
+_BEFORE = re.compile(r'(?:\A|[\s()"])(?:AND|OR|NOT)\Z|[\s(),:<>=]\Z|\A\Z')
+_BEHIND = re.compile(r'(?:AND|OR|NOT)(?![^\s()"])|[\s(),:<>=]|\Z')
+"""What may touch a text in quotes."""
+
 _SIGNS = (":", "<", ">", "=")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -68,6 +74,7 @@ def parse_query(text: str) -> Query:
         QueryError: It is not well formed, or too long; the message points at the column.
     """
     _check_size(text)
+    _check_quotes(text)
     try:
         query: Query = TreeBuilder(text).transform(_parser().parse(text))
     except VisitError as error:
@@ -108,6 +115,16 @@ def _check_size(text: str) -> None:
             raise mistake_at(text, word.start() + 1, f"more than {_MAX_NESTED} parentheses and NOT around one term")
         if count > _MAX_WORDS:
             raise mistake_at(text, word.start() + 1, f"more than {_MAX_WORDS} words")
+
+
+def _check_quotes(text: str) -> None:
+    """Refuse a quote in the middle of a text, which would be cut there into two that must both be found."""
+    for found in _QUOTED.finditer(text):
+        start, end = found.span()
+        is_begun = _BEFORE.search(text[max(start - 4, 0) : start])  # the longest word that may stand there, and a sign
+        if not is_begun or not _BEHIND.match(text, end):
+            place = end if is_begun else start
+            raise mistake_at(text, place + 1, 'a quote stands around a whole text, such as domain:"a b"')
 
 
 def _column(error: UnexpectedInput, text: str) -> int:

@@ -21,9 +21,10 @@ from ual_registry.registry.tables import BlobRow
 from ual_registry.registry.transaction import transact
 from ual_registry.storage import is_file, is_folder
 
-__all__ = ["SecondStore", "repair"]
+__all__ = ["BYTES_ARE_WRONG", "SecondStore", "repair"]
 
-_BYTES_ARE_WRONG = frozenset({"missing", "damaged", "wrong-size"})
+BYTES_ARE_WRONG = frozenset({"missing", "damaged", "wrong-size"})
+"""Kinds of faults that a whole copy mends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def repair(
     """
     if kind == "unlisted":
         return transact(database, lambda session: _note(session, digest, size_bytes, source=None, aside=None))
-    source = second.find(digest, size_bytes) if kind in _BYTES_ARE_WRONG else None
+    source = second.find(digest, size_bytes) if kind in BYTES_ARE_WRONG else None
     if source is None:
         return False
     with blobs.stage(source) as staged:

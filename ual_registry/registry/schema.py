@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, Connection, MetaData, inspect, text
 
 from ual_registry.registry import record_tables  # noqa: F401  # the tables below hold those of this module, too
+from ual_registry.registry.reference import quoted
 from ual_registry.registry.statements import is_sqlite
 from ual_registry.registry.tables import Table
 from ual_registry.registry.word_list import ServerTable
@@ -18,7 +20,10 @@ __all__ = [
     "SCHEMA_REVISION",
     "alembic_config",
     "differences",
+    "foreign_tables",
     "found_revision",
+    "is_known",
+    "is_newer",
     "is_ours",
     "metadata_of",
     "migrate",
@@ -61,6 +66,43 @@ def found_revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     return found
+
+
+def is_known(revision: str | None) -> bool:
+    """Tell whether this program knows a migration; ``None``, where none was done, is known, too."""
+    return revision is None or (bool(_REVISION.match(revision)) and revision <= SCHEMA_REVISION)
+
+
+def is_newer(revision: str | None) -> bool:
+    """Tell whether a migration seems to be one of a later version of this program."""
+    return revision is not None and bool(_REVISION.match(revision)) and revision > SCHEMA_REVISION
+
+
+def foreign_tables(connection: Connection) -> str | None:
+    """Say why the tables of a database are not those of a registry; ``None`` where they may be, or may become so."""
+    there = set(inspect(connection).get_table_names())
+    rows = (
+        connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+        if _VERSIONS in there
+        else []
+    )
+    if len(rows) > 1:
+        return f"is at {len(rows)} migrations at once: {', '.join(sorted(map(quoted, rows)))}"
+    found: str | None = rows[0] if rows else None
+    if found is not None and not is_known(found) and not is_newer(found):
+        return f"is at migration {quoted(found)}, which is none of a registry"
+    if found is not None and _FIRST_TABLE not in there:
+        return f"is at migration {quoted(found)}, and has no table {_FIRST_TABLE}"
+    others = there - {_VERSIONS}
+    if found is None and (_FIRST_TABLE in there or (others and is_sqlite(connection))):
+        return f"holds tables and no migration of a registry: {', '.join(sorted(others)[:5])}"
+    return None
+
+
+_REVISION = re.compile(r"(?!0000)\d{4}\Z", re.ASCII)
+_VERSIONS = "alembic_version"
+_FIRST_TABLE = "artifacts"
+"""Of the first migration, and of all others."""
 
 
 def migrate(connection: Connection) -> None:

@@ -132,8 +132,10 @@ class Database:
         with self._translated(), self._writers.begin() as connection:
             if not self.is_sqlite:
                 schema.take_upgrade_lock(connection, timeout_s=_UPGRADE_TIMEOUT_S)
+            if foreign := schema.foreign_tables(connection):
+                raise self._foreign(foreign)
             found = schema.found_revision(connection)
-            if found is not None and found > SCHEMA_REVISION:
+            if schema.is_newer(found):
                 raise self._other_schema(found)
             if found != SCHEMA_REVISION:
                 schema.migrate(connection)
@@ -159,14 +161,25 @@ class Database:
             RegistryUnavailableError: They differ.
         """
         found = self.current_revision()
-        if found != SCHEMA_REVISION:
-            raise self._other_schema(found)
+        if found == SCHEMA_REVISION:
+            return
+        if not self._is_absent():
+            with self._connected() as connection:
+                foreign = schema.foreign_tables(connection)
+            if foreign:
+                raise self._foreign(foreign)
+        raise self._other_schema(found)
+
+    def _foreign(self, why: str) -> RegistryUnavailableError:
+        return RegistryUnavailableError(
+            f"registry {self.label}: {why}",
+            hint="give the registry a database of its own, by UAL_HOME or UAL_DATABASE_URL",
+        )
 
     def _other_schema(self, found: str | None) -> RegistryUnavailableError:
-        is_newer = found is not None and found > SCHEMA_REVISION
         return RegistryUnavailableError(
             f"registry {self.label}: schema is at migration {found or 'none'}, expected {SCHEMA_REVISION}",
-            hint="upgrade ual-registry" if is_newer else "run 'ual db upgrade'",
+            hint="upgrade ual-registry" if schema.is_newer(found) else "run 'ual db upgrade'",
         )
 
     @contextlib.contextmanager

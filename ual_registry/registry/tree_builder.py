@@ -192,8 +192,9 @@ class TreeBuilder(Transformer[Token, Any]):
         """Take quotes, escapes and the star at the end away."""
         is_prefix = token.endswith("*")
         text = token.removesuffix("*")
-        if token.type == "QUOTED":
-            return Text(re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL), is_prefix)
+        if token.type in {"QUOTED", "ASSIGNED"}:
+            key, _, quoted = text[:-1].partition('"')  # KEY= before the quote, or nothing
+            return Text(key + re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL), is_prefix)
         if "*" in text:
             self._fail_at(token, "'*' stands at the end of a text alone; elsewhere it needs quotes")
         return Text(text, is_prefix)

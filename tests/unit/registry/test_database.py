@@ -138,14 +138,14 @@ def test_an_empty_database_on_a_server_is_not_migrated_without_being_asked(empty
 
 @pytest.mark.parametrize(
     ("found", "hint"),
-    [("0000", "run 'ual db upgrade'"), ("9999", "upgrade ual-registry"), (None, "run 'ual db upgrade'")],
+    [("0007", "run 'ual db upgrade'"), ("9999", "upgrade ual-registry")],
 )
-def test_another_schema_is_refused_with_what_to_do(database_url: str, found: str | None, hint: str) -> None:
+def test_another_schema_is_refused_with_what_to_do(database_url: str, found: str, hint: str) -> None:
     set_revision(database_url, found)
     with pytest.raises(RegistryUnavailableError) as caught:
         Database.open(database_url)
     assert caught.value.message == (
-        f"registry {Database(database_url).label}: schema is at migration {found or 'none'}, expected {SCHEMA_REVISION}"
+        f"registry {Database(database_url).label}: schema is at migration {found}, expected {SCHEMA_REVISION}"
     )
     assert (caught.value.hint, caught.value.exit_code) == (hint, 8)
 
@@ -158,13 +158,35 @@ def test_a_newer_schema_is_not_upgraded(database_url: str) -> None:
     assert Database(database_url).current_revision() == "9999"
 
 
-def test_a_database_of_somebody_else_is_left_alone(empty_url: str) -> None:
+FOREIGN = {
+    "CREATE TABLE photos (id INTEGER)": "holds tables and no migration of a registry: photos",
+    "CREATE TABLE artifacts (id INTEGER)": "holds tables and no migration of a registry: artifacts",
+    "INSERT INTO alembic_version VALUES ('ae1027a6acf')": "is at migration 'ae1027a6acf', which is none of a registry",
+    "INSERT INTO alembic_version VALUES ('0000')": "is at migration '0000', which is none of a registry",
+    "INSERT INTO alembic_version VALUES ('')": "is at migration '', which is none of a registry",
+    "INSERT INTO alembic_version VALUES ('0003')": "is at migration '0003', and has no table artifacts",
+    "INSERT INTO alembic_version VALUES ('0003'), ('0002')": "is at 2 migrations at once: '0002', '0003'",
+}
+
+
+@pytest.mark.parametrize("made", FOREIGN)
+def test_a_database_of_somebody_else_is_left_alone(empty_url: str, made: str) -> None:
     other = Database(empty_url)
     with other.engine.begin() as connection:
-        connection.execute(text("CREATE TABLE photos (id INTEGER)"))
-    with pytest.raises(RegistryUnavailableError, match="schema is at migration none"):
-        Database.open(empty_url)
-    assert tables(empty_url) == {"photos"}
+        if made.startswith("INSERT"):
+            connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text(made))
+    before = tables(empty_url)
+    expected = f"registry {other.label}: {FOREIGN[made]}"
+    hint = "give the registry a database of its own, by UAL_HOME or UAL_DATABASE_URL"
+    if is_shared := not other.is_sqlite and "photos" in made:  # a server's database may hold tables of others
+        expected = f"registry {other.label}: schema is at migration none, expected {SCHEMA_REVISION}"
+        hint = "run 'ual db upgrade'"
+    for action in (Database.open, lambda url: Database(url).upgrade())[: 1 if is_shared else 2]:
+        with pytest.raises(RegistryUnavailableError) as caught:
+            action(empty_url)
+        assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (expected, hint, 8)
+        assert tables(empty_url) == before
 
 
 # Upgrading

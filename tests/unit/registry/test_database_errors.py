@@ -7,7 +7,6 @@ import datetime
 import os
 import signal
 import sqlite3
-import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from benchmarks.registry_data import fill
 from tests.engines.databases import parameters
 from tests.engines.server import Server
+from tests.mounts import mounted
 from ual_registry.errors import RegistryNotFoundError, RegistryUnavailableError
 from ual_registry.registry import session as module
 from ual_registry.registry.blobs import BlobStore
@@ -165,19 +165,6 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "r.db").mkdir()
     database = Database(f"sqlite:///{tmp_path}/r.db")
     assert refusal(database, database.check_schema) == ("unable to open database file", PERMISSIONS)
-
-
-@contextlib.contextmanager
-def mounted(*arguments: object) -> Iterator[None]:
-    """Mount something for a block; the test is skipped where the system does not allow it."""
-    *_, place = arguments
-    command = ["mount", *map(str, arguments)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_read_only_file_system(file: Path) -> None:

@@ -88,6 +88,30 @@ def test_what_was_re_hashed_lately_is_not_re_hashed(registry: Registry, three: l
     assert registry.fsck(since=hour).hashed_bytes == registry.find("medical@2").stat().st_size
 
 
+def test_what_was_found_broken_is_looked_at_again_however_soon(registry: Registry, three: list[str]) -> None:
+    hour = datetime.timedelta(hours=1)
+    assert registry.fsck().is_sound
+    flip(registry.blobs.place(Digest.parse(three[0])))
+    registry.blobs.place(Digest.parse(three[1])).unlink()
+    found = registry.fsck().faults
+    assert {(fault.digest, fault.kind) for fault in found} == {(three[0], "damaged"), (three[1], "missing")}
+    assert registry.fsck(since=hour).faults == found
+    assert {digest for digest, at in verified(registry).items() if at is None} == set(three[:2])
+
+
+def test_a_circle_of_lineage_is_told(registry: Registry, files: Files) -> None:
+    """Rows that other hands wrote: what leads to a circle, and what was made from one, is on none."""
+    made = [registry.add(files.make(), name=f"n{number}").digest for number in range(6)]
+    edges = [(0, 1), (1, 2), (2, 1), (2, 3), (3, 4), (5, 4)]
+    with registry.database.session(writes=True) as session:
+        for child, parent in edges:
+            session.add(LineageRow(child_digest=made[child], parent_digest=made[parent], relation="merged_from"))
+    assert registry.fsck().faults == tuple(
+        Fault(kind="circle", message=f"{digest} is among artifacts that were made from each other")
+        for digest in sorted(made[1:3])
+    )
+
+
 def test_every_way_of_being_broken_is_told(registry: Registry, three: list[str], tmp_path: Path) -> None:
     missing, damaged, short = (registry.blobs.place(Digest.parse(digest)) for digest in three)
     missing.unlink()
@@ -314,4 +338,4 @@ def test_pages_are_gone_through_to_the_end(
     monkeypatch.setattr(fsck, "_PAGE", 2)
     seen: list[tuple[str, int, int | None]] = []
     assert registry.fsck(progress=lambda *step: seen.append(step)).blobs == 3
-    assert seen == [("blobs", 0, 3), ("blobs", 2, 3), ("blobs", 3, 3)]
+    assert seen == [("blobs", number, 3) for number in range(4)]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy.orm import Session
 
 from tests.unit.registry.conftest import Files
-from ual_registry.errors import RegistryNotFoundError, UALError
+from ual_registry.errors import RegistryConflictError, RegistryNotFoundError, UALError
+from ual_registry.registry.commands import add_edges
 from ual_registry.registry.lineage import RELATIONS
 from ual_registry.registry.registry import Registry
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
@@ -138,6 +141,30 @@ def test_a_circle_that_other_hands_wrote_ends(registry: Registry, files: Files, 
     assert {(edge.child, edge.parent) for edge in found.edges} == expected
     assert set(found.nodes) == {one} | {digest for edge in expected for digest in edge}
     assert [record.name for record in registry.search("derived-from:one")] == ["one", "three", "two"]
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_two_that_write_at_once_close_no_circle(registry: Registry, files: Files) -> None:
+    """What tombstones claim cannot be checked, and neither writer sees the other's edge before it is committed."""
+    one, two = (registry.add(files.make(), name=name).digest for name in ("one", "two"))
+
+    def claim(session: Session, child: str, parent: str) -> None:
+        edge = {"child_digest": child, "parent_digest": parent, "relation": "merged_from"}
+        add_edges(session, child, [edge], is_claim=True)
+
+    def close_it() -> None:
+        with registry.database.session(writes=True) as session:
+            claim(session, two, one)
+
+    with ThreadPoolExecutor(1) as pool:
+        with registry.database.session(writes=True) as session:
+            claim(session, one, two)
+            other = pool.submit(close_it)
+            with pytest.raises(TimeoutError):
+                other.result(timeout=0.5)  # it waits
+        with pytest.raises(RegistryConflictError, match="cannot be made from"):
+            other.result(timeout=30)
+    assert registry.fsck().faults == ()
 
 
 def test_generations_and_relations_bound_a_lineage(family: Family) -> None:

@@ -97,6 +97,8 @@ MEANINGS: dict[str, Node] = {
     "tag:team=": Term("tag", (Pair("team", Text("")),)),
     'tag:team=search,"a b=c = d"': Term("tag", (Pair("team", Text("search")), Pair("a b", Text("c = d")))),
     "tag:team=s*": Term("tag", (Pair("team", Text("s", True)),)),
+    'tag:team="a b"': Term("tag", (Pair("team", Text("a b")),)),
+    'tag:team="a*"*,"b=c"': Term("tag", (Pair("team", Text("a*", True)), Pair("b", Text("c")))),
     "digest:ab12": Term("digest", (Text("sha256:ab12", True),)),
     "digest:sha256:" + "0" * 64: text("digest", "sha256:" + "0" * 64),
     "derived-from:med@3": text("derived-from", "med@3"),
@@ -153,6 +155,7 @@ _CHARACTER = "unexpected character; a text with spaces or signs stands in quotes
 _EQUALS = "'=' alone compares nothing; write ':', such as rank:8 or tag:team=search"
 _ONE_OPERATOR = "one term has one operator, such as rank>=8"
 _QUOTE = "this quote has no end"
+_WHOLE = 'a quote stands around a whole text, such as domain:"a b"'
 _HERE = "unexpected here; expected a word or a term such as role:mlp_gate"
 _END = "the query ends too early"
 _TIME = "expected a day such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z, got"
@@ -183,6 +186,11 @@ MISTAKES = {
     "metric:a>=>1": (11, _ONE_OPERATOR),
     'name:"a': (6, _QUOTE),
     'name:a"b': (7, _QUOTE),
+    'domain:med"ical x"': (11, _WHOLE),
+    'name:"a"b': (9, _WHOLE),
+    'rank:8"x"': (7, _WHOLE),
+    '"a""b"': (4, _WHOLE),
+    'word"a b"': (5, _WHOLE),
     "size<1 GB": (8, "a unit stands right behind its number, such as 1GB"),
     "params : 1..2 m rank:1": (15, "a unit stands right behind its number, such as 1m"),
     "<": (1, _HERE),
