@@ -316,6 +316,8 @@ _STORAGE_HINTS: dict[type[Exception], str] = {
     FileNotFoundError: "check the path",
     PermissionError: "check the permissions of the file and its folder",
     IsADirectoryError: "give a file, not a folder",
+    FileExistsError: "a file stands where a folder is needed; check the path",
+    NotADirectoryError: "a file stands where a folder is needed; check the path",
     ValueError: "check the path",
 }
 

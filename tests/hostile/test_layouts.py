@@ -127,6 +127,10 @@ def test_the_folder_itself_is_good(registry: Registry, exported: Spoiler) -> Non
 
 def test_what_is_no_layout_is_refused(registry: Registry, exported: Spoiler, tmp_path: Path) -> None:
     empty = Spoiler(tmp_path / "empty")
+    empty.root.mkdir()
+    error = refuse(registry, Spoiler(tmp_path / "none"))
+    assert error.message == f"{tmp_path / 'none'}: is no folder"
+    assert error.hint == "give a folder that 'ual export' wrote"
     assert fault(registry, empty) == f"{empty.root / 'blobs'}: expected a folder of an OCI image layout"
     (exported.root / "oci-layout").unlink()
     assert fault(registry, exported) == f"{exported.root / 'oci-layout'}: is missing"
@@ -248,18 +252,20 @@ def test_a_blob_of_another_size_is_named(registry: Registry, exported: Spoiler, 
 
 
 @pytest.mark.parametrize("already", [False, True])
+@pytest.mark.parametrize("place", [0, 9, -1], ids=["length", "header", "tensors"])
 def test_a_blob_of_another_digest_is_named(
-    registry: Registry, exported: Spoiler, digests: tuple[str, ...], already: bool
+    registry: Registry, exported: Spoiler, digests: tuple[str, ...], already: bool, place: int
 ) -> None:
     if already:
         registry.import_(exported.root)
     blob = exported.blob(digests[0])
     data = bytearray(blob.read_bytes())
-    data[-1] ^= 1
+    data[place] ^= 1
     blob.write_bytes(data)
     with pytest.raises(DigestMismatchError) as caught:
         registry.import_(exported.root)
     assert caught.value.message == f"{blob}: has {Digest.of_bytes(bytes(data))}, expected {digests[0]}"
+    assert caught.value.hint == "it was damaged since it was written: copy it, or export it, again"
     assert len(list(registry.list())) == (2 if already else 0)
     assert registry.fsck(deep=True).faults == ()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import click
 
-from ual_registry.cli.output import Output, common_options, print_result
+from ual_registry.cli.output import Output, common_options, one_line, print_result
 from ual_registry.registry.lineage import RELATIONS
 from ual_registry.registry.registry import LINEAGE_LIMIT
 from ual_registry.registry.views import LineageEdge, LineageGraph, LineageNode
@@ -117,7 +117,7 @@ def _line(node: LineageNode) -> str:
     if node.state == "unknown":
         return f"{node.digest}{_STATES[node.state]}"
     parts = [", ".join(node.names), node.base or "", node.digest[:19] if node.names else node.digest]
-    return "  ".join(part for part in parts if part) + _STATES[node.state]
+    return one_line("  ".join(part for part in parts if part)) + _STATES[node.state]
 
 
 def _label(node: LineageNode) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from ual_registry.cli.adding import parse_tags
-from ual_registry.cli.output import Output, common_options, jsonable, table
+from ual_registry.cli.output import Output, common_options, indented, jsonable, table
 from ual_registry.registry.audit import MAX_ENTRIES
-from ual_registry.registry.records import AliasMove, LogEntry, YankResult
+from ual_registry.registry.records import AdapterEdit, AliasMove, LogEntry, YankResult
 from ual_registry.registry.registry import DEFAULT_LIMIT
 from ual_registry.workflows import store
 
@@ -67,6 +67,8 @@ def _alias_text(move: AliasMove) -> str:
 @common_options
 def tag_command(ref: str, tags: dict[str, str], remove: tuple[str, ...], output: Output) -> None:
     """Set and remove tags of a revision; without a tag to set or to remove, show them."""
+    if both := sorted(tags.keys() & set(remove)):
+        raise click.UsageError(f"{both[0]} is to be set and to be removed")
     change = store.tag(ref, tags, remove=remove)
     lines = [f"{key}={value}" if value else key for key, value in change.tags.items()]
     output.result(change, lambda: "\n".join([f"{change.name}@{change.number}", *(f"  {line}" for line in lines)]))
@@ -88,7 +90,8 @@ def yank_command(ref: str, why: str | None, undo: bool, output: Output) -> None:
 def _yank_text(result: YankResult, why: str | None) -> str:
     if not result.is_yanked:
         return "is not yanked"
-    return f"is yanked: {result.reason}" if result.reason == why else f"was yanked before: {result.reason}"
+    reason = indented(result.reason or "")
+    return f"is yanked: {reason}" if result.reason == why else f"was yanked before: {reason}"
 
 
 @click.command("describe")
@@ -99,7 +102,11 @@ def _yank_text(result: YankResult, why: str | None) -> str:
 def describe_command(name: str, owner: str | None, description: str | None, output: Output) -> None:
     """Say who answers for the adapter NAME and what it is for; without an option, show it."""
     edit = store.describe(name, owner=owner, description=description)
-    output.result(edit, lambda: f"{edit.name}\n  owner: {edit.owner or '-'}\n  description: {edit.description or '-'}")
+    output.result(edit, lambda: _edit_text(edit))
+
+
+def _edit_text(edit: AdapterEdit) -> str:
+    return f"{edit.name}\n  owner: {edit.owner or '-'}\n  description: {indented(edit.description or '-')}"
 
 
 @click.command("log")

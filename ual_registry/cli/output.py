@@ -20,7 +20,9 @@ from ual_registry.errors import StorageError, UALError
 __all__ = [
     "Output",
     "common_options",
+    "indented",
     "jsonable",
+    "one_line",
     "print_document",
     "print_error",
     "print_error_document",
@@ -76,6 +78,23 @@ def visible(text: str) -> str:
     'a\tb\\x1b[2J'
     """
     return text.translate(_CONTROLS)
+
+
+def one_line(text: str) -> str:
+    r"""Escape what would end a line, too, so that what a file says of itself cannot look like a line of ours.
+
+    >>> one_line("tiny" + chr(10) + "official")
+    'tiny\nofficial'
+    """
+    return visible(text).translate(_LINE_ENDS)
+
+
+_LINE_ENDS = {9: "\\t", 10: "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+def indented(text: str) -> str:
+    """Return a text of several lines whose further lines stand in, so that none looks like a line of ours."""
+    return text.replace("\n", "\n    ")
 
 
 def print_document(document: Any) -> None:
@@ -155,10 +174,11 @@ def print_error(error: UALError, *, as_json: bool) -> None:
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
-    """Lay out rows in columns."""
+    """Lay out rows in columns, each cell in one line."""
     from tabulate import tabulate  # noqa: PLC0415  # not every command prints a table
 
-    return tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
+    return tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True)
 
 
 def size_text(size_bytes: int) -> str:

@@ -19,6 +19,7 @@ from ual_registry.errors import StorageError
 
 __all__ = [
     "Hold",
+    "check_outside",
     "entries",
     "flush_folders",
     "lock_unused",
@@ -299,3 +300,30 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         raise StorageError.of("write", folder, error) from error
+
+
+def check_outside(target: Path, database: Path | None, store: Path) -> None:
+    """Refuse to write a file where the registry itself lives.
+
+    Args:
+        target: The file.
+        database: The registry's database, where that is a file.
+        store: The folder of its blobs.
+
+    Raises:
+        StorageError: The file is the database, one that belongs to it, or lies in the store.
+    """
+    place = Path(os.path.realpath(target))
+    own = Path(os.path.realpath(database)) if database is not None else None
+    is_database = own is not None and place.parent == own.parent and place.name.removeprefix(own.name) in _BESIDE
+    if is_database or place.is_relative_to(os.path.realpath(store)):
+        raise StorageError(
+            f"cannot write {target}: it belongs to the registry",
+            context={"path": str(target)},
+            code="exists",
+            hint="choose a place outside of the registry",
+        )
+
+
+_BESIDE = frozenset({"", "-wal", "-shm", "-journal", ".lock"})
+"""What the names of a database's files end in."""

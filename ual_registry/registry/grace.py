@@ -29,7 +29,7 @@ def parse_duration(text: str) -> datetime.timedelta:
     match = _DURATION.match(text)
     if not match:
         raise RegistryError(
-            f"duration {quoted(text)}: expected a whole number and s, m, h, d or w",
+            f"duration {quoted(text)}: expected a whole number of at most 9 digits and s, m, h, d or w",
             code="duration",
             hint="such as 24h or 7d",
         )

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ual_registry.air.read import open_legal, refuse_first
-from ual_registry.air.validate import scanned_problems
-from ual_registry.errors import DigestMismatchError, FormatError, RegistryConflictError, RegistryError
+from ual_registry.air.validate import Inspection, scanned_problems
+from ual_registry.errors import FormatError, RegistryConflictError, RegistryError, UALError
 from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.describe import Description, describe
 from ual_registry.registry.exchange import DOCUMENT_TYPE
@@ -25,7 +25,7 @@ from ual_registry.registry.import_rows import (
     write_history,
     write_tombstone,
 )
-from ual_registry.registry.layout import MAX_DOCUMENT_BYTES, Descriptor, Layout
+from ual_registry.registry.layout import MAX_DOCUMENT_BYTES, Descriptor, Layout, other_bytes
 from ual_registry.registry.progress import Progress, silent
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import ArtifactRow, BlobRow
@@ -219,14 +219,13 @@ class _Import:
 
     def _store(self, part: ArtifactPart, holds: ExitStack) -> Description:
         path = self._layout.find(part.digest, part.size_bytes)
-        found = open_legal(path)
+        found = self._open(path, part)
         manifest = found.manifest
         assert manifest is not None  # what ``open_legal`` promises
         try:
             with self._blobs.take_in(found) as staged:
                 if staged.digest != part.digest:
-                    message = f"{path}: has {staged.digest}, expected {part.digest}"
-                    raise DigestMismatchError(message, context={"digest": str(part.digest)})
+                    raise other_bytes(path, staged.digest, part.digest)
                 assert staged.scan is not None  # what ``take_in`` promises
                 refuse_first(scanned_problems(manifest, staged.scan), path)
                 size = staged.size_bytes
@@ -235,6 +234,14 @@ class _Import:
                 return description
         finally:
             found.source.close()
+
+    def _open(self, path: Path, part: ArtifactPart) -> Inspection:
+        """Open a file, and tell of a damaged one by its digest before anything it says."""
+        try:
+            return open_legal(path)
+        except UALError:
+            self._layout.check(part.digest, part.size_bytes)
+            raise
 
     def _write(
         self,

@@ -25,6 +25,7 @@ __all__ = [
     "TITLE",
     "Descriptor",
     "Layout",
+    "other_bytes",
     "write_blob",
     "write_frame",
     "write_manifest",
@@ -97,7 +98,17 @@ def _text(value: Any, place: str) -> str:
 
 
 def _fault(place: str, message: str) -> FormatError:
-    return FormatError(f"{place}: {message}", code="layout", context={"place": place})
+    hint = "give a folder that 'ual export' wrote"
+    return FormatError(f"{place}: {message}", code="layout", context={"place": place}, hint=hint)
+
+
+def other_bytes(path: Path, actual: Digest, expected: Digest) -> DigestMismatchError:
+    """Return the error of a blob whose bytes are not those that its name says."""
+    return DigestMismatchError(
+        f"{path}: has {actual}, expected {expected}",
+        context={"digest": str(expected)},
+        hint="it was damaged since it was written: copy it, or export it, again",
+    )
 
 
 def _blob_place(root: Path, digest: Digest) -> Path:
@@ -171,6 +182,8 @@ class Layout:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        if not is_folder(root):
+            raise _fault(str(root), "is no folder")
         for folder in (root / "blobs", root / "blobs" / "sha256"):
             if not is_folder(folder) or folder.is_symlink():
                 raise _fault(str(folder), "expected a folder of an OCI image layout")
@@ -227,7 +240,7 @@ class Layout:
         path = self.find(digest, size_bytes)
         actual = Digest.of_file(path)
         if actual != digest:
-            raise DigestMismatchError(f"{path}: has {actual}, expected {digest}", context={"digest": str(digest)})
+            raise other_bytes(path, actual, digest)
         return path
 
     def read(self, descriptor: Descriptor, *, limit_bytes: int = _MAX_MANIFEST_BYTES) -> bytes:
@@ -243,9 +256,7 @@ class Layout:
         data = read_file(path, limit_bytes=limit_bytes)
         actual = Digest.of_bytes(data)
         if actual != descriptor.digest:
-            raise DigestMismatchError(
-                f"{path}: has {actual}, expected {descriptor.digest}", context={"digest": str(descriptor.digest)}
-            )
+            raise other_bytes(path, actual, descriptor.digest)
         return data
 
     def layers(self, descriptor: Descriptor) -> list[Descriptor]:

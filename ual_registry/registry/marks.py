@@ -135,7 +135,8 @@ def _check_protection(row: AliasRow, name: str, order: AliasOrder) -> None:
             f"adapter {name!r} has the protected alias {row.name!r}: it changes only by force and with a reason",
             code="protected",
             context={"name": name, "alias": row.name},
-            hint="ask who protected it ('ual log' tells), or pass --force --why TEXT",
+            hint="ask who protected it ('ual log' tells), or change it by "
+            f"'ual alias {name} {row.name} REV --force --why TEXT'",
         )
 
 

@@ -52,7 +52,12 @@ class Place:
 def registry_home() -> Path:
     """Return the folder of the embedded registry: ``UAL_HOME``, or the platform's data folder."""
     home = os.environ.get("UAL_HOME")
-    return Path(home) if home else Path(platformdirs.user_data_dir("ual-registry", appauthor=False))
+    return _of_user(home) if home else Path(platformdirs.user_data_dir("ual-registry", appauthor=False))
+
+
+def _of_user(text: str) -> Path:
+    """Return the path that a text means, where ``~`` is the user's folder: in a variable no shell replaces it."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  # leaves what names no user as it is
 
 
 def place_of(
@@ -108,7 +113,7 @@ def parse_store_url(url: str | Path) -> Path:
     text = os.fspath(url)
     scheme = _SCHEME.match(text)
     if scheme is None:
-        return Path(text)
+        return _of_user(text)
     parts = urlsplit(text)
     if scheme[1].lower() != "file":
         raise RegistryError(

@@ -25,7 +25,11 @@ __all__ = [
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _TAG_KEY = re.compile(r"[^\s=\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}\Z")
 _TAG_VALUE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,256}\Z")
-_TEXT = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]*\Z")
+_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*\Z")
+_TEXT_OF_LINES = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]*\Z")
+_OF_LINES = frozenset({"description", "reason"})
+"""What may have several lines."""
+
 _SHORT_DIGEST = re.compile(r"sha256:([0-9a-f]{1,63})\Z")
 _MOST_DIGITS = 18
 _SHOWN = 60
@@ -130,7 +134,7 @@ def check_name(name: str) -> str:
     """
     if not _NAME.match(name):
         raise RegistryError(
-            f"adapter name {quoted(name)}: expected 1 to 128 letters, digits, '.', '_' and '-', "
+            f"adapter name {quoted(name)}: expected 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-', "
             "the first a letter or digit",
             code="name",
             context={"name": name[:_SHOWN]},
@@ -146,7 +150,7 @@ def check_alias(alias: str) -> str:
     """
     if not _NAME.match(alias) or alias.isdecimal():
         raise RegistryError(
-            f"alias {quoted(alias)}: expected letters, digits, '.', '_' and '-', not digits alone",
+            f"alias {quoted(alias)}: expected A-Z, a-z, 0-9, '.', '_' and '-', not digits alone",
             code="name",
             context={"alias": alias[:_SHOWN]},
         )
@@ -186,10 +190,11 @@ def check_text(what: str, text: str | None) -> str | None:
     Raises:
         RegistryError: It is too long, or holds a control character.
     """
-    limit = TEXT_LIMITS[what]
-    if text is not None and not (len(text) <= limit and _TEXT.match(text)):
+    limit, has_lines = TEXT_LIMITS[what], what in _OF_LINES
+    if text is not None and not (len(text) <= limit and (_TEXT_OF_LINES if has_lines else _TEXT).match(text)):
+        besides = " but line breaks and tabs" if has_lines else ""
         raise RegistryError(
-            f"{what} {quoted(text)}: expected up to {limit:,} characters, none of them a control character",
+            f"{what} {quoted(text)}: expected up to {limit:,} characters, none of them a control character{besides}",
             code="text",
             context={"what": what},
         )

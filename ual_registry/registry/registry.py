@@ -13,6 +13,7 @@ from ual_registry.registry.adding import AddOrder, add_file, add_files
 from ual_registry.registry.audit import read_log
 from ual_registry.registry.blobs import BlobStore
 from ual_registry.registry.care import RegistryCare
+from ual_registry.registry.files import check_outside
 from ual_registry.registry.lineage import LineageOrder, check_known, lineage
 from ual_registry.registry.linking import RegistryLinks
 from ual_registry.registry.marks import AliasOrder
@@ -168,6 +169,7 @@ class Registry(RegistryCare, RegistryLinks):
             DigestMismatchError: The stored bytes were changed.
             StorageError: The file system refuses.
         """
+        check_outside(Path(target), self.database.sqlite_file, self.blobs.root)
         digest = self.resolve(reference)
         self.blobs.export(digest, Path(target), size_bytes=self._check_held(digest))
         return digest

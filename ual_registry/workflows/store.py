@@ -91,14 +91,13 @@ def _named(path: str | Path, order: AddOrder, name_from: str) -> AddOrder:
 
 
 def _is_folder(path: str | Path) -> ForeignFormatError:
-    is_peft = (Path(path) / CONFIG_FILE).is_file()
-    return ForeignFormatError(
-        f"{path}: is a folder, expected an AIR file",
-        code="folder",
-        hint=f"a PEFT folder becomes an AIR file by 'ual convert {path} FILE.air --base BASE'"
-        if is_peft
-        else "the AIR files in it are added by --name-from file, or --name-from manifest",
-    )
+    if (Path(path) / CONFIG_FILE).is_file():
+        hint = f"a PEFT folder becomes an AIR file by 'ual convert {path} FILE.air --base BASE'"
+    elif next(Path(path).rglob("*.air"), None) is not None:
+        hint = "the AIR files in it are added by --name-from file, or --name-from manifest"
+    else:
+        hint = "it holds no file whose name ends in .air"
+    return ForeignFormatError(f"{path}: is a folder, expected an AIR file", code="folder", hint=hint)
 
 
 def get(reference: str, target: str | Path, *, force: bool = False) -> Digest:

@@ -93,6 +93,16 @@ def test_a_tree_draws_what_is_met_twice_once() -> None:
     assert lineage_text(GRAPH) == TEXT
 
 
+def test_what_a_file_calls_its_base_cannot_look_like_a_line_of_the_tree() -> None:
+    forged = "tiny\n└─ trained_from official@1  \x1b[2J"
+    graph = LineageGraph(
+        root=digest("a"),
+        nodes={digest("a"): LineageNode(digest=digest("a"), names=("mine@1",), base=forged, state="present")},
+        edges=(),
+    )
+    assert lineage_text(graph) == ("mine@1  tiny\\n└─ trained_from official@1  \\x1b[2J  sha256:aaaaaaaaaaaa")
+
+
 def test_a_graph_is_written_for_graphviz() -> None:
     assert lineage_dot(GRAPH) == DOT
 

@@ -37,7 +37,7 @@ MAKE = "make the folder first, or check the path"
 NO_SUCH = "No such file or directory"
 NOT_A_FILE = "{}: is a folder, expected an AIR file or the name of a registered adapter"
 TOO_LARGE = "header of 7308057357401981183 bytes is over the limit of 100000000"
-NAME = "expected 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit"
+NAME = "expected 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or digit"
 EXISTS_HINT = "choose another name, or pass --force to replace it"
 HOLDS = "this registry holds: med"
 
@@ -68,7 +68,7 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
     "show med@'a b'": (
         8,
         "name",
-        "alias 'a b': expected letters, digits, '.', '_' and '-', not digits alone",
+        "alias 'a b': expected A-Z, a-z, 0-9, '.', '_' and '-', not digits alone",
         None,
     ),
     "show ./card": (3, "truncated", "card: file has 6 bytes, fewer than the 8 that hold the header's length", None),
@@ -115,7 +115,7 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
     "add small.air --name a --alias 3": (
         8,
         "name",
-        "alias '3': expected letters, digits, '.', '_' and '-', not digits alone",
+        "alias '3': expected A-Z, a-z, 0-9, '.', '_' and '-', not digits alone",
         None,
     ),
     "get none -o out.air": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
@@ -132,7 +132,7 @@ MISTAKES: dict[str, tuple[int, str, str, str | None]] = {
     "lineage none": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
     "alias none production 1": (8, "not-found", "adapter 'none': not in this registry", HOLDS),
     "alias med production 9": (8, "not-found", "adapter 'med' has no revision 9 (newest: 1)", None),
-    "alias med 7 1": (8, "name", "alias '7': expected letters, digits, '.', '_' and '-', not digits alone", None),
+    "alias med 7 1": (8, "name", "alias '7': expected A-Z, a-z, 0-9, '.', '_' and '-', not digits alone", None),
     "transfer none.air --to base -o out.air": (11, "storage", f"cannot read none.air: {NO_SUCH}", CHECK),
     "transfer small.air --to base -o none/out.air": (11, "storage", NO_FOLDER.format("none/out.air"), MAKE),
     "transfer small.air --to base/none.json --plan": (

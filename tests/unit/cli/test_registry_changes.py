@@ -17,7 +17,7 @@ from ual_registry.digest import Digest
 
 PROTECTED = (
     "error [protected]: adapter 'med' has the protected alias 'live': it changes only by force and with a reason\n"
-    "hint: ask who protected it ('ual log' tells), or pass --force --why TEXT\n"
+    "hint: ask who protected it ('ual log' tells), or change it by 'ual alias med live REV --force --why TEXT'\n"
 )
 
 
@@ -166,10 +166,13 @@ def test_add_wants_one_way_to_name(ual: Ual, words: list[str], message: str) -> 
     ("place", "hint"),
     [
         ("peft", "a PEFT folder becomes an AIR file by 'ual convert peft FILE.air --base BASE'"),
-        ("empty", "the AIR files in it are added by --name-from file, or --name-from manifest"),
+        ("empty", "it holds no file whose name ends in .air"),
+        ("full", "the AIR files in it are added by --name-from file, or --name-from manifest"),
     ],
 )
 def test_add_of_a_folder_under_one_name_is_refused_with_the_way_out(ual: Ual, place: str, hint: str) -> None:
+    Path("full/inside").mkdir(parents=True)
+    make("full/inside/x.air", name="medical")
     assert ual("add", place, "--name", "x") == Result(
         3, "", f"error [folder]: {place}: is a folder, expected an AIR file\nhint: {hint}\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ REFUSED = {
     f"get med -o {LONG}/a.air": f"cannot read {{work}}/{LONG}: {TOO_LONG}",
     f"export -o {LONG}/a": f"cannot read {{work}}/{LONG}: {TOO_LONG}",
     f"export -o {LONG} --force": f"cannot read {LONG}: {TOO_LONG}",
-    f"import {LONG}": f"cannot read {LONG}/blobs: {TOO_LONG}",
+    f"import {LONG}": f"cannot read {LONG}: {TOO_LONG}",
     f"fsck --repair-from {LONG}": f"cannot read {LONG}/sha256: {TOO_LONG}",
     f"add {LONG}/a.air --name a": f"cannot read {LONG}/a.air: {TOO_LONG}",
     f"add {LONG}/a.air --name-from file": f"cannot read {LONG}/a.air: {TOO_LONG}",
@@ -75,6 +76,52 @@ def test_a_tag_has_one_value(shelf: Ual, command: str) -> None:
 def test_a_second_yank_keeps_the_first_reason_and_says_so(shelf: Ual) -> None:
     assert shelf("yank", "med@1", "--why", "leaked").out == "med@1 is yanked: leaked\n"
     assert shelf("yank", "med@1", "--why", "too old").out == "med@1 was yanked before: leaked\n"
+
+
+def test_what_is_said_of_an_adapter_cannot_look_like_another_line(shelf: Ual) -> None:
+    result = shelf("describe", "med", "--owner", "me\nroot")
+    assert (result.code, result.err) == (
+        8,
+        "error [text]: owner 'me\\nroot': expected up to 256 characters, none of them a control character\n",
+    )
+    told = shelf("describe", "med", "--description", "First.\nSecond.").out
+    assert told.endswith("\n  description: First.\n    Second.\n")
+    assert shelf("yank", "med@1", "--why", "leaked\nmed@2 is fine").out == (
+        "med@1 is yanked: leaked\n    med@2 is fine\n"
+    )
+
+
+def test_a_tag_is_not_set_and_removed_at_once(shelf: Ual) -> None:
+    result = shelf("tag", "med@1", "a=1", "--remove", "a")
+    assert (result.code, result.err.splitlines()[-1]) == (2, "Error: a is to be set and to be removed")
+
+
+def test_get_does_not_write_over_the_registry_nor_over_a_device(shelf: Ual) -> None:
+    home = Path(os.environ["UAL_HOME"])
+    before = (home / "registry.db").read_bytes()
+    inside = next(path for path in (home / "blobs" / "sha256").rglob("*") if path.is_file())
+    Path("link").symlink_to(home / "registry.db")
+    for target in (home / "registry.db", home / "registry.db-wal", inside, home / "blobs" / "new.air", Path("link")):
+        result = shelf("get", "med@1", "-o", str(target), "--force")
+        assert (result.code, result.err.splitlines()) == (
+            11,
+            [
+                f"error [exists]: cannot write {target}: it belongs to the registry",
+                "hint: choose a place outside of the registry",
+            ],
+        )
+    assert (home / "registry.db").read_bytes() == before
+    os.mkfifo("pipe")
+    for words in ((), ("--force",)):
+        result = shelf("get", "med@1", "-o", "pipe", *words)
+        assert (result.code, result.err.splitlines()) == (
+            11,
+            [
+                "error [exists]: cannot write pipe: it is no file but a device, a pipe or a socket",
+                "hint: choose the name of a file",
+            ],
+        )
+    assert Path("pipe").is_fifo()
 
 
 def test_a_list_of_nobody_says_so(shelf: Ual) -> None:

@@ -280,7 +280,7 @@ BAD: list[tuple[Callable[[], None], str, int, str]] = [
         "router train --config tiny/router.yaml --data tiny/examples.jsonl --name bad/name",
         8,
         (
-            "error [name]: adapter name 'bad/name': expected 1 to 128 letters, digits, '.', '_' and '-', "
+            "error [name]: adapter name 'bad/name': expected 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-', "
             "the first a letter or digit\n"
         ),
     ),

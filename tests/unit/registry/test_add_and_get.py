@@ -224,20 +224,20 @@ def test_an_illegal_file_is_told_of_under_its_own_name(registry: Registry, tmp_p
         (
             "",
             [],
-            "adapter name '': expected 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit",
+            "adapter name '': expected 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or digit",
         ),
         (
             "../x",
             [],
-            "adapter name '../x': expected 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit",
+            "adapter name '../x': expected 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or digit",
         ),
         (
             "a\n",
             [],
-            "adapter name 'a\\n': expected 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit",
+            "adapter name 'a\\n': expected 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or digit",
         ),
-        ("a", ["7"], "alias '7': expected letters, digits, '.', '_' and '-', not digits alone"),
-        ("a", ["ok", "a b"], "alias 'a b': expected letters, digits, '.', '_' and '-', not digits alone"),
+        ("a", ["7"], "alias '7': expected A-Z, a-z, 0-9, '.', '_' and '-', not digits alone"),
+        ("a", ["ok", "a b"], "alias 'a b': expected A-Z, a-z, 0-9, '.', '_' and '-', not digits alone"),
     ],
 )
 def test_a_name_that_is_none_is_refused_before_the_file_is_looked_at(

@@ -415,7 +415,7 @@ def test_durations_are_whole_numbers_with_a_unit(text: str, seconds: int) -> Non
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(RegistryError) as caught:
         parse_duration(text)
-    assert caught.value.message == f"duration {text!r}: expected a whole number and s, m, h, d or w"
+    assert caught.value.message == f"duration {text!r}: expected a whole number of at most 9 digits and s, m, h, d or w"
     assert (caught.value.problem_code, caught.value.hint) == ("duration", "such as 24h or 7d")
 
 

@@ -55,7 +55,10 @@ def test_a_protected_alias_moves_only_by_force_and_with_a_reason(two: Registry) 
         assert caught.value.message == (
             "adapter 'medical' has the protected alias 'production': it changes only by force and with a reason"
         )
-        assert caught.value.hint == "ask who protected it ('ual log' tells), or pass --force --why TEXT"
+        assert caught.value.hint == (
+            "ask who protected it ('ual log' tells), or change it by "
+            "'ual alias medical production REV --force --why TEXT'"
+        )
     assert total(two) == before
 
     moved = two.alias("medical", "production", "2", force=True, why="it is better")
@@ -156,7 +159,7 @@ def test_tags_are_words_of_their_revision_alone(two: Registry) -> None:
 
 LONG = "x" * 10_000_000
 _VALUE = "expected up to 256 characters, none of them a control character"
-_REASON = "expected up to 1,024 characters, none of them a control character"
+_REASON = "expected up to 1,024 characters, none of them a control character but line breaks and tabs"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,17 @@ def test_variables_place_each_half_elsewhere(home: Path, tmp_path: Path, monkeyp
     assert place_of() == embedded(home)
 
 
+def test_the_folder_of_the_user_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A variable that another program sets, such as a service's, was seen by no shell."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("UAL_HOME", "~/registry")
+    monkeypatch.setenv("UAL_STORE_URL", "~/store")
+    monkeypatch.delenv("UAL_DATABASE_URL", raising=False)
+    place = place_of()
+    assert place.database_url == f"sqlite:///{tmp_path / 'registry' / 'registry.db'}"
+    assert place.store == tmp_path / "store"
+
+
 def test_arguments_count_more_than_variables(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UAL_DATABASE_URL", SERVER)
     monkeypatch.setenv("UAL_STORE_URL", "/elsewhere")

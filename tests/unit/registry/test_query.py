@@ -227,7 +227,7 @@ MISTAKES = {
     "tag:=x": (5, "expected a tag such as team, team=search or team=sea*"),
     "digest:xyz": (8, "expected up to 64 hexadecimal digits in lower case, got 'xyz'"),
     "derived-from:a*": (14, "expected one revision; '*' cannot stand for several"),
-    "derived-from:a@@": (14, "alias '@': expected letters, digits, '.', '_' and '-', not digits alone"),
+    "derived-from:a@@": (14, "alias '@': expected A-Z, a-z, 0-9, '.', '_' and '-', not digits alone"),
     "derived-from:a " * 9: (134, "more than 8 lineages in one query"),
     "yanked:yes": (8, "unknown yanked 'yes' (known: true, false)"),
     "role:mlp": (6, f"unknown role 'mlp' {_ROLES}"),

@@ -39,8 +39,8 @@ def test_a_reference_is_read(text: str, expected: Reference) -> None:
     assert Reference.parse(text) == expected
 
 
-_NAME = "expected 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit"
-_ALIAS = "expected letters, digits, '.', '_' and '-', not digits alone"
+_NAME = "expected 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or digit"
+_ALIAS = "expected A-Z, a-z, 0-9, '.', '_' and '-', not digits alone"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "--name My!Adapter -o a.air --record",
             8,
-            "error [name]: adapter name 'My!Adapter': expected 1 to 128 letters, digits, '.', '_' and '-', the first",
+            "error [name]: adapter name 'My!Adapter': expected 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-', the first",
         ),
         ("-o a.air --folder notes", 3, "error [checkpoint]: notes: is no folder of a training run"),
         ("-o a.air --folder old", 11, "error [exists]: cannot write old: there is a training run already"),
