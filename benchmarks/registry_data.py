@@ -80,7 +80,8 @@ def fill(database: Database, count: int = 100_000, *, seed: int = 0, with_entrie
         with Session(connection) as session:
             renew_labels(session, RevisionRow.id.in_(select(AliasRow.revision_id)))
         connection.commit()
-    _analyse(database)
+    if not database.is_sqlite:
+        _settle(database)
 
 
 def _write_entries(connection: Connection, count: int, *, is_sqlite: bool) -> None:
@@ -126,17 +127,17 @@ def _write(connection: Connection, table: type[Table], batch: list[Row]) -> None
         batch.clear()
 
 
-def _analyse(database: Database) -> None:
-    """Let the planner see the skew, and move the counters of PostgreSQL behind what was written."""
+def _settle(database: Database) -> None:
+    """Let PostgreSQL see the skew, as it does by itself after a while, and move its counters behind what was written.
+
+    SQLite never looks by itself, and no command of ours asks it to.
+    """
     engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        if not database.is_sqlite:
-            connection.execute(text("VACUUM ANALYZE"))
-            for name in ("adapters", "artifacts", "base_models", "revisions"):
-                counter = f"pg_get_serial_sequence('{name}', 'id')"
-                connection.execute(text(f"SELECT setval({counter}, (SELECT max(id) FROM {name}))"))
-        else:
-            connection.execute(text("ANALYZE"))
+        connection.execute(text("VACUUM ANALYZE"))
+        for name in ("adapters", "artifacts", "base_models", "revisions"):
+            counter = f"pg_get_serial_sequence('{name}', 'id')"
+            connection.execute(text(f"SELECT setval({counter}, (SELECT max(id) FROM {name}))"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -99,15 +99,17 @@ class Turns:
 
     def run(self, draw: Iterator[Subject]) -> Measured:
         """Warm both, ask them, compare their answers, and count our statements."""
-        for subject in islice(draw, 3):
+        # They come from our database: all are drawn before any is asked for, so that none is fresh in its caches.
+        warm, asked, counted = (list(islice(draw, count)) for count in (3, self.effort.samples, 5))
+        for subject in warm:
             self._both(subject, 0)
         self.ours.clear()
         self.theirs.clear()
-        for turn, subject in enumerate(islice(draw, self.effort.samples)):
+        for turn, subject in enumerate(asked):
             self._both(subject, turn)
             if turn >= 4 and sum(sample.wall_s for sample in self.ours) > self.effort.own_s:
                 break
-        calls = [lambda subject=subject: self._ask_us(subject) for subject in islice(draw, 5)]
+        calls = [lambda subject=subject: self._ask_us(subject) for subject in counted]
         return Measured(
             question=self.question,
             ours=Latencies(tuple(self.ours)),
