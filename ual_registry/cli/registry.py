@@ -17,5 +17,7 @@ __all__ = ["get_command"]
 @common_options
 def get_command(ref: str, target: str, force: bool, output: Output) -> None:
     """Copy a revision out of the registry: the exact bytes that were added, verified."""
+    if target == "-":
+        raise click.UsageError("give the name of a file; an adapter is not written to standard output")
     digest = store.get(ref, target, force=force)
     output.result({"path": target, "digest": str(digest)}, lambda: f"wrote {target}\n{digest}")

@@ -142,7 +142,7 @@ class _Check:
         self._blobs = blobs
         self._order = order
         self._progress = progress
-        self._second = SecondStore.open(order.repair_from) if order.repair_from is not None else None
+        self._second = SecondStore.open(order.repair_from, blobs.root) if order.repair_from is not None else None
         self._due = moment_before(order.since) if order.since is not None else None
         self._total: int | None = None
         self.count = 0

@@ -38,11 +38,15 @@ class SecondStore:
     folders: tuple[Path, ...]
 
     @classmethod
-    def open(cls, root: Path) -> SecondStore:
+    def open(cls, root: Path, own: Path) -> SecondStore:
         """Find the blobs of a store, of a registry's home, or of an exported registry.
 
+        Args:
+            root: The folder.
+            own: The store that is to be mended.
+
         Raises:
-            StorageError: It is none of them, or cannot be looked at.
+            StorageError: It is none of them, is the store itself, or cannot be looked at.
         """
         folders = tuple(folder for folder in (root / "sha256", root / "blobs" / "sha256") if is_folder(folder))
         if not folders:
@@ -51,6 +55,13 @@ class SecondStore:
                 code="no-store",
                 context={"path": str(root)},
                 hint="give a blob folder, the home of a registry, or a folder that 'ual export' wrote",
+            )
+        if any(folder.resolve().is_relative_to(own.resolve()) for folder in folders):
+            raise StorageError(
+                f"{root}: is the store that is to be mended",
+                code="no-store",
+                context={"path": str(root)},
+                hint="give another one, such as a folder that 'ual export' wrote",
             )
         return cls(folders)
 

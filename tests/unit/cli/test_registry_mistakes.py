@@ -91,6 +91,13 @@ def test_what_is_said_of_an_adapter_cannot_look_like_another_line(shelf: Ual) ->
     )
 
 
+def test_an_adapter_is_not_written_to_standard_output(shelf: Ual) -> None:
+    result = shelf("get", "med@1", "-o", "-")
+    told = "Error: give the name of a file; an adapter is not written to standard output"
+    assert (result.code, result.err.splitlines()[-1]) == (2, told)
+    assert not Path("-").exists()
+
+
 def test_a_tag_is_not_set_and_removed_at_once(shelf: Ual) -> None:
     result = shelf("tag", "med@1", "a=1", "--remove", "a")
     assert (result.code, result.err.splitlines()[-1]) == (2, "Error: a is to be set and to be removed")

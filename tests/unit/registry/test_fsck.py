@@ -239,6 +239,18 @@ def test_a_folder_in_the_place_of_a_blob_is_put_aside(registry: Registry, three:
     assert (registry.blobs.quarantine / f"{place.name}.0" / "mine").read_text() == "kept"
 
 
+@pytest.mark.parametrize("inside", ["", "blobs"])
+def test_a_store_does_not_mend_itself(registry: Registry, three: list[str], inside: str) -> None:
+    home = registry.blobs.root if inside else registry.blobs.root.parent
+    with pytest.raises(StorageError) as caught:
+        registry.fsck(repair_from=home)
+    assert (caught.value.message, caught.value.problem_code) == (
+        f"{home}: is the store that is to be mended",
+        "no-store",
+    )
+    assert registry.fsck().is_sound
+
+
 def test_a_second_store_that_holds_no_blobs_is_refused(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         registry.fsck(repair_from=tmp_path / "none")
