@@ -60,7 +60,8 @@ def test_gc_says_what_it_would_delete_and_deletes_it_when_asked(
 def test_a_duration_that_is_none_is_refused(one: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["gc", "--grace", "soon"]) == 8
     assert capsys.readouterr().err == (
-        "error [duration]: duration 'soon': expected a whole number of at most 9 digits and s, m, h, d or w\nhint: such as 24h or 7d\n"
+        "error [duration]: duration 'soon': expected a whole number of at most 9 digits and s, m, h, d or w\n"
+        "hint: such as 24h or 7d\n"
     )
     assert run(["fsck", "--since", "x"]) == 8
 
