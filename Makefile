@@ -100,7 +100,7 @@ fuzz-guided: .venv/.dev ## Fuzz guided by coverage, with atheris (ten minutes)
 
 faults: .venv/.dev ## Kill 200 processes, add 1,000 revisions to one name by eight, migrate 10,000, on both engines
 	export UAL_MIGRATIONS_REVISIONS=10000 UAL_FAULTS_KILLS=200 UAL_FAULTS_REVISIONS=125 UAL_FAULTS_LARGE_BYTES=2000000000
-	export UAL_FAULTS_CUTS=all UAL_FAULTS_HUB_KILLS=all
+	export UAL_FAULTS_CUTS=all UAL_FAULTS_HUB_KILLS=all CI=true
 	$(BIN)/python -m pytest -q tests/faults tests/integration/test_many_processes.py tests/integration/test_care.py \
 		tests/unit/registry/test_migrations.py tests/unit/registry/test_database.py
 

@@ -16,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -163,8 +164,8 @@ def _ingest(registry: Registry, clock: Clock, peer: MlflowPeer | None, effort: E
         print(f"{effort.bulk:,} at once, {7 * layers} entries, {size / 1e3:.1f} kB: {rate.text()} a second{target}")
 
 
-def _large(effort: Effort) -> None:
-    size, rates = ingest_large(count=effort.large, rounds=2 * effort.rounds - 1, width=effort.width)
+def _large(effort: Effort, rounds: int) -> None:
+    size, rates = ingest_large(count=effort.large, rounds=rounds, width=effort.width)
     plain = rates["copy + sha256"].median
     print(f"\n{effort.large} files of {size / 1e6:.1f} MB into a fresh registry on SQLite, MB/s:")
     for title, rate in rates.items():
@@ -209,6 +210,8 @@ def _interpreter(wants_mlflow: bool, *, is_quick: bool) -> Path | None:
 @click.option("--large/--no-large", "with_large", default=True, help="Whether files of 10 MB are added, too.")
 @click.option("--only-adding", is_flag=True, help="No question: adapters added one by one and many at once.")
 @click.option("--only-large", is_flag=True, help="Files of 10 MB alone, and no question.")
+@click.option("--files", type=click.IntRange(1), help="How many files of 10 MB at once.  [default: 20]")
+@click.option("--rounds", type=click.IntRange(1), help="How often they are added each way.  [default: 9]")
 @click.option("--write", "page", type=click.Path(path_type=Path), help="A page with a block for each result.")
 @click.option("--keep", type=click.Path(path_type=Path), help="A folder in which filled databases are kept and found.")
 @click.option("--server", help="URL of a PostgreSQL that is running; with --keep it keeps filled databases, too.")
@@ -223,6 +226,8 @@ def main(
     with_large: bool,
     only_adding: bool,
     only_large: bool,
+    files: int | None,
+    rounds: int | None,
     page: Path | None,
     keep: Path | None,
     server: str | None,
@@ -242,7 +247,7 @@ def main(
     if with_large or only_large:
         with kept(page, "large files"):
             _say_where()
-            _large(effort)
+            _large(replace(effort, large=files or effort.large), rounds or 2 * effort.rounds - 1)
     if refused:
         raise click.ClickException("not answered: " + "; ".join(refused))
 

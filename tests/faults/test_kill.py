@@ -31,7 +31,8 @@ def test_whoever_is_killed_leaves_everything_that_was_done_and_nothing_half(
         env={key: value for key, value in os.environ.items() if not key.startswith("COV")},
     )
     assert (result.returncode, result.stderr) == (0, "")
-    counts = re.fullmatch(r"(\d+) kills, (\d+) actions done, (\d+) cut short, nothing lost\n", result.stdout)
+    said = r"(\d+) kills, (\d+) actions done, (\d+) cut short, nothing lost, nothing wrong\n"
+    counts = re.fullmatch(said, result.stdout)
     assert counts is not None
     kills, done, cut = map(int, counts.groups())
     assert kills == KILLS

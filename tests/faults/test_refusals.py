@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from tests.faults.model import snapshot
 from tests.handmade import small_adapter
+from tests.mounts import mounted
 from ual_registry.air.write import write
 from ual_registry.cli.main import run
 from ual_registry.registry.registry import Registry
@@ -90,11 +91,8 @@ def read_only_store(registry: Registry) -> Iterator[Path]:
         yield store
         store.chmod(0o700)
         return
-    mounted = subprocess.run(["mount", "--bind", "-o", "ro", str(store), str(store)], check=False, capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("root ignores permissions, and mounting is not permitted here")
-    yield store
-    subprocess.run(["umount", str(store)], check=True)
+    with mounted("--bind", "-o", "ro", store, store):  # root ignores permissions
+        yield store
 
 
 def test_a_store_that_cannot_be_written_is_told_of_and_no_row_is_written(

@@ -14,6 +14,7 @@ import pytest
 
 from tests.faults.model import snapshot
 from tests.handmade import small_adapter
+from tests.mounts import mounted
 from tests.shell import run_here
 from ual_registry.air.write import write
 from ual_registry.registry.registry import Registry
@@ -27,8 +28,13 @@ def add_from_eight_processes(tmp_path: Path, count: int, *names: str) -> list[An
     """Let eight processes add ``count`` files each, all at once; return what each of them says."""
     folder = tmp_path / "files"
     folder.mkdir()
+    return run_processes("tests.integration.adding", folder, 8, count, *names)
+
+
+def run_processes(module: str, *words: object) -> list[Any]:
+    """Run a module that starts processes; return what each of them says in a line of JSON."""
     result = subprocess.run(
-        [sys.executable, "-m", "tests.integration.adding", str(folder), "8", str(count), *names],
+        [sys.executable, "-m", module, *map(str, words)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -45,6 +51,8 @@ def check(count: int, numbers: list[list[int]]) -> None:
     assert sorted(number for own in numbers for number in own) == list(range(1, count + 1))
     assert all(own == sorted(own) for own in numbers)
     registry = Registry.open()
+    report = registry.fsck(deep=True)
+    assert (report.blobs, report.faults, report.notes) == (count, (), ())
     state = snapshot(registry)
     assert state["log"] == 2 * count  # each revision and each move of the alias
     (adapter,) = state["adapters"].values()
@@ -77,7 +85,33 @@ def test_eight_processes_that_add_the_same_files_in_batches_agree(registry: Regi
     assert names == {name: list(range(1, len(numbers) + 1)) for name, numbers in names.items()}
     assert [sum(own[file][2] for own in said) for file in files] == [1] * REVISIONS
     assert snapshot(registry)["log"] == REVISIONS
-    assert registry.fsck().faults == ()
+    assert registry.fsck(deep=True).faults == ()
+
+
+@pytest.mark.parametrize("before", [None, 9], ids=["new", "moved"])
+def test_of_eight_processes_that_move_one_alias_from_where_they_saw_it_one_does(
+    registry: Registry, tmp_path: Path, before: int | None
+) -> None:
+    """All of them read the alias before the first one moves it; whoever comes late is told that it has moved."""
+    for number in range(1, 10):
+        write(small_adapter(description=str(number)), tmp_path / f"{number}.air")
+        aliases = ["production"] if number == before else []
+        assert registry.add(tmp_path / f"{number}.air", name="shared", aliases=aliases).number == number
+    log = snapshot(registry)["log"]
+
+    said = run_processes("tests.integration.aliasing", 8, "shared", "production")
+
+    assert {own["expected"] for own in said} == {before or 0}
+    assert sorted(own["wanted"] for own in said) == list(range(1, 9))
+    (winner,) = [own for own in said if own["refusal"] is None]
+    assert (winner["previous"], winner["number"]) == (before, winner["wanted"])
+    refusals = [own["refusal"] for own in said if own is not winner]
+    context = {"name": "shared", "alias": "production", "found": winner["number"], "expected": before or 0}
+    assert refusals == [{"type": "RegistryConflictError", "code": "conflict", "context": context}] * 7
+    state = snapshot(registry)
+    assert state["adapters"]["shared"]["aliases"] == {"production": winner["number"]}
+    assert state["log"] == log + 1
+    assert registry.fsck(deep=True).faults == ()
 
 
 def run_ual(*arguments: object, home: Path, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -144,11 +178,8 @@ def read_only_home(tmp_path: Path) -> Iterator[Path]:
         yield home
         home.chmod(0o700)
         return
-    mounted = subprocess.run(["mount", "--bind", "-o", "ro", str(home), str(home)], check=False, capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("root ignores permissions, and mounting is not permitted here")
-    yield home
-    subprocess.run(["umount", str(home)], check=True)
+    with mounted("--bind", "-o", "ro", home, home):  # root ignores permissions
+        yield home
 
 
 def test_a_registry_that_cannot_be_written_is_told_of(large_file: Path, read_only_home: Path) -> None:
