@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.handmade import small_adapter
+from tests.mounts import mounted
 from ual_registry.air.write import write
 from ual_registry.errors import StorageError
 from ual_registry.interop.to_peft import to_peft
@@ -286,12 +287,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     """A file system of 16 pages in memory, mounted for this test where the machine allows it."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("this machine does not allow mounting")
-    try:
+    with mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs", disk):
         with pytest.raises(StorageError) as caught, atomic_file(disk / "a") as stream:
             stream.write(bytes(64 * 4096))
         assert caught.value.message == f"cannot write {disk / 'a'}: No space left on device"
@@ -310,8 +306,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
                 pass
             assert caught.value.message == f"cannot write {disk / 'c'}: Read-only file system"
         assert names(disk) == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not stop the superuser")
