@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, String, bindparam, exists, literal_column, or_, select
+from sqlalchemy import Connection, Integer, Select, String, bindparam, exists, func, literal_column, or_, select
 
 from ual_registry.errors import RegistryError, RegistryNotFoundError
 from ual_registry.registry.blanks import Blank
@@ -163,8 +163,10 @@ def _walk(way: tuple[str, str], given: frozenset[str], *, is_sqlite: bool) -> St
     further, at_most = select(*columns).where(*followed), bindparam("at_most", type_=Integer)
     if "depth" in given:
         start = start.add_columns(literal_column("1").label("depth"))
-    if "at_most" in given:  # before anything is walked, the first generation is read
-        start = select(start.order_by(_EDGES.c[there], _EDGES.c.relation).limit(at_most).subquery())
+    if "at_most" in given:  # before anything is walked, the first generation is read; where that is enough, it is all
+        first = start.order_by(_EDGES.c[there], _EDGES.c.relation).limit(at_most).cte("first")
+        start = select(first)
+        further = further.where(select(func.count()).select_from(first).scalar_subquery() < at_most)
     reached = start.cte(recursive=True)
     if "depth" in given:
         is_near = reached.c.depth < bindparam("depth", type_=Integer)
