@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,16 @@ def names(page: Page[Any]) -> list[str]:
 def test_every_query_finds_what_it_means(shelf: Registry) -> None:
     assert {query: names(shelf.search(query)) for query in FINDS} == FINDS
     assert len(shelf.list()) == 4
+
+
+def test_nothing_that_is_found_listed_or_followed_opens_a_blob(shelf: Registry) -> None:
+    def ask() -> list[Any]:
+        found = [shelf.search(query) for query in FINDS]
+        return [*found, shelf.list(), shelf.lineage("med"), shelf.revisions("med"), shelf.resolve("med@1")]
+
+    before = ask()
+    shutil.rmtree(shelf.blobs.root)
+    assert ask() == before
 
 
 def test_pages_follow_each_other_in_every_order(shelf: Registry) -> None:
