@@ -84,7 +84,7 @@ def one_line(text: str) -> str:
     r"""Escape what would end a line, too, so that what a file says of itself cannot look like a line of ours.
 
     >>> one_line("tiny" + chr(10) + "official")
-    'tiny\nofficial'
+    'tiny\\nofficial'
     """
     return visible(text).translate(_LINE_ENDS)
 

@@ -7,8 +7,10 @@ two may write at once and neither sees the other's edges, a tombstone waits unti
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
@@ -60,16 +62,24 @@ def circles(session: Session) -> list[str]:
     Args:
         session: An open session.
     """
-    parents: dict[str, set[str]] = defaultdict(set)
+    parents: dict[str, list[str]] = defaultdict(list)
+    children: dict[str, list[str]] = defaultdict(list)
     for child, parent in session.execute(_WITHIN):
-        parents[child].add(parent)
-    while True:  # what has no parent left, or no child, is on no circle
-        wanted = {parent for found in parents.values() for parent in found}
-        free = [child for child, found in parents.items() if child not in wanted or not found & parents.keys()]
-        if not free:
-            return sorted(parents)
-        for child in free:
-            del parents[child]
+        parents[child].append(parent)
+        children[parent].append(child)
+    return sorted(_behind_circles(parents) & _behind_circles(children))
+
+
+def _behind_circles(before: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return what lies on a circle of a graph or behind one, which no order reaches."""
+    sorter = TopologicalSorter(before)
+    with contextlib.suppress(CycleError):
+        sorter.prepare()  # goes on as far as circles let it, if it was told of one
+    reached: set[str] = set()
+    while ready := sorter.get_ready():
+        reached.update(ready)
+        sorter.done(*ready)
+    return {node for own, others in before.items() for node in (own, *others)} - reached
 
 
 _OTHER = aliased(LineageRow)
