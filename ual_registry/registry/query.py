@@ -51,8 +51,9 @@ _MAX_NESTED = 32
 _MAX_WORDS = 500
 """Limits far above what people write, and far below what exhausts a stack or a database."""
 
-_PARTS = re.compile(r'"(?:\\.|[^"\\])*"|[()]|[^\s()"]+', re.DOTALL)
-_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"\*?', re.DOTALL)
+_IN_QUOTES = r'"(?:\\.|[^"\\])*"'
+_PARTS = re.compile(_IN_QUOTES + r'|[()]|[^\s()"]+', re.DOTALL)
+_QUOTED = re.compile(_IN_QUOTES + r"\*?", re.DOTALL)
 _BEFORE = re.compile(r'(?:\A|[\s()"])(?:AND|OR|NOT)\Z|[\s(),:<>=]\Z|\A\Z')
 _BEHIND = re.compile(r'(?:AND|OR|NOT)(?![^\s()"])|[\s(),:<>=]|\Z')
 """What may touch a text in quotes."""

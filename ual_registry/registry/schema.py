@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import CheckConstraint, Connection, MetaData, inspect, text
@@ -62,10 +62,13 @@ def metadata_of(connection: Connection) -> list[MetaData]:
 
 def found_revision(connection: Connection) -> str | None:
     """Return the migration that a database is at; ``None`` where there is none."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    return found
+    return next(iter(_found_revisions(connection)), None)
+
+
+def _found_revisions(connection: Connection) -> Sequence[str]:
+    if not inspect(connection).has_table(_VERSIONS):
+        return ()
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
 
 
 def is_known(revision: str | None) -> bool:
@@ -80,12 +83,7 @@ def is_newer(revision: str | None) -> bool:
 
 def foreign_tables(connection: Connection) -> str | None:
     """Say why the tables of a database are not those of a registry; ``None`` where they may be, or may become so."""
-    there = set(inspect(connection).get_table_names())
-    rows = (
-        connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
-        if _VERSIONS in there
-        else []
-    )
+    there, rows = set(inspect(connection).get_table_names()), _found_revisions(connection)
     if len(rows) > 1:
         return f"is at {len(rows)} migrations at once: {', '.join(sorted(map(quoted, rows)))}"
     found: str | None = rows[0] if rows else None
