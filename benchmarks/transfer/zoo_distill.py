@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-
 from benchmarks.transfer.zoo_moves import keep, watched
 from benchmarks.transfer.zoo_recipe import Settings
 from ual_registry.air.adapter import Adapter
@@ -126,18 +124,10 @@ def teach(source: LoadedBase, adapter: Path, folder: Path, settings: Settings, p
     )
 
 
-def examples_of(teacher: Teacher, target: LoadedBase, settings: Settings, file: Path) -> Examples:
-    """Return the texts as a target is trained on them, kept in `file` for its other start: cutting takes long."""
-    if file.is_file():
-        found: Examples = torch.load(file, weights_only=False)  # it was written here
-        return found
+def examples_of(teacher: Teacher, target: LoadedBase, settings: Settings) -> Examples:
+    """Return the texts as a target is trained on them; cutting them takes some seconds, training on them minutes."""
     recipe, groups = recipe_of(settings), teacher.groups(target)
-    made = make_examples(target.model, target.text_tokenizer, teacher.texts, teacher.scores, recipe, groups=groups)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    torch.save(made, partial)
-    partial.replace(file)
-    return made
+    return make_examples(target.model, target.text_tokenizer, teacher.texts, teacher.scores, recipe, groups=groups)
 
 
 def distil(

@@ -95,7 +95,7 @@ def _teachers(zoo: Zoo, directions: Sequence[tuple[str, str]], rungs: Sequence[s
     """Yield the teachers of adapters that are not made yet."""
     for rung in rungs:
         for source, target in directions:
-            if not zoo.moved(rung, source, target, domain).is_file():
+            if not is_known(zoo.moved(rung, source, target, domain)):
                 yield teacher_part(zoo.settings_of(rung), source, domain)
 
 
@@ -258,15 +258,13 @@ def _move(zoo: Zoo, rung: str, source: str, target: str, domain: str) -> None:
 def _distil(zoo: Zoo, rung: str, source: str, target: str, domain: str) -> None:
     file, settings = zoo.moved(rung, source, target, domain), zoo.settings_of(rung)
     with one_at_a_time(file):
-        if file.is_file():
+        if is_known(file):
             return
         from benchmarks.transfer.zoo_distill import distil, examples_of  # noqa: PLC0415 - torch, as above
 
         _teach(zoo, source, domain, settings)
         teacher = zoo.teachers[source, domain, settings.text_name]
-        kept = zoo.cache / "examples" / _named(f"{source}-{target}-{domain}", settings)
-        with one_at_a_time(kept):
-            examples = examples_of(teacher, zoo.base(target), settings, kept)
+        examples = examples_of(teacher, zoo.base(target), settings)
         warm, start = zoo.moved(BEST_FREE, source, target, domain), "cold" if rung == COLD else "warm"
         distil(teacher, zoo.base(target), examples, settings, start=start, warm=warm, file=file)
 

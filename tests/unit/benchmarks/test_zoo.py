@@ -236,6 +236,17 @@ def test_parts_wait_for_what_they_need(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_known_by_its_digest_is_not_distilled_again(tmp_path: Path) -> None:
+    zoo = Zoo(cache=tmp_path)
+    file = zoo.moved(COLD, "llama", "gpt2", DOMAIN).with_suffix(".digest")
+    file.parent.mkdir()
+    file.write_text("00" * 32)
+    found = [str(part) for part in parts(zoo, [("llama", "gpt2"), ("qwen2", "gpt2")], [COLD])]
+    assert [own for own in found if own.startswith("teacher") and own.endswith("changelogs")] == [
+        "teacher qwen2 changelogs"
+    ]
+
+
 def test_processes_side_by_side_do_the_parts_and_say_which_failed(zoo: Zoo) -> None:
     def part(kind: str, *names: str, after: tuple[str, ...] = ()) -> Part:
         return Part(kind=kind, names=names, settings=Settings(), after=after)
