@@ -17,7 +17,18 @@ from tabulate import tabulate
 from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, dosed, is_known
 from benchmarks.transfer.numbers import Measured
 from benchmarks.transfer.zoo_recipe import Settings
-from benchmarks.transfer.zoo_store import BASES, DIRECTIONS, DISTILLED, DOMAIN, FREE, RUNGS, Zoo, default_cache
+from benchmarks.transfer.zoo_store import (
+    BASES,
+    COLD,
+    DIRECTIONS,
+    DISTILLED,
+    DOMAIN,
+    FREE,
+    RUNGS,
+    WARM,
+    Zoo,
+    default_cache,
+)
 from ual_registry.evaluation.bootstrap import RESAMPLES, Interval
 from ual_registry.evaluation.recovery import Label, MetricReport, label_of, measure_metric
 
@@ -40,6 +51,8 @@ class Direction:
         ceiling: R of a target that says what source and adapter say: the bound of imitation.
         costs: For each rung what it took: `cpu_s`, `wall_s` and `peak_bytes`.
         refused: The rungs that refused.
+        warmth: Bits per byte by which a warm start is better than a cold one, both at dose 1; `None` where one of
+            them was not measured.
     """
 
     source: str
@@ -50,6 +63,7 @@ class Direction:
     ceiling: float
     costs: Mapping[str, Mapping[str, float]]
     refused: frozenset[str]
+    warmth: Interval | None = None
 
     def recovered(self, arm: str) -> Interval | None:
         """Return R of an arm; `None` where it was not measured."""
@@ -89,6 +103,8 @@ def section(cache: Path | None = None, settings: Settings | None = None) -> str:
         return ""
     parts = [_text("zoo_head.md"), _bases(zoo), "### Zoo: every rung", _summary(found), _KEY]
     parts += ["### Zoo: every direction", _directions(found)]
+    starts = _starts(found)
+    parts += ["### Zoo: a warm start beside a cold one", starts] if starts else []
     identities = _identities(zoo)
     parts += ["### Zoo: to the source itself", identities] if identities else []
     parts += ["### Zoo: what it took", _costs(found), *_first(zoo), _text("zoo_reading.md")]
@@ -129,7 +145,18 @@ def collect(zoo: Zoo, source: str, target: str) -> Direction | None:
         ceiling=(_value(arms["base"]) - after) / (_value(arms["base"]) - _value(arms["native"])),
         costs={rung: json.loads(files[rung].with_suffix(".cost.json").read_text(encoding="utf-8")) for rung in made},
         refused=frozenset(rung for rung, file in files.items() if file.with_suffix(".refused").is_file()),
+        warmth=_warmth(made),
     )
+
+
+def _warmth(made: Mapping[str, Mapping[str, Measured]]) -> Interval | None:
+    """Return by how much the warm start is better than the cold one, on the same draws of the documents."""
+    if not {COLD, WARM} <= made.keys():
+        return None
+    series = {rung: made[rung][rung][_METRIC] for rung in (COLD, WARM)}
+    found = measure_metric(series, base=COLD, native="native", seed=0, resamples=RESAMPLES).arm(WARM)
+    assert found is not None  # it is one of the two
+    return found.gain
 
 
 def _rung(zoo: Zoo, rung: str, source: str, target: str) -> dict[str, Measured] | None:
@@ -259,6 +286,16 @@ def _directions(found: Sequence[Direction]) -> str:
     return _table(rows, ["direction", "gain at the source", "a perfect copy", *shown])
 
 
+def _starts(found: Sequence[Direction]) -> str:
+    """Return both starts of every direction, and what the warm one gains beside the cold one; empty where none."""
+    rows = [
+        [f"{own.source} to {own.target}", _cell(own, COLD), _cell(own, WARM), _fine(own.warmth)]
+        for own in found
+        if own.warmth is not None
+    ]
+    return _table(rows, ["direction", COLD, WARM, "better by, bits per byte"]) if rows else ""
+
+
 def _cell(direction: Direction, rung: str) -> str:
     if rung in direction.refused:
         return "refused"
@@ -296,3 +333,7 @@ def _costs(found: Sequence[Direction]) -> str:
 def _worded(found: Interval) -> str:
     value, low, high = (f"{number:.2f}" for number in (found.value, found.low, found.high))
     return f"{value} [{low}, {high}]".replace("-0.00", "0.00")
+
+
+def _fine(found: Interval) -> str:
+    return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"

@@ -15,7 +15,7 @@ from benchmarks.transfer.zoo_parts import Part, parts, trial_arm
 from benchmarks.transfer.zoo_pilot import choose
 from benchmarks.transfer.zoo_recipe import Settings, keep_settings
 from benchmarks.transfer.zoo_results import collect, section
-from benchmarks.transfer.zoo_store import ALONE, BASES, COLD, DIRECTIONS, DOMAIN, Zoo
+from benchmarks.transfer.zoo_store import ALONE, BASES, COLD, DIRECTIONS, DOMAIN, WARM, Zoo
 from ual_registry.evaluation.series import Series
 
 
@@ -120,18 +120,35 @@ def test_the_section_words_kept_numbers(zoo: Zoo, monkeypatch: pytest.MonkeyPatc
     assert section(zoo.cache) == _SECTION
 
 
+def _keep_distilled(zoo: Zoo, rung: str, bits: float) -> None:
+    source, target = DIRECTIONS[0]
+    file = zoo.moved(rung, source, target, DOMAIN)
+    file.write_bytes(rung.encode())
+    file.with_suffix(".cost.json").write_text(json.dumps({"cpu_s": 1.0, "wall_s": 1.0, "peak_bytes": 1, "said": {}}))
+    for arm, own in zip(zoo.dose_arms(rung, source, target), (3.0, 2.5, 2.2, 2.3, 2.4), strict=True):
+        keep(zoo, arm, "dev", own)
+    for arm in zoo.rung_arms(rung, source, target):
+        keep(zoo, arm, "test", bits if arm.name == rung else 3.0)
+
+
+def test_both_starts_of_a_distillation_are_compared_on_the_same_documents(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
+    _keep_distilled(zoo, COLD, 2.1)
+    assert collect(zoo, *DIRECTIONS[0]).warmth is None
+    assert "beside a cold one" not in section(zoo.cache)
+    _keep_distilled(zoo, WARM, 2.04)
+    (row,) = [line for line in section(zoo.cache).splitlines() if line.endswith("]    |") and "0.0600" in line]
+    cells = [own.strip() for own in row.strip("|").split("|")]
+    assert cells == ["llama to gpt2", "0.60 [0.60, 0.60]", "0.64 [0.64, 0.64]", "0.0600 [0.0600, 0.0600]"]
+
+
 def test_what_the_first_settings_gave_stands_beside_what_a_pilot_chose(
     zoo: Zoo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
-    source, target = DIRECTIONS[0]
-    file = zoo.moved(COLD, source, target, DOMAIN)
-    file.write_bytes(b"cold")
-    file.with_suffix(".cost.json").write_text(json.dumps({"cpu_s": 1.0, "wall_s": 1.0, "peak_bytes": 1, "said": {}}))
-    for arm, bits in zip(zoo.dose_arms(COLD, source, target), (3.0, 2.5, 2.2, 2.3, 2.4), strict=True):
-        keep(zoo, arm, "dev", bits)
-    for arm in zoo.rung_arms(COLD, source, target):
-        keep(zoo, arm, "test", 2.1 if arm.name == COLD else 3.0)
+    _keep_distilled(zoo, COLD, 2.1)
     assert "distillation with" not in section(zoo.cache)
     keep_settings(zoo.cache, Settings(texts=1600, steps=600))
     worded = section(zoo.cache)
