@@ -279,4 +279,13 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
     except OSError as error:
         raise StorageError.of("read", path, error) from error
     with stream:
-        yield iter(lambda: stream.read(CHUNK_BYTES), b"")
+        yield _chunks(path, stream)
+
+
+def _chunks(path: Path, stream: BinaryIO) -> Iterator[bytes]:
+    """Yield what a file holds; what the system refuses is told of this file, not of the one that is written."""
+    try:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error

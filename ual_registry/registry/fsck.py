@@ -23,7 +23,7 @@ from ual_registry.registry.grace import moment_before
 from ual_registry.registry.maintenance import live_digests
 from ual_registry.registry.moments import utc
 from ual_registry.registry.progress import Progress, silent
-from ual_registry.registry.repair import BYTES_ARE_WRONG, SecondStore, repair
+from ual_registry.registry.repair import BYTES_ARE_WRONG, Repair, SecondStore, repair
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import ArtifactRow, BlobRow
 from ual_registry.registry.tombstones import revisions_of
@@ -225,12 +225,13 @@ class _Check:
 
     def _mended(self, fault: Fault, item: _Listed) -> Fault:
         """Repair what a second store can, and say who is concerned."""
-        mended = self._second is not None and repair(
-            self._database, self._blobs, self._second, item.digest, item.size_bytes, kind=fault.kind
-        )
+        mended = Repair(is_whole=False)
+        if self._second is not None:
+            mended = repair(self._database, self._blobs, self._second, item.digest, item.size_bytes, kind=fault.kind)
         with self._database.session() as session:
             names = tuple(f"{name}@{number}" for name, number in revisions_of(session, str(item.digest)))
-        return replace(fault, is_repaired=mended, names=names)
+        message = "; ".join([fault.message, *mended.unread])
+        return replace(fault, message=message, is_repaired=mended.is_whole, names=names)
 
     def _note_verified(self, digests: list[str], moment: datetime.datetime | None) -> None:
         if digests:

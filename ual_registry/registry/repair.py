@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ual_registry.registry.tables import BlobRow
 from ual_registry.registry.transaction import transact
 from ual_registry.storage import is_file, is_folder
 
-__all__ = ["BYTES_ARE_WRONG", "SecondStore", "repair"]
+__all__ = ["BYTES_ARE_WRONG", "Repair", "SecondStore", "repair"]
 
 BYTES_ARE_WRONG = frozenset({"missing", "damaged", "wrong-size"})
 """Kinds of faults that a whole copy mends."""
@@ -65,19 +66,29 @@ class SecondStore:
             )
         return cls(folders)
 
-    def find(self, digest: Digest, size_bytes: int) -> Path | None:
-        """Return a file that may be the blob; whether it is, only its digest tells."""
+    def places(self, digest: Digest) -> Iterator[Path]:
+        """Yield where the blob may be."""
         for folder in self.folders:
-            for path in (folder / digest.hex[:2] / digest.hex, folder / digest.hex):
-                if is_file(path) and path.stat().st_size == size_bytes:
-                    return path
-        return None
+            yield from (folder / digest.hex[:2] / digest.hex, folder / digest.hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What became of one blob.
+
+    Attributes:
+        is_whole: Whether it is whole now.
+        unread: Why copies of the second store could not be read.
+    """
+
+    is_whole: bool
+    unread: tuple[str, ...] = ()
 
 
 def repair(
     database: Database, blobs: BlobStore, second: SecondStore, digest: Digest, size_bytes: int, *, kind: str
-) -> bool:
-    """Mend one blob or its row, and tell whether it is whole now.
+) -> Repair:
+    """Mend one blob or its row. A copy that cannot be read mends nothing; the next one is tried.
 
     Args:
         database: The database.
@@ -91,12 +102,36 @@ def repair(
         StorageError: The store cannot be written.
     """
     if kind == "unlisted":
-        return transact(database, lambda session: _note(session, digest, size_bytes, source=None, aside=None))
-    source = second.find(digest, size_bytes) if kind in BYTES_ARE_WRONG else None
-    if source is None:
+        return Repair(transact(database, lambda session: _note(session, digest, size_bytes, source=None, aside=None)))
+    unread: list[str] = []
+    for source in second.places(digest) if kind in BYTES_ARE_WRONG else ():
+        try:
+            if _is_taken(database, blobs, source, digest, size_bytes):
+                return Repair(is_whole=True)
+        except StorageError as error:
+            if error.context.get("path") != str(source):  # then it is the store to be mended that refuses
+                raise
+            unread.append(error.message)
+    return Repair(is_whole=False, unread=tuple(unread))
+
+
+def _is_taken(database: Database, blobs: BlobStore, source: Path, digest: Digest, size_bytes: int) -> bool:
+    """Take a blob from a place of the second store, where it is there and whole.
+
+    Raises:
+        StorageError: The place cannot be read, or the store cannot be written.
+    """
+    if not is_file(source) or _size(source) != size_bytes:
         return False
     with blobs.stage(source) as staged:
         return staged.digest == digest and _replace(database, blobs, staged, source)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise StorageError.of("read", path, error) from error
 
 
 def _replace(database: Database, blobs: BlobStore, staged: StagedBlob, source: Path) -> bool:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import io
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, select, text, update
@@ -228,6 +233,49 @@ def test_a_copy_that_is_damaged_too_mends_nothing(registry: Registry, three: lis
     assert list(registry.blobs.walk_staging()) == []
     copy.unlink()
     assert registry.fsck(repair_from=second).is_sound is False
+
+
+def test_a_copy_that_cannot_be_read_mends_nothing_and_the_others_are_mended(
+    registry: Registry, three: list[str], second: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [registry.blobs.place(Digest.parse(digest)) for digest in sorted(three)]
+    for place in places:
+        flip(place)
+    copies = [second / place.relative_to(registry.blobs.root) for place in places]
+    whole = [copy.read_bytes() for copy in copies]
+    bad = [place.read_bytes() for place in places]
+    # A disk that fails within the first file, and a system that does not tell of the second.
+    _fail(monkeypatch, copies[0], "open", lambda *_: _Failing())
+    _fail(monkeypatch, copies[1], "is_file", _denied)
+
+    report = registry.fsck(repair_from=second)
+
+    assert [(fault.is_repaired, fault.message.partition("; ")[2]) for fault in report.faults] == [
+        (False, f"cannot read {copies[0]}: Input/output error"),
+        (False, f"cannot read {copies[1]}: Permission denied"),
+        (True, ""),
+    ]
+    assert [place.read_bytes() for place in places] == [*bad[:2], whole[2]]
+    assert list(registry.blobs.walk_staging()) == []
+
+
+class _Failing(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _denied(*_: object) -> bool:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _fail(monkeypatch: pytest.MonkeyPatch, path: Path, name: str, instead: Callable[..., Any]) -> None:
+    """Let one method of one path fail."""
+    usual = getattr(Path, name)
+
+    def method(own: Path, *given: Any, **more: Any) -> Any:
+        return instead() if own == path else usual(own, *given, **more)
+
+    monkeypatch.setattr(Path, name, method)
 
 
 def test_a_folder_in_the_place_of_a_blob_is_put_aside(registry: Registry, three: list[str], second: Path) -> None:
