@@ -17,7 +17,7 @@ import platformdirs
 
 from benchmarks.transfer import document, gathered, results
 from benchmarks.transfer.arms import SOURCE, TARGET, WRONG_TASK, adapter_file, identity_file, moved_file
-from benchmarks.transfer.rungs import DEVICE, RUNGS, Rung, RungError, make
+from benchmarks.transfer.rungs import DEVICE, RUNGS, Rung, RungError, RungRefusedError, make
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.side_by_side import one_at_a_time, run_parts
 from benchmarks.transfer.tasks import TASKS, AbsentDataError, Task
@@ -89,6 +89,7 @@ def main(
     """Train, move and measure; print one table for each task and seed."""
     calm_threads()
     os.environ[DEVICE] = device
+    failed: list[str] = []
     if numbers:
         found = gathered.joined(own for file in numbers for own in gathered.load(file))
     else:
@@ -98,13 +99,14 @@ def main(
             flags = [name for name, is_set in (("--every-control", every_control), ("--identity", identity)) if is_set]
             run_parts(list(present), seeds, [own.name for own in chosen], cache, jobs=jobs, flags=flags)
         elif not kept:
-            for reason in _fill(present, seeds, chosen, cache, every=every_control, identity=identity):
-                click.echo(reason)
+            failed = _fill(present, seeds, chosen, cache, every=every_control, identity=identity)
         kept_ones = [gathered.gather(task, seed, cache) for seed in seeds for task in present.values()]
         found = [own for own in kept_ones if own is not None]
     _tell([results.result_of(own) for own in found], report, zoo_cache)
     if save:
         gathered.save(found, save)
+    if failed:
+        raise click.ClickException("; ".join(failed))
 
 
 def _tell(found: list[results.Result], report: Path | None, zoo_cache: Path | None) -> None:
@@ -125,24 +127,22 @@ def _tasks(names: tuple[str, ...]) -> Iterator[Task]:
 def _fill(
     tasks: Mapping[str, Task], seeds: tuple[int, ...], rungs: list[Rung], cache: Path, *, every: bool, identity: bool
 ) -> list[str]:
-    """Do every step that was not done yet; return what could not be made, with the reason."""
+    """Do every step that was not done yet; say what a rung refused, and return what failed, with the reason."""
     from benchmarks.transfer import steps  # noqa: PLC0415 - torch loads here, after calm_threads
     from benchmarks.transfer.measure import Bench  # noqa: PLC0415 - torch, as above
 
-    bench, refused = Bench.open(cache), []
+    bench, failed = Bench.open(cache), []
     for seed in seeds:
         _train(tasks, seed, cache)
         for task in tasks.values():
             steps.measure_references(bench, task, seed, cache)
         for rung in rungs:
             names = dict.fromkeys([*tasks, *(WRONG_TASK[name] for name in tasks)])
-            reasons = {name: _move(rung, name, seed, cache, TARGET) for name in names}
-            refused += [f"{rung.name}, {name}, seed {seed} was not made: {why}" for name, why in reasons.items() if why]
+            moves = [(name, TARGET) for name in names] + [(name, SOURCE) for name in tasks if identity]
+            failed += [why for move in moves if (why := _tried(rung, *move, seed, cache)) is not None]
             for task in tasks.values():
-                if identity:
-                    _move(rung, task.name, seed, cache, SOURCE)
                 steps.measure_rung(bench, rung.name, task, seed, cache, every=every)
-    return refused
+    return failed
 
 
 def _train(tasks: Mapping[str, Task], seed: int, cache: Path) -> None:
@@ -162,19 +162,26 @@ def _train(tasks: Mapping[str, Task], seed: int, cache: Path) -> None:
             training.train(loaded, task, training.recipe_for(task, seed), file, folder)
 
 
-def _move(rung: Rung, name: str, seed: int, cache: Path, base: str) -> str | None:
-    """Move one adapter to a base unless that was done; return why it could not be."""
+def _tried(rung: Rung, name: str, base: str, seed: int, cache: Path) -> str | None:
+    """Move one adapter to a base, and say what the rung refused; return what failed, with the reason."""
+    what = f"{rung.name}, {name}, seed {seed}, to {base}"
+    try:
+        _move(rung, name, seed, cache, base)
+    except RungRefusedError as error:
+        click.echo(f"{what} was refused: {error}")
+    except RungError as error:
+        return f"{what} was not made: {error}"
+    return None
+
+
+def _move(rung: Rung, name: str, seed: int, cache: Path, base: str) -> None:
+    """Move one adapter to a base unless that was done, or there is none."""
     source = adapter_file(cache, SOURCE, name, seed)
     file = (identity_file if base == SOURCE else moved_file)(cache, rung.name, name, seed)
     with one_at_a_time(file):
-        if file.is_file() or not source.is_file():
-            return None
-        click.echo(f"moving {file.stem}")
-        try:
+        if not file.is_file() and source.is_file():
+            click.echo(f"moving {file.stem}")
             make(rung.name, source, (model_folder(SOURCE), model_folder(base)), _taken(rung, name, seed, cache), file)
-        except RungError as error:
-            return str(error)
-    return None
 
 
 def _taken(rung: Rung, name: str, seed: int, cache: Path) -> Path | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.transfer.rungs import REFUSED
 from examples.materials import calm_threads
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read
@@ -52,7 +53,7 @@ def main(rung: str, adapter: Path, bases: tuple[Path, Path], file: Path, text: P
             write(found, file)
     except (UALError, ModuleNotFoundError) as error:
         print(str(error).splitlines()[0], file=sys.stderr)
-        return 1
+        return REFUSED
     return 0
 
 

@@ -19,14 +19,22 @@ from typing import Any
 
 from benchmarks.measure import machine
 
-__all__ = ["DEVICE", "RUNGS", "Made", "Rung", "RungError", "kept", "make"]
+__all__ = ["DEVICE", "REFUSED", "RUNGS", "Made", "Rung", "RungError", "RungRefusedError", "kept", "make"]
 
 DEVICE = "UAL_BENCHMARK_DEVICE"
 """The environment variable that tells a process, and those that it starts, where to compute."""
 
 
+REFUSED = 3
+"""Exit status of a process whose rung refuses: trying it again would change nothing."""
+
+
 class RungError(Exception):
-    """A rung could not be made; the text says why."""
+    """A rung could not be made, such as for lack of memory; the text says why."""
+
+
+class RungRefusedError(RungError):
+    """The rung refuses what it is given, or is not in this version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,8 @@ def make(rung: str, source: Path, bases: tuple[Path, Path], text: Path | None, f
         file: The AIR file to write.
 
     Raises:
-        RungError: The rung refused, or is not in this version.
+        RungRefusedError: The rung refuses what it is given, or is not in this version.
+        RungError: Its process failed.
     """
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +143,8 @@ def _run(arguments: list[str]) -> dict[str, Any]:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise RungError(said or f"exit status {process.returncode}")
+        kind = RungRefusedError if process.returncode == REFUSED else RungError
+        raise kind(said or f"exit status {process.returncode}")
     return {
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "wall_s": time.monotonic() - start,

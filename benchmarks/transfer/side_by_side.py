@@ -46,6 +46,9 @@ def run_parts(
 ) -> None:
     """Train every adapter, then move and measure, so many parts at once.
 
+    What failed is tried once more when the others are over, one part at a time: on a device that many share, memory is
+    what lacks most often.
+
     Args:
         tasks: Names of the tasks.
         seeds: Seeds of training.
@@ -64,9 +67,9 @@ def run_parts(
         for group in _groups(rungs)
         for seed, task in pairs
     ]
-    failed = [*_run(training, cache, jobs), *_run(moving, cache, jobs)]
+    failed = [part for parts in (training, moving) for part in _run(_run(parts, cache, jobs), cache, 1)]
     if failed:
-        raise click.ClickException("these parts failed: " + "; ".join(failed))
+        raise click.ClickException("these parts failed: " + "; ".join(" ".join(part) for part in failed))
 
 
 def _groups(rungs: Sequence[str]) -> list[list[str]]:
@@ -75,11 +78,11 @@ def _groups(rungs: Sequence[str]) -> list[list[str]]:
     return [group for group in groups if group]
 
 
-def _run(parts: Sequence[Sequence[str]], cache: Path, jobs: int) -> list[str]:
+def _run(parts: Sequence[Sequence[str]], cache: Path, jobs: int) -> list[Sequence[str]]:
     """Run parts, and return those that failed."""
     with ThreadPoolExecutor(jobs) as pool:
         states = pool.map(lambda part: _part(part, cache), parts)
-        return [" ".join(part) for part, state in zip(parts, states, strict=True) if state != 0]
+        return [part for part, state in zip(parts, states, strict=True) if state != 0]
 
 
 def _part(arguments: Sequence[str], cache: Path) -> int:

@@ -1,7 +1,10 @@
 import gzip
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import filelock
@@ -10,7 +13,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks.transfer import document, gathered, place, settings, side_by_side
+from benchmarks.transfer import __main__ as transfer
+from benchmarks.transfer import document, gathered, place, settings, side_by_side, steps
 from benchmarks.transfer.arms import (
     Arm,
     adapter_file,
@@ -23,7 +27,7 @@ from benchmarks.transfer.arms import (
 from benchmarks.transfer.document import summary
 from benchmarks.transfer.numbers import Numbers
 from benchmarks.transfer.results import Result, result_of, table, verdict
-from benchmarks.transfer.rungs import DEVICE, RUNGS, Made, RungError
+from benchmarks.transfer.rungs import DEVICE, REFUSED, RUNGS, Made, RungError, RungRefusedError, make
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.tasks import Item, Task
 from ual_registry.evaluation.recovery import Label, measure_metric
@@ -258,7 +262,50 @@ def test_a_part_that_fails_is_named_and_the_others_are_run(tmp_path, monkeypatch
     )
     with pytest.raises(click.ClickException, match=r"these parts failed: --task banking --seed 1 --references"):
         side_by_side.run_parts(["banking", "topics"], [1], ["svd"], tmp_path, jobs=1)
-    assert len(begun) == 4
+    tried = ["--task", "banking", "--seed", "1"]
+    assert len(begun) == 6
+    assert (begun[2], begun[5]) == ([*tried, "--references"], [*tried, "--rung", "svd"])
+
+
+def test_a_part_that_failed_beside_others_gets_a_second_try(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        side_by_side, "_part", lambda arguments, cache: begun.append(list(arguments)) or int(len(begun) == 1)
+    )
+    side_by_side.run_parts(["topics"], [0], [], tmp_path, jobs=2)
+    assert begun == [["--task", "topics", "--seed", "0", "--references"]] * 2
+
+
+@pytest.mark.parametrize(("error", "status"), [(RungRefusedError("no text"), 0), (RungError("out of memory"), 1)])
+def test_a_refusal_is_said_and_a_failure_is_one(tmp_path, monkeypatch, error, status):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setenv(DEVICE, "cpu")  # which the command sets, and which is to be as before afterwards
+    monkeypatch.setattr(transfer, "TASKS", {"topics": lambda: SimpleNamespace(name="topics")})
+    monkeypatch.setattr(transfer, "_train", lambda *_: None)
+    monkeypatch.setattr(steps, "measure_references", lambda *_: None)
+    monkeypatch.setattr(steps, "measure_rung", lambda *_, **__: None)
+    monkeypatch.setattr(transfer, "_move", fail)
+    monkeypatch.setattr(transfer, "WRONG_TASK", {"topics": "topics"})
+    monkeypatch.setattr(gathered, "gather", lambda *_: None)
+    asked = ["--task", "topics", "--seed", "0", "--rung", "svd", "--cache", str(tmp_path)]
+    found = CliRunner().invoke(transfer.main, asked)
+    said = {0: "svd, topics, seed 0, to gemma3 was refused: no text\n"}
+    assert found.exit_code == status
+    assert found.output == said.get(status, "Error: svd, topics, seed 0, to gemma3 was not made: out of memory\n")
+
+
+@pytest.mark.parametrize(("status", "kind"), [(REFUSED, RungRefusedError), (1, RungError), (-9, RungError)])
+def test_a_process_tells_a_refusal_from_a_failure(tmp_path, monkeypatch, status, kind):
+    code = "import os, sys; print('why', file=sys.stderr, flush=True); " + (
+        "os.kill(os.getpid(), 9)" if status < 0 else f"sys.exit({status})"
+    )
+    usual = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **more: usual([sys.executable, "-c", code], **more))
+    with pytest.raises(RungError, match="why") as caught:
+        make("svd", tmp_path / "a.air", (tmp_path, tmp_path), None, tmp_path / "b.air")
+    assert type(caught.value) is kind
 
 
 def test_two_processes_do_not_make_one_file_at_the_same_time(tmp_path):
