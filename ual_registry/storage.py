@@ -17,7 +17,16 @@ from typing import BinaryIO
 
 from ual_registry.errors import StorageError
 
-__all__ = ["atomic_file", "atomic_folder", "check_target", "is_file", "is_folder", "read_at_most", "read_file"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "check_target",
+    "file_size",
+    "is_file",
+    "is_folder",
+    "read_at_most",
+    "read_file",
+]
 
 _WORTH_ROOM_BYTES = 1 << 20
 """From what size on room is taken at once; less is written sooner than asked for."""
@@ -50,6 +59,16 @@ def is_folder(path: Path) -> bool:
     """
     with _reading(path):
         return path.is_dir()
+
+
+def file_size(path: Path) -> int:
+    """Return how many bytes a file has.
+
+    Raises:
+        StorageError: The system does not tell, or there is no file.
+    """
+    with _reading(path):
+        return path.stat().st_size
 
 
 def read_file(path: Path, *, limit_bytes: int) -> bytes:

@@ -289,7 +289,7 @@ def _directions(found: Sequence[Direction]) -> str:
 def _starts(found: Sequence[Direction]) -> str:
     """Return both starts of every direction, and what the warm one gains beside the cold one; empty where none."""
     rows = [
-        [f"{own.source} to {own.target}", _cell(own, COLD), _cell(own, WARM), _fine(own.warmth)]
+        [f"{own.source} to {own.target}", _cell(own, COLD), _cell(own, WARM), _worded(own.warmth, 4)]
         for own in found
         if own.warmth is not None
     ]
@@ -330,10 +330,6 @@ def _costs(found: Sequence[Direction]) -> str:
     return _table(rows, headers) + "\n\nMedians over the directions, one thread; text of a distillation is not counted."
 
 
-def _worded(found: Interval) -> str:
-    value, low, high = (f"{number:.2f}" for number in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]".replace("-0.00", "0.00")
-
-
-def _fine(found: Interval) -> str:
-    return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+def _worded(found: Interval, digits: int = 2) -> str:
+    value, low, high = (f"{number:z.{digits}f}" for number in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"

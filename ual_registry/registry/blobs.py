@@ -31,7 +31,7 @@ from ual_registry.registry.files import (
 )
 from ual_registry.registry.flushing import EarlyFlush
 from ual_registry.registry.intake import Intake, take_in
-from ual_registry.storage import atomic_file, is_file
+from ual_registry.storage import atomic_file, file_size, is_file
 
 __all__ = ["BlobStore", "StagedBlob"]
 
@@ -255,10 +255,7 @@ class BlobStore:
 
 def _check_size(source: Path, digest: Digest, size_bytes: int | None) -> None:
     """Refuse a blob of another size before any of it is read."""
-    try:
-        found = source.stat().st_size
-    except OSError as error:
-        raise StorageError.of("read", source, error) from error
+    found = file_size(source)
     if size_bytes is not None and found != size_bytes:
         raise _damaged(source, digest, f"{found} bytes, expected {size_bytes}")
 

@@ -20,7 +20,7 @@ from ual_registry.registry.maintenance import live_digests
 from ual_registry.registry.session import Database
 from ual_registry.registry.tables import BlobRow
 from ual_registry.registry.transaction import transact
-from ual_registry.storage import is_file, is_folder
+from ual_registry.storage import file_size, is_file, is_folder
 
 __all__ = ["BYTES_ARE_WRONG", "Repair", "SecondStore", "repair"]
 
@@ -121,17 +121,10 @@ def _is_taken(database: Database, blobs: BlobStore, source: Path, digest: Digest
     Raises:
         StorageError: The place cannot be read, or the store cannot be written.
     """
-    if not is_file(source) or _size(source) != size_bytes:
+    if not is_file(source) or file_size(source) != size_bytes:
         return False
     with blobs.stage(source) as staged:
         return staged.digest == digest and _replace(database, blobs, staged, source)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise StorageError.of("read", path, error) from error
 
 
 def _replace(database: Database, blobs: BlobStore, staged: StagedBlob, source: Path) -> bool:
