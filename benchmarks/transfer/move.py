@@ -101,6 +101,7 @@ def _distilled(
     seeds: Any = importlib.import_module("ual_registry.distillation.seeds")
     sampling: Any = importlib.import_module("ual_registry.distillation.generate").Sampling
     manner: Any = importlib.import_module("ual_registry.distillation.manner").Manner
+    recipe: Any = importlib.import_module("ual_registry.distillation.recipe").Recipe
     wanted = given["seeds"]
     found = distill.distill_adapter(
         adapter,
@@ -109,6 +110,7 @@ def _distilled(
         folder=folder.parent / "distill",
         seeds=None if wanted is None else seeds.SeedPrompts(**{**wanted, "inputs": tuple(wanted["inputs"])}),
         warm="auto" if rung == "distill-warm" else None,
+        recipe=recipe(**given["recipe"]) if "recipe" in given else None,
         manner=manner(
             **{name: tuple(own) if name == "writers" else own for name, own in given.get("manner", {}).items()}
         ),

@@ -1,8 +1,8 @@
 """Settings of `distill` compared on the dev split: `python -m benchmarks.transfer.settings`.
 
-Each is one distillation of an adapter of the benchmark; what differs is how its texts come about. They are measured on
-dev alone, at every dose, so that the settings of `distill` can be chosen without a look at test. What is made is kept,
-so a run that was cut off goes on.
+Each is one distillation of an adapter of the benchmark; what differs is how its texts come about, or how it trains.
+They are measured on dev alone, at every dose, so that the settings of `distill` can be chosen without a look at test.
+What is made is kept, so a run that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -33,17 +33,36 @@ _BATCH = 128
 
 _BOTH = ("source", "target")
 
+_FAST = {"learning_rate": 3e-3, "is_soft": True}
+_TWO_PASSES = {"batch_size": 16, "steps": 250, "evaluate_every": 25, "held_out_share": 0.05}
+"""Of 2,000 requests; what `distill` chooses itself where no recipe is given."""
+
 _REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "source": {},
+    "source, rate 0.003": {"recipe": {**_FAST, **_TWO_PASSES}},
+    "target": {"manner": {"writers": ("target",)}},
+    "target, fine": {"manner": {"writers": ("target",), "is_fine": True}},
     "both": {"manner": {"writers": _BOTH}},
     "both, fine": {"manner": {"writers": _BOTH, "is_fine": True}},
     "both, fine, warmer": {"manner": {"writers": _BOTH, "is_fine": True}, "sampling": {"temperature": 1.0}},
     "both, fine, two answers": {"manner": {"writers": _BOTH, "is_fine": True, "answers": 2}},
 }
 
+_COOLER = {"temperature": 0.9, "top_p": 0.95}
+_OF_DOCUMENTS = {"batch_size": 6, "steps": 267, "evaluate_every": 27, "held_out_share": 0.1}
+"""Two passes over 800 documents of 256 tokens, as `distill` chooses itself."""
+
 _DOCUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "200 of 160 tokens": {"texts": 200},
+    "200 of 160 tokens, cooler": {"texts": 200, "sampling": _COOLER},
     "800 of 160 tokens": {"texts": 800},
     "800 of 256 tokens": {"texts": 800, "sampling": {"max_tokens": 256}},
+    "800 of 256 tokens, cooler": {"texts": 800, "sampling": {"max_tokens": 256, **_COOLER}},
+    "800 of 256 tokens, rate 0.003": {
+        "texts": 800,
+        "sampling": {"max_tokens": 256},
+        "recipe": {**_FAST, **_OF_DOCUMENTS},
+    },
     "3200 of 256 tokens": {"texts": 3200, "sampling": {"max_tokens": 256}},
 }
 
