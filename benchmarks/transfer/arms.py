@@ -42,6 +42,9 @@ RANDOM, FLIPPED = "random", "flipped"
 WRONG_TASK = {"topics": "changelogs", "banking": "topics", "changelogs": "topics"}
 """Whose adapter, moved by the same rung, is the control of a task."""
 
+_WITHOUT_REQUESTS, _BY_BOTH = ("changelogs",), "distill-both"
+"""Tasks that have no requests that both bases could write: their `distill` stands for that rung as a control."""
+
 _DIGEST = ".digest"
 
 
@@ -144,10 +147,14 @@ def rung_arms(cache: Path, rung: str, task: str, seed: int, dose: float, *, ever
     used = dose or 1.0
     arms += [_control(rung, file, control, used) for control in (FLIPPED, f"{RANDOM} {RANDOM_SEEDS[0]}")]
     if dose or every:
-        stranger = moved_file(cache, rung, WRONG_TASK[task], seed)
-        arms.append(Arm(name=f"{rung}: wrong task", base=TARGET, file=stranger, dose=used))
+        arms.append(Arm(name=f"{rung}: wrong task", base=TARGET, file=_stranger(cache, rung, task, seed), dose=used))
         arms += [_control(rung, file, f"{RANDOM} {number}", used) for number in RANDOM_SEEDS[1:]]
     return arms
+
+
+def _stranger(cache: Path, rung: str, task: str, seed: int) -> Path:
+    other = WRONG_TASK[task]
+    return moved_file(cache, "distill" if rung == _BY_BOTH and other in _WITHOUT_REQUESTS else rung, other, seed)
 
 
 def _control(rung: str, file: Path, control: str, dose: float) -> Arm:

@@ -10,8 +10,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from benchmarks.transfer.arms import dosed
-from benchmarks.transfer.results import Result, table, verdict, worded
+from benchmarks.transfer.results import PERFECT_COPY, Result, table, verdict, worded
 from benchmarks.transfer.rungs import RUNGS
+from ual_registry.evaluation.recovery import MetricReport
 
 __all__ = ["document", "summary"]
 
@@ -49,14 +50,19 @@ def _zoo(cache: Path | None) -> list[str]:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Return R of every rung at the dose that dev chose: a row for each task, seed and metric."""
+    """Return R of a perfect copy and of every rung, at the dose that dev chose: rows are tasks, seeds and metrics."""
     rungs = [own.name for own in RUNGS if any(own.name in result.curves for result in results)]
     rows = [
-        [result.task, str(result.seed), report.metric, *(_cell(result, index, rung) for rung in rungs)]
+        [result.task, str(result.seed), report.metric, _copy(report), *(_cell(result, index, rung) for rung in rungs)]
         for result in results
         for index, report in enumerate(result.reports)
     ]
-    return tabulate(rows, ["task", "seed", "metric", *rungs], tablefmt="github", disable_numparse=True)
+    return tabulate(rows, ["task", "seed", "metric", PERFECT_COPY, *rungs], tablefmt="github", disable_numparse=True)
+
+
+def _copy(report: MetricReport) -> str:
+    own = report.arm(PERFECT_COPY)
+    return "" if own is None or own.recovered is None else worded(own.recovered)
 
 
 def _unmeasured(results: Sequence[Result]) -> str:

@@ -32,7 +32,7 @@ _BY_WEIGHTS = ("subspace", "vocab")
 _BY_TEXT = ("activations", "residual", "predictions")
 _DOCUMENTS = "predictions-documents"
 """`predictions` with settings that were chosen on documents and on small models: see `rungs`."""
-_BY_TRAINING = ("distill", "distill-warm", "distill-free")
+_BY_TRAINING = ("distill", "distill-both", "distill-warm", "distill-free")
 
 
 def main(rung: str, adapter: Path, bases: tuple[Path, Path], file: Path, text: Path | None) -> int:

@@ -17,7 +17,10 @@ from benchmarks.transfer.rungs import Made
 from ual_registry.evaluation.bootstrap import RESAMPLES, Interval
 from ual_registry.evaluation.recovery import ArmGain, Label, MetricReport, label_of, measure_metric
 
-__all__ = ["Result", "result_of", "table", "verdict", "worded"]
+__all__ = ["PERFECT_COPY", "Result", "result_of", "table", "verdict", "worded"]
+
+PERFECT_COPY = "a perfect copy"
+"""Name of an arm that is not run: a target that says of every item what source and adapter say, the bound of a copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +59,16 @@ def result_of(found: Gathered) -> Result:
         source=tuple(
             _report(found.source, metric, SOURCE_BASE, SOURCE_ADAPTER) for metric in found.source[SOURCE_BASE]
         ),
-        reports=tuple(_report(found.arms, metric, "base", "native") for metric in found.arms["base"]),
+        reports=tuple(_report(_with_copy(found), metric, "base", "native") for metric in found.arms["base"]),
         made=found.made,
         curves=found.curves,
     )
+
+
+def _with_copy(found: Gathered) -> Mapping[str, Measured]:
+    """Return the arms on the target base, and behind the references what the source adapter had on its own."""
+    references = {name: found.arms[name] for name in ("base", "native")}
+    return {**references, PERFECT_COPY: found.source[SOURCE_ADAPTER], **found.arms}
 
 
 def _report(arms: Mapping[str, Measured], metric: str, base: str, native: str) -> MetricReport:

@@ -44,7 +44,8 @@ class Rung:
     Attributes:
         name: Name in tables and in the cache.
         needs: What it takes beside the adapter and the two configs, for people.
-        takes: What else its process is given: `text`, unlabelled; `seeds`, five requests; `nothing`; or no file.
+        takes: What else its process is given: `text`, unlabelled; `seeds`, five requests; `seeds by both`, the same and
+            both bases to write more; `nothing`; or no file.
         part: Rungs of one part are made and measured one after the other where several parts run at once.
     """
 
@@ -89,6 +90,12 @@ RUNGS: tuple[Rung, ...] = (
     Rung(name="predictions-documents", needs="weights and unlabelled text", takes="text", part="predictions"),
     Rung(name="distill-free", needs="weights, training", takes="nothing", part="free"),
     Rung(name="distill", needs="weights, five requests, training", takes="seeds", part="distill"),
+    Rung(
+        name="distill-both",
+        needs="the same; the target's base writes half of the requests",
+        takes="seeds by both",
+        part="distill",
+    ),
     Rung(name="distill-warm", needs="weights, five requests, training", takes="seeds", part="distill"),
 )
 """Every rung, cheapest first."""

@@ -1,4 +1,4 @@
-"""What distillation is given of a task: five requests written by hand, or nothing at all.
+"""What distillation is given of a task: five requests written by hand, or nothing at all, and how it writes texts.
 
 None of the requests is in the data sets. A document task needs no request: source and adapter write whole documents.
 """
@@ -11,13 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.transfer.rungs import RungRefusedError
+
 __all__ = ["given", "seed_file"]
 
 _REQUESTS: Mapping[str, Any] = {"texts": 2000}
 """How many requests of a label task are written and answered."""
 
-_DOCUMENTS: Mapping[str, Any] = {"texts": 200, "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160}}
-"""How documents are written."""
+_BY_BOTH: Mapping[str, Any] = {"manner": {"writers": ["source", "target"]}, "sampling": {"batch_size": 128}}
+"""How both bases write requests."""
+
+_DOCUMENTS: Mapping[str, Any] = {
+    "texts": 800,
+    "sampling": {"temperature": 0.9, "top_p": 0.95, "max_tokens": 256, "batch_size": 128},
+}
+"""How documents are written; chosen on dev, see `settings`."""
 
 _FREE: Mapping[str, Any] = {"texts": 600}
 """Of a label task without requests: what source and adapter write then is worth less, so less is spent on it."""
@@ -54,9 +62,14 @@ def seed_file(cache: Path, task: str, kind: str) -> Path:
     Args:
         cache: Where it is put.
         task: The task.
-        kind: `seeds`, or `nothing` where even the five requests are withheld.
+        kind: `seeds`; `seeds by both`, where the target's base writes requests too; or `nothing` where even the five
+            requests are withheld.
+
+    Raises:
+        RungRefusedError: Both are to write requests, and the task has none.
     """
-    file = cache / "text" / f"seeds-{task}{'' if kind == 'seeds' else f'-{kind}'}.json"
+    ending = "" if kind == "seeds" else f"-{kind.replace(' ', '-')}"
+    file = cache / "text" / f"seeds-{task}{ending}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(given(task, kind)), encoding="utf-8")
@@ -67,5 +80,9 @@ def seed_file(cache: Path, task: str, kind: str) -> Path:
 def given(task: str, kind: str) -> Mapping[str, Any]:
     """Return what a distillation is given; see ``seed_file``."""
     seeds = None if kind == "nothing" else _SEEDS.get(task)
+    if kind == "seeds by both":
+        if seeds is None:
+            raise RungRefusedError("documents are written without requests, expected a task that has some")
+        return {"seeds": seeds, **_REQUESTS, **_BY_BOTH}
     how = _DOCUMENTS if task not in _SEEDS else _REQUESTS if seeds else _FREE
     return {"seeds": seeds, **how}

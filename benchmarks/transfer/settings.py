@@ -48,22 +48,22 @@ _REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "both, fine, two answers": {"manner": {"writers": _BOTH, "is_fine": True, "answers": 2}},
 }
 
-_COOLER = {"temperature": 0.9, "top_p": 0.95}
+_AS_THEY_COME, _COOLER = {"temperature": 1.0, "top_p": 1.0}, {"temperature": 0.9, "top_p": 0.95}
 _OF_DOCUMENTS = {"batch_size": 6, "steps": 267, "evaluate_every": 27, "held_out_share": 0.1}
 """Two passes over 800 documents of 256 tokens, as `distill` chooses itself."""
 
 _DOCUMENTS: Mapping[str, Mapping[str, Any]] = {
-    "200 of 160 tokens": {"texts": 200},
-    "200 of 160 tokens, cooler": {"texts": 200, "sampling": _COOLER},
-    "800 of 160 tokens": {"texts": 800},
-    "800 of 256 tokens": {"texts": 800, "sampling": {"max_tokens": 256}},
+    "200 of 160 tokens": {"texts": 200, "sampling": {"max_tokens": 160, **_AS_THEY_COME}},
+    "200 of 160 tokens, cooler": {"texts": 200, "sampling": {"max_tokens": 160, **_COOLER}},
+    "800 of 160 tokens": {"texts": 800, "sampling": {"max_tokens": 160, **_AS_THEY_COME}},
+    "800 of 256 tokens": {"texts": 800, "sampling": {"max_tokens": 256, **_AS_THEY_COME}},
     "800 of 256 tokens, cooler": {"texts": 800, "sampling": {"max_tokens": 256, **_COOLER}},
     "800 of 256 tokens, rate 0.003": {
         "texts": 800,
-        "sampling": {"max_tokens": 256},
+        "sampling": {"max_tokens": 256, **_AS_THEY_COME},
         "recipe": {**_FAST, **_OF_DOCUMENTS},
     },
-    "3200 of 256 tokens": {"texts": 3200, "sampling": {"max_tokens": 256}},
+    "3200 of 256 tokens": {"texts": 3200, "sampling": {"max_tokens": 256, **_COOLER}},
 }
 
 SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {

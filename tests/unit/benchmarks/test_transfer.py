@@ -26,7 +26,7 @@ from benchmarks.transfer.arms import (
 )
 from benchmarks.transfer.document import summary
 from benchmarks.transfer.numbers import Numbers
-from benchmarks.transfer.results import Result, result_of, table, verdict
+from benchmarks.transfer.results import PERFECT_COPY, Result, result_of, table, verdict
 from benchmarks.transfer.rungs import DEVICE, REFUSED, RUNGS, Made, RungError, RungRefusedError, make
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.tasks import Item, Task
@@ -92,6 +92,7 @@ def result(tmp_path):
     arms = {
         "base": _loss(*[4.0, 5.0] * 20),
         "native": _loss(*[1.0, 2.0] * 20),
+        PERFECT_COPY: _loss(*[0.1, 1.1] * 20),
         "svd": _loss(*[4.1, 5.1] * 20),
         "svd: random 0": _loss(*[4.0, 5.0] * 20),
         "residual": _loss(*[3.4, 4.4] * 20),
@@ -121,11 +122,12 @@ def test_table_gives_every_arm_its_value_gain_and_recovered_gain_and_rungs_a_ver
 
 
 def test_summary_gives_recovered_gain_at_the_dose_that_dev_chose(result):
-    assert summary([result]) == (
-        "| task   | seed   | metric   | svd                  | residual                            |\n"
-        "|--------|--------|----------|----------------------|-------------------------------------|\n"
-        "| topics | 0      | gold_nll | 0 (dev chose dose 0) | 0.500 [0.500, 0.500] works (dose 2) |"
-    )
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in summary([result]).splitlines()]
+    works = "0.500 [0.500, 0.500] works (dose 2)"
+    assert [rows[0], rows[2]] == [
+        ["task", "seed", "metric", "a perfect copy", "svd", "residual"],
+        ["topics", "0", "gold_nll", "1.300 [1.300, 1.300]", "0 (dev chose dose 0)", works],
+    ]
 
 
 @pytest.fixture
@@ -163,6 +165,13 @@ def test_what_was_gathered_comes_back_from_its_file_and_makes_the_same_tables(ca
     assert again.made[0].said == {"entries": 90}
     assert again.arms["svd"]["gold_nll"].values.tolist() == [4.0, 0.333333]
     assert table(result_of(again)) == table(result_of(found))
+
+
+def test_a_perfect_copy_has_on_the_target_what_the_source_adapter_has_on_its_own_base(cache):
+    found = gathered.gather(cache[0], 0, cache[1])
+    (report,) = result_of(found).reports
+    assert [own.arm for own in report.arms] == ["base", "native", PERFECT_COPY, "svd", "svd: flipped", "svd: random 0"]
+    assert report.arm(PERFECT_COPY).value.value == found.source["source adapter"]["gold_nll"].value
 
 
 def _gathered(**changed):
@@ -321,9 +330,10 @@ def test_two_processes_do_not_make_one_file_at_the_same_time(tmp_path):
 @pytest.mark.parametrize(
     ("task", "kind", "expected"),
     [
-        ("changelogs", "seeds", {"seeds": None, "texts": 200, "batch": 32}),
-        ("topics", "seeds", {"seeds": 5, "texts": 2000, "batch": 32}),
-        ("topics", "nothing", {"seeds": None, "texts": 600, "batch": 32}),
+        ("changelogs", "seeds", {"seeds": None, "texts": 800, "batch": 128, "writers": ["source"]}),
+        ("topics", "seeds", {"seeds": 5, "texts": 2000, "batch": 32, "writers": ["source"]}),
+        ("topics", "seeds by both", {"seeds": 5, "texts": 2000, "batch": 128, "writers": ["source", "target"]}),
+        ("topics", "nothing", {"seeds": None, "texts": 600, "batch": 32, "writers": ["source"]}),
     ],
 )
 def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task, kind, expected):
@@ -333,7 +343,26 @@ def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task,
         "seeds": seeds and len(seeds["inputs"]),
         "texts": given.get("texts"),
         "batch": given.get("sampling", {}).get("batch_size", 32),
+        "writers": given.get("manner", {}).get("writers", ["source"]),
     } == expected
+
+
+def test_documents_have_no_requests_that_both_could_write(tmp_path):
+    with pytest.raises(RungRefusedError, match=r"^documents are written without requests, expected a task that has"):
+        seed_file(tmp_path, "changelogs", "seeds by both")
+
+
+@pytest.mark.parametrize(
+    ("rung", "task", "expected"),
+    [
+        ("distill", "topics", "distill-changelogs-1.air"),
+        ("distill-both", "topics", "distill-changelogs-1.air"),
+        ("distill-both", "banking", "distill-both-topics-1.air"),
+    ],
+)
+def test_another_task_that_has_no_requests_is_distilled_without(tmp_path, rung, task, expected):
+    arms = rung_arms(tmp_path, rung, task, 1, 1.0)
+    assert [arm.file.name for arm in arms if arm.name == f"{rung}: wrong task"] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -352,10 +381,10 @@ def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task,
         ),
         (
             "changelogs",
-            "3200 of 256 tokens",
+            "800 of 256 tokens",
             {
                 "seeds": None,
-                "texts": 3200,
+                "texts": 800,
                 "sampling": {"batch_size": 128, "temperature": 1.0, "top_p": 1.0, "max_tokens": 256},
                 "manner": None,
             },
@@ -403,6 +432,7 @@ The adapter on its own base: gold_nll 3.100 to 0.600, residual: to its own base 
 |--------------------|----------------------|-------------------------|-------------------------|-----------|
 | base               | 4.500 [4.350, 4.625] |                         |                         |           |
 | native             | 1.500 [1.350, 1.625] | 3.000 [3.000, 3.000]    |                         |           |
+| a perfect copy     | 0.600 [0.450, 0.725] | 3.900 [3.900, 3.900]    | 1.300 [1.300, 1.300]    |           |
 | svd                | 4.600 [4.450, 4.725] | -0.100 [-0.100, -0.100] | -0.033 [-0.033, -0.033] | harmful   |
 | svd: random 0      | 4.500 [4.350, 4.625] | 0.000 [0.000, 0.000]    | 0.000 [0.000, 0.000]    |           |
 | residual           | 3.900 [3.750, 4.025] | 0.600 [0.600, 0.600]    | 0.200 [0.200, 0.200]    | partial   |
