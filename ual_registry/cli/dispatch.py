@@ -10,6 +10,7 @@ import click
 
 from ual_registry.cli.output import Output, common_options, print_result, visible
 from ual_registry.cli.references import references_by_domain
+from ual_registry.cli.seed import SEED
 from ual_registry.workflows.dispatch import DispatchOrder, dispatch, dispatch_stream
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _EFFECTS: Mapping[str | None, str] = {
     "--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token each time."
 )
 @click.option("--top-p", type=float, default=1.0, show_default=True, help="Share of the probability to draw from.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seeds what is drawn.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seeds what is drawn.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Ends the answer, and is left out of it; repeatable.")
 @click.option("--stream", is_flag=True, help="Print the answer as it grows.")
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Append the decision to this file, JSONL.")

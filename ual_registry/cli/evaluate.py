@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ual_registry.cli.output import Output, common_options, table
+from ual_registry.cli.seed import SEED
 from ual_registry.workflows.evaluate import BASELINES, EvaluateOrder, EvaluateResult, evaluate
 from ual_registry.workflows.native import NativeOrder
 
@@ -59,7 +60,7 @@ def named_references(_: click.Context, __: click.Parameter, values: tuple[str, .
 @click.option("--dev", metavar="FILE", help="Other items, which choose the dose.")
 @click.option("--dose", is_flag=True, help="Measure a dose curve on the dev items.")
 @click.option("--generic", metavar="FILE", help="Documents to measure side effects on, JSONL.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seeds draws, controls and label orders.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seeds draws, controls and label orders.")
 @click.option("--plain", is_flag=True, help="Give prompts as they are, even where a base has a chat template.")
 @click.option("--any-base", is_flag=True, help="Measure even where BASE is not the one that the adapter records.")
 @click.option("--plot", metavar="FILE", help="Picture of arms, dose curve and layers to write, .png or .svg.")

@@ -11,6 +11,7 @@ import click
 from ual_registry.cli import router_document as documents
 from ual_registry.cli import router_text as texts
 from ual_registry.cli.output import Output, common_options
+from ual_registry.cli.seed import SEED
 from ual_registry.workflows import route as asking
 from ual_registry.workflows import router as workflows
 
@@ -70,7 +71,7 @@ def router_command() -> None:
 @click.option("--encoder", metavar="ENCODER", help="Folder of a sentence encoder, or OWNER/NAME on the Hub.")
 @_place_options
 @click.option("--keep-examples", is_flag=True, help="Keep texts of examples in the file, for decisions to show.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seeds clusters and held-out parts.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seeds clusters and held-out parts.")
 @common_options
 def train_command(output: Output, **options: Any) -> None:
     """Train a router: which adapter answers which query, and when none does.

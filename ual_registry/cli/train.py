@@ -9,6 +9,7 @@ import click
 import yaml
 
 from ual_registry.cli.output import Output, common_options, print_error
+from ual_registry.cli.seed import SEED
 from ual_registry.cli.train_text import (
     estimate_document,
     estimate_text,
@@ -112,7 +113,7 @@ def _fields(_: click.Context, __: click.Parameter, text: str | None) -> dict[str
 @click.option("--precision", type=click.Choice(PRECISIONS), help="What to compute in.")
 @click.option("--device", type=click.Choice(DEVICES), help="Where to compute.")
 @click.option("--patience", type=int, help="Looks without a better held-out loss before training stops.")
-@click.option("--seed", type=int, help="Seeds fresh factors, split, order and masks.")
+@click.option("--seed", type=SEED, help="Seeds fresh factors, split, order and masks.")
 @click.option("--sinks", type=click.Choice(SINKS), help="Where the log goes beside its JSONL file.")
 @click.option("--resume", is_flag=True, help="Go on with the run in its folder.")
 @click.option("--explain", is_flag=True, help="Say which modules would be trained, and why; nothing is loaded.")

@@ -10,6 +10,7 @@ import click
 from ual_registry.air.write import write
 from ual_registry.cli.evaluate import named_references
 from ual_registry.cli.output import Output, common_options
+from ual_registry.cli.seed import SEED
 from ual_registry.cli.transfer_text import plan_document, plan_text, result_document, result_text
 from ual_registry.errors import TransferError
 from ual_registry.storage import check_target
@@ -105,7 +106,7 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
     "--dtype", type=click.Choice(DTYPES), default=DTYPES[0], show_default=True, help="What base models are loaded in."
 )
 @click.option("--device", default="cpu", show_default=True, help="Where base models compute.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seeds whatever is drawn.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seeds whatever is drawn.")
 @click.option("--folder", metavar="PATH", help="Where to keep what an interrupted run goes on from.")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would happen to every entry; nothing is computed.")
 @click.option("-o", "--output", "path", metavar="PATH", help="AIR file to write.")

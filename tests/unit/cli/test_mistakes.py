@@ -312,6 +312,9 @@ USAGE = {
         "--method svd takes no text: leave out --calibrate"
     ),
     "transfer small.air --to base -o x --continue 4": "--continue needs --calibrate: it goes on with its texts",
+    "transfer small.air --to base -o x --method svd --seed -1": (
+        "Invalid value for '--seed': -1 is not in the range 0<=x<=4294967295."
+    ),
     "transfer small.air --to base -o x --method svd --budget 1m": ("--method svd takes no --budget: it does not train"),
     "transfer small.air --to base -o x --budget soon": (
         "Invalid value for '--budget': budget 'soon': expected a number above 0 and s, m or h, such as 10m"
