@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ual_registry.errors import TrainingError
 from ual_registry.models.positions import position_limit
 from ual_registry.models.token_groups import TokenGroups
 
-__all__ = ["Example", "Examples", "make_examples"]
+__all__ = ["Example", "Examples", "held_out_of", "make_examples"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -53,6 +53,19 @@ class Examples:
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
+
+
+def held_out_of(texts: Iterable[Text], share: float) -> frozenset[str]:
+    """Return the digests of the texts that are held out: a share of the different ones, at least one and never all.
+
+    They follow from the digests alone, so that whatever is fitted to the others can leave them out beforehand.
+
+    Args:
+        texts: The texts.
+        share: Which share of them.
+    """
+    names = sorted({str(text.digest) for text in texts})
+    return frozenset(names[: min(max(1, round(share * len(names))), len(names) - 1)])
 
 
 def make_examples(
@@ -95,7 +108,9 @@ def make_examples(
             code="too-few-texts",
             hint="generate more texts, or relax the rules by which they are kept",
         )
-    held_out = set(names[: min(max(1, round(recipe.held_out_share * len(names))), len(names) - 1)])
+    held_out = held_out_of(texts, recipe.held_out_share)
+    if not 0 < len(held_out.intersection(names)) < len(names):  # what cannot be trained on was all of one side
+        held_out = frozenset(names[:1])
     examples = [own for _, own in usable]
     if recipe.is_contrastive and recipe.alm_weight:
         examples = _contrasted(model, examples, recipe)

@@ -90,8 +90,8 @@ class DistillSteps:
         with FileLock(place / "lock"):
             corpus = self._corpus(place)
             scores = self._scores(corpus, place, is_plain_needed=(recipe or Recipe()).needs_plain)
-            start = self._warm(stack, warm, corpus, place)
-        chosen = recipe or recipe_for([len(text.whole) for text in corpus.texts], seed=self.sampling.seed)
+            chosen = recipe or recipe_for([len(text.whole) for text in corpus.texts], seed=self.sampling.seed)
+            start = self._warm(stack, warm, corpus, place, chosen.held_out_share)
         if self.budget_s is not None:
             chosen = within(chosen, self.budget_s, starts=1 if start is None else 2)
         runs = self._place("run", run_settings(self.source, self.target, corpus.texts, chosen, start))
@@ -217,36 +217,44 @@ class DistillSteps:
         return token_groups(*(base.text_tokenizer for base in bases), sizes=(sizes[0], sizes[1]))
 
     def _warm(
-        self, stack: contextlib.ExitStack, warm: Adapter | Literal["auto"] | None, corpus: Corpus, place: Path
+        self,
+        stack: contextlib.ExitStack,
+        warm: Adapter | Literal["auto"] | None,
+        corpus: Corpus,
+        place: Path,
+        held_out_share: float,
     ) -> Named | None:
         if warm is None or isinstance(warm, Adapter):
             return None if warm is None else Named(adapter=warm, digest=file_digest(warm))
         from ual_registry.distillation.material import model_settings  # noqa: PLC0415  # loads torch
 
-        file = place / f"warm-{Digest.of_bytes(canonical_bytes(model_settings(self.target))).hex[:16]}.air"
+        made_of = {"target": model_settings(self.target), "held_out_share": held_out_share}
+        file = place / f"warm-{Digest.of_bytes(canonical_bytes(made_of)).hex[:16]}.air"
         if not file.exists():
             self.say("fitting a warm start to the texts")
             try:
-                write(self._fitted(corpus), file)
+                write(self._fitted(corpus, held_out_share), file)
             except UALError as error:
                 self.say(f"no warm start: {error.message}")
                 return None
         return Named(adapter=stack.enter_context(read(file)), digest=Digest.of_file(file))
 
-    def _fitted(self, corpus: Corpus) -> Adapter:
-        """Return what the rung without training that carries most makes of the generated texts."""
+    def _fitted(self, corpus: Corpus, held_out_share: float) -> Adapter:
+        """Return what `predictions` makes of the generated texts, without those that are to judge it."""
+        from ual_registry.distillation.examples import held_out_of  # noqa: PLC0415  # loads torch
         from ual_registry.transfers.prediction_fit import PredictionOptions  # noqa: PLC0415  # loads torch
         from ual_registry.transfers.run_predictions import METHOD, run_predictions  # noqa: PLC0415
         from ual_registry.transfers.rungs import rung_of  # noqa: PLC0415
         from ual_registry.transfers.whole_plan import make_whole_plan  # noqa: PLC0415
 
         manifest, base = self.source.adapter.manifest, self.target.base
+        held_out = held_out_of(corpus.texts, held_out_share)
         return run_predictions(
             self.source.adapter,
             make_whole_plan(manifest, self.target.config, rung_of(METHOD), target_id=base.id),
             self.source_base,
             self.target,
-            [text.whole for text in corpus.texts],
+            [text.whole for text in corpus.texts if str(text.digest) not in held_out],
             source_digest=self.source.digest,
             options=PredictionOptions(any_base=self.is_any_base, seed=self.sampling.seed),
         ).adapter

@@ -14,6 +14,7 @@ from tests.unit.distillation.material import mean_loss, sentences
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read
 from ual_registry.air.write import write
+from ual_registry.distillation.examples import make_examples
 from ual_registry.distillation.generate import Sampling
 from ual_registry.distillation.material import model_settings
 from ual_registry.distillation.recipe import Recipe
@@ -226,6 +227,32 @@ def test_a_base_model_without_tokenizer_is_refused(
 ) -> None:
     with pytest.raises(TransferError, match="it has no tokenizer, and text is needed"):
         run(adapter, source, replace(target, tokenizer=None), tmp_path)
+
+
+def test_a_warm_start_is_not_fitted_to_the_texts_that_judge_it(
+    adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[str] = []
+    sides: list[set[str]] = []
+
+    def fit(*given: Any, **__: Any) -> None:
+        fitted.extend(given[4])
+        raise TransferError("seen", code="seen")
+
+    def make(*given: Any, **more: Any) -> Any:
+        examples = make_examples(*given, **more)
+        decode = target.text_tokenizer.decode
+        both = (examples.train, examples.held_out)
+        sides.extend({decode(own.ids, skip_special_tokens=True) for own in side} for side in both)
+        return examples
+
+    monkeypatch.setattr("ual_registry.transfers.run_predictions.run_predictions", fit)
+    monkeypatch.setattr("ual_registry.distillation.run.make_examples", make)
+    run(adapter, source, target, tmp_path, texts=60, warm="auto", recipe=replace(RECIPE, held_out_share=0.3))
+    train, held_out = sides
+    assert set(fitted) == train
+    assert held_out
+    assert held_out.isdisjoint(fitted)
 
 
 def test_a_warm_start_that_cannot_be_fitted_leaves_the_cold_one(

@@ -126,6 +126,8 @@ def test_a_warm_and_a_cold_start_are_trained_alike_and_both_reported(
     cold, started = result.report.arms
     assert (cold.name, started.name, result.report.chosen) == ("cold", "warm", "warm")
     assert started.start_loss < cold.held_out_loss
+    assert cold.steps == started.steps == BRIEF.steps
+    assert [step for step, _ in cold.curve] == [step for step, _ in started.curve]
     (statement,) = result.adapter.manifest.provenance
     assert statement.parameters["warm_start"] == str(warm.digest)
     assert statement.byproducts["cold_held_out_loss"] == pytest.approx(cold.held_out_loss, rel=1e-5)
