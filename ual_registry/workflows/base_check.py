@@ -1,13 +1,36 @@
-"""Whether a base model at hand is the one that an adapter was made for, as far as digests are known."""
+"""Whether adapters that are compared are what they are taken for: for which base model, and trained on it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ual_registry.air.model import BaseModel
-from ual_registry.errors import BaseMismatchError
+from ual_registry.air.model import BaseModel, Manifest
+from ual_registry.errors import BaseMismatchError, TransferError
 
-__all__ = ["require_recorded"]
+__all__ = ["require_recorded", "require_trained"]
+
+_CARRIED = {"projected_from": "carried over", "distilled_from": "distilled"}
+"""Relations to a parent that make an adapter no native one, and what happened to it."""
+
+
+def require_trained(manifest: Manifest, reference: str) -> None:
+    """Refuse an adapter as the native one that was carried from another base model: it would measure itself.
+
+    Args:
+        manifest: Its manifest.
+        reference: How it was named, for the message.
+
+    Raises:
+        TransferError: Its lineage says so.
+    """
+    for parent in manifest.parents:
+        if parent.relation in _CARRIED:
+            raise TransferError(
+                f"{reference}: was {_CARRIED[parent.relation]} from {parent.digest}, so it is no native adapter",
+                code="not-native",
+                context={"reference": reference, "relation": parent.relation},
+                hint="give an adapter that was trained on this base model, or let 'ual evaluate --train-native' do so",
+            )
 
 
 def require_recorded(got: BaseModel, wanted: BaseModel, *, where: str | Path, whose: str = "the adapter") -> None:

@@ -20,7 +20,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import FormatError, StorageError
 from ual_registry.evaluation.carried import carried_energy
 from ual_registry.storage import check_target
-from ual_registry.workflows.base_check import require_recorded
+from ual_registry.workflows.base_check import require_recorded, require_trained
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.native import NativeOrder, refuse_test_items, train_native
 from ual_registry.workflows.pictures import check_picture
@@ -204,6 +204,8 @@ def _baselines(stack: contextlib.ExitStack, order: EvaluateOrder, materials: dic
     from ual_registry.evaluation.run import Baselines  # noqa: PLC0415  # as in evaluate
 
     given = {name: _open(stack, f"{name} adapter", own, materials) for name, own in order.baselines.items()}
+    if "native" in given:
+        require_trained(given["native"].manifest, order.baselines["native"])
     source = None
     if order.source is not None and order.source_base is not None:
         own, folder = _open(stack, "source adapter", order.source, materials), order.source_base

@@ -21,7 +21,7 @@ from ual_registry.air.write import file_digest
 from ual_registry.binders.describe import describe_base
 from ual_registry.digest import Digest
 from ual_registry.storage import read_file
-from ual_registry.workflows.base_check import require_recorded
+from ual_registry.workflows.base_check import require_recorded, require_trained
 from ual_registry.workflows.reading import read_adapter
 from ual_registry.workflows.references import locate
 from ual_registry.workflows.transfer_job import Job
@@ -66,6 +66,8 @@ class Judge:
         verify(adapter)
         self.materials[f"{name} adapter"] = str(Digest.of_file(path))
         self._require_target(name, adapter, describe_base(self.job.goal.config))
+        if name == "native":
+            require_trained(adapter.manifest, reference)
         return adapter
 
     def _require_target(self, name: str, adapter: Adapter, target: BaseModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 
 from tests.commands import Ual
 from tests.unit.cli.transfer_scene import Scene, scene, ual
+from ual_registry.air.adapter import Adapter
 from ual_registry.air.read import read
 from ual_registry.air.schema import schema_problems
+from ual_registry.air.write import write
 from ual_registry.digest import Digest
 from ual_registry.transfers.report import CHOICE_KEY, LABEL_KEY, WARNINGS_KEY
 from ual_registry.transfers.rungs import RUNGS
@@ -126,10 +129,13 @@ def test_a_method_that_refuses_gives_way_to_the_next_one(ual: Ual, monkeypatch: 
 
 
 def test_with_items_one_half_chooses_and_the_other_is_reported(ual: Ual) -> None:
-    ual("transfer ./own.air --to cousin --source-base llama --method copy -o native.air")
-    result = ual(
-        f"{TO_COUSIN} --calibrate text.txt --data items.jsonl --task bits-per-byte --baselines native=native.air --json"
-    )
+    ual("transfer ./own.air --to cousin --source-base llama --method copy -o copied.air")
+    command = f"{TO_COUSIN} --calibrate text.txt --data items.jsonl --task bits-per-byte --json"
+    refused = ual(f"{command} --baselines native=copied.air")
+    assert (refused.code, refused.document["error"]["code"]) == (5, "not-native")
+    with read("copied.air") as adapter:  # as if it had been trained there
+        write(Adapter(replace(adapter.manifest, lineage=None), adapter.tensors), "native.air")
+    result = ual(f"{command} --baselines native=native.air")
     assert (result.code, result.err) == (0, "")
     document = result.document
     assert list(schema_problems("1.0/cli/transfer.json", document, root="document")) == []

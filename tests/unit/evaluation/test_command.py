@@ -14,6 +14,7 @@ import pytest
 
 from tests.unit.evaluation.conftest import Scene, label_lines, write_jsonl
 from ual_registry.air.adapter import Adapter
+from ual_registry.air.model import Lineage, Parent
 from ual_registry.air.read import read
 from ual_registry.air.schema import schema_problems
 from ual_registry.air.write import write
@@ -243,6 +244,22 @@ def test_another_base_than_the_recorded_one_needs_a_word(place: Path, capsys: py
     expected = f"error [other-base]: other: its config has the digest {digests[0]}, but the adapter was made for base "
     assert (code, err.splitlines()[0]) == (4, f"{expected}with {digests[1]}")
     assert ual(f"{command} --any-base", capsys)[0] == 0
+
+
+@pytest.mark.parametrize(("relation", "what"), [("projected_from", "carried over"), ("distilled_from", "distilled")])
+def test_an_adapter_that_was_carried_there_is_no_native_one(
+    place: Path, capsys: pytest.CaptureFixture[str], relation: str, what: str
+) -> None:
+    parent = f"sha256:{'1' * 64}"
+    with read(place / "native.air") as adapter:
+        lineage = Lineage(parents=(Parent(digest=parent, relation=relation),))
+        write(Adapter(replace(adapter.manifest, lineage=lineage), adapter.tensors), place / "carried.air")
+    code, out, err = ual(f"{BASE} --baselines native=carried.air", capsys)
+    assert (code, out) == (5, "")
+    assert err.splitlines()[0] == (
+        f"error [not-native]: carried.air: was {what} from {parent}, so it is no native adapter"
+    )
+    assert ual(f"{BASE} --baselines native=native.air", capsys)[0] == 0
 
 
 def with_weights(path: Path, digest: str) -> None:
