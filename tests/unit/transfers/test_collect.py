@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -251,6 +252,26 @@ def test_kept_statistics_are_used_by_later_runs_without_running_a_model(
     for changed in ({"pairs": other}, {"texts": TEXTS[1:]}, {"options": CollectOptions(skip=5)}):
         with pytest.raises(_StopError):
             collect(*bases, **{"pairs": PAIRS, "texts": TEXTS, "store": store, **changed})
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("what", ["config_digest", "weights_digest", "dtype", "tokenizer"])
+def test_kept_statistics_are_those_of_one_pair_of_bases(
+    bases: tuple[LoadedBase, LoadedBase], what: str, which: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = StatisticsStore(folder=tmp_path)
+    collect(*bases, PAIRS, TEXTS, store=store)
+    stop_after(monkeypatch, 0, _raise)
+    other, own = list(bases), bases[which]
+    if what == "dtype":
+        other[which] = replace(own, model=copy.deepcopy(own.model).double())
+    elif what == "tokenizer":
+        other[which] = replace(own, tokenizer=copy.deepcopy(own.text_tokenizer))
+        other[which].text_tokenizer.add_tokens(["a token more"])
+    else:
+        other[which] = replace(own, base=replace(own.base, **{what: f"sha256:{'0' * 64}"}))
+    with pytest.raises(_StopError):
+        collect(*other, PAIRS, TEXTS, store=store)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: data[:100]])
