@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.transfer.seeds import has_requests
 from ual_registry.digest import Digest
 
 __all__ = [
@@ -41,9 +42,6 @@ RANDOM_SEEDS = (0, 1, 2)
 RANDOM, FLIPPED = "random", "flipped"
 WRONG_TASK = {"topics": "changelogs", "banking": "topics", "changelogs": "topics"}
 """Whose adapter, moved by the same rung, is the control of a task."""
-
-_WITHOUT_REQUESTS, _BY_BOTH = ("changelogs",), "distill-both"
-"""Tasks that have no requests that both bases could write: their `distill` stands for that rung as a control."""
 
 _DIGEST = ".digest"
 
@@ -153,8 +151,9 @@ def rung_arms(cache: Path, rung: str, task: str, seed: int, dose: float, *, ever
 
 
 def _stranger(cache: Path, rung: str, task: str, seed: int) -> Path:
+    """Return the other task's adapter; where it has no requests for both bases to write, `distill` stands for that."""
     other = WRONG_TASK[task]
-    return moved_file(cache, "distill" if rung == _BY_BOTH and other in _WITHOUT_REQUESTS else rung, other, seed)
+    return moved_file(cache, "distill" if rung == "distill-both" and not has_requests(other) else rung, other, seed)
 
 
 def _control(rung: str, file: Path, control: str, dose: float) -> Arm:

@@ -107,10 +107,10 @@ def _row(own: ArmGain, label: Label | None) -> list[str]:
     return [own.arm, worded(own.value), gain, recovered, str(label or "")]
 
 
-def worded(found: Interval) -> str:
-    """Write a number with its interval."""
-    value, low, high = (f"{number:.3f}" for number in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]".replace("-0.000", "0.000")
+def worded(found: Interval, digits: int = 3) -> str:
+    """Write a number with its interval, with so many digits behind the point; what rounds to zero has no sign."""
+    value, low, high = (f"{number:z.{digits}f}" for number in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
 
 
 def verdict(result: Result, report: MetricReport, arm: str) -> Label | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.transfer.rungs import RungRefusedError
 
-__all__ = ["given", "seed_file"]
+__all__ = ["given", "has_requests", "seed_file"]
 
 _REQUESTS: Mapping[str, Any] = {"texts": 2000}
 """How many requests of a label task are written and answered."""
@@ -77,12 +77,17 @@ def seed_file(cache: Path, task: str, kind: str) -> Path:
     return file
 
 
+def has_requests(task: str) -> bool:
+    """Tell whether a task is asked by requests; documents are written without."""
+    return task in _SEEDS
+
+
 def given(task: str, kind: str) -> Mapping[str, Any]:
     """Return what a distillation is given; see ``seed_file``."""
     seeds = None if kind == "nothing" else _SEEDS.get(task)
     if kind == "seeds by both":
-        if seeds is None:
+        if not has_requests(task):
             raise RungRefusedError("documents are written without requests, expected a task that has some")
         return {"seeds": seeds, **_REQUESTS, **_BY_BOTH}
-    how = _DOCUMENTS if task not in _SEEDS else _REQUESTS if seeds else _FREE
+    how = _DOCUMENTS if not has_requests(task) else _REQUESTS if seeds else _FREE
     return {"seeds": seeds, **how}

@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, dosed, is_known
 from benchmarks.transfer.numbers import Measured
+from benchmarks.transfer.results import PERFECT_COPY, worded
 from benchmarks.transfer.zoo_recipe import Settings
 from benchmarks.transfer.zoo_store import (
     BASES,
@@ -205,7 +206,7 @@ def _bases(zoo: Zoo) -> str:
         if len(arms) == 2 and trained.is_file():
             record = json.loads(trained.read_text(encoding="utf-8"))
             config = json.loads((zoo.folder(base) / "config.json").read_text(encoding="utf-8"))
-            values = [_worded(own.value) for own in _report(arms).arms]
+            values = [worded(own.value, 2) for own in _report(arms).arms]
             rows.append([base, *_shape(config), f"{record['cpu_s']:.0f}", *values])
     headers = ["base", "width", "layers", "tokens known", "training, CPU s", "bits per byte", "with native adapter"]
     return _table(rows, headers)
@@ -283,13 +284,13 @@ def _directions(found: Sequence[Direction]) -> str:
         ]
         for own in found
     ]
-    return _table(rows, ["direction", "gain at the source", "a perfect copy", *shown])
+    return _table(rows, ["direction", "gain at the source", PERFECT_COPY, *shown])
 
 
 def _starts(found: Sequence[Direction]) -> str:
     """Return both starts of every direction, and what the warm one gains beside the cold one; empty where none."""
     rows = [
-        [f"{own.source} to {own.target}", _cell(own, COLD), _cell(own, WARM), _worded(own.warmth, 4)]
+        [f"{own.source} to {own.target}", _cell(own, COLD), _cell(own, WARM), worded(own.warmth, 4)]
         for own in found
         if own.warmth is not None
     ]
@@ -300,7 +301,7 @@ def _cell(direction: Direction, rung: str) -> str:
     if rung in direction.refused:
         return "refused"
     found = direction.best(rung)
-    return "" if found is None else _worded(found)
+    return "" if found is None else worded(found, 2)
 
 
 def _identities(zoo: Zoo) -> str:
@@ -316,7 +317,7 @@ def _identities(zoo: Zoo) -> str:
 def _identity(zoo: Zoo, rung: str, base: str) -> str:
     arms = _kept(zoo, zoo.identity_arms(rung, base), "test") if zoo.adapter(base, DOMAIN).is_file() else {}
     found = _report(arms).arm(rung) if len(arms) == 3 else None
-    return "" if found is None or found.recovered is None else _worded(found.recovered)
+    return "" if found is None or found.recovered is None else worded(found.recovered, 2)
 
 
 def _costs(found: Sequence[Direction]) -> str:
@@ -328,8 +329,3 @@ def _costs(found: Sequence[Direction]) -> str:
             rows.append([rung, *times, f"{statistics.median(cost['peak_bytes'] for cost in own) / 2**20:.0f}"])
     headers = ["rung", "processor time, s", "wall time, s", "peak memory beside the two bases, MiB"]
     return _table(rows, headers) + "\n\nMedians over the directions, one thread; text of a distillation is not counted."
-
-
-def _worded(found: Interval, digits: int = 2) -> str:
-    value, low, high = (f"{number:z.{digits}f}" for number in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]"

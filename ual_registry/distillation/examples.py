@@ -56,7 +56,7 @@ class Examples:
 
 
 def held_out_of(texts: Iterable[Text], share: float) -> frozenset[str]:
-    """Return the digests of the texts that are held out: a share of the different ones, at least one and never all.
+    """Return the digests of the texts that are held out: a share of the different ones, at least one, never all.
 
     They follow from the digests alone, so that whatever is fitted to the others can leave them out beforehand.
 
