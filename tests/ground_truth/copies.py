@@ -38,6 +38,13 @@ def _again(model: Any, **changes: Any) -> Any:
     return made
 
 
+def renamed(model: Any) -> Any:
+    """Change a setting that computes nothing: the same model, byte for byte, that is no longer told to be the same."""
+    made = _again(model, initializer_range=model.config.initializer_range / 2)
+    made.load_state_dict(model.state_dict())
+    return made
+
+
 def _blocks(model: Any) -> Iterator[Any]:
     yield from model.model.layers
 
@@ -257,6 +264,35 @@ def signed_gemma(model: Any) -> Any:
 
 
 @torch.no_grad()
+def folded_gemma(model: Any) -> Any:
+    """Move what norms multiply with, one more than their weights, into the modules that read them."""
+    made = _again(model)
+    for block in _blocks(made):
+        for norm, paths in (
+            (block.input_layernorm, _READERS[:3]),
+            (block.pre_feedforward_layernorm, _READERS[3:]),
+        ):
+            for linear in _linears(block, paths):
+                linear.weight.mul_(1.0 + norm.weight)
+            norm.weight.fill_(0.0)
+    return made
+
+
+@torch.no_grad()
+def shifted_gpt2(model: Any) -> Any:
+    """Let whatever writes into the residual stream of a GPT-2 add the same to all features: every norm takes it out."""
+    made = _again(model)
+    torch.manual_seed(91)
+    for table in (made.transformer.wte, made.transformer.wpe):
+        table.weight.add_(torch.randn(len(table.weight), 1))
+    for block in made.transformer.h:
+        for writer in (block.attn.c_proj, block.mlp.c_proj):
+            writer.weight.add_(torch.randn(len(writer.weight), 1) * 0.3)
+            writer.bias.add_(torch.randn(1))
+    return made
+
+
+@torch.no_grad()
 def other_gpt2(model: Any) -> Any:
     """Fold and turn a GPT-2, and put its heads and neurons into another order.
 
@@ -324,12 +360,19 @@ COPIES: dict[str, tuple[str, Copy]] = {
     "fused modules": ("llama", chain(rotated_llama, neurons_permuted, fused)),
     "stream and MLP wider": ("llama", chain(widened, rotated_llama, neurons_permuted, heads_permuted)),
     "gpt2 turned and permuted": ("gpt2", other_gpt2),
-    "gemma3 signed and permuted": (
+    "gpt2 shifted, turned and permuted": ("gpt2", chain(shifted_gpt2, other_gpt2)),
+    "gemma3 folded, signed and permuted": (
         "gemma3",
-        chain(signed_gemma, neurons_permuted, heads_permuted),
+        chain(folded_gemma, signed_gemma, neurons_permuted, heads_permuted),
     ),
 }
 """Families and their copies, by name."""
 
-PARTS = {"neurons permuted", "heads permuted", "norms folded, heads and neurons stretched"}
-"""Copies that leave the residual stream or more in its place, so that pairing by index keeps a part."""
+PARTS = {
+    "neurons permuted": 0.4,
+    "heads permuted": 0.7,
+    "norms folded, heads and neurons stretched": 0.55,
+    "gpt2 shifted, turned and permuted": 0.3,
+}
+"""Of which copies pairing by index keeps a part, most where the residual stream is left in its place, and at most how
+much: a little over what it is. Of the others it keeps less than a fifth."""

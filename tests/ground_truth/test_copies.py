@@ -53,7 +53,7 @@ def test_activations_carry_an_adapter_to_a_copy_and_index_coupled_methods_do_not
 
     for method in INDEX_COUPLED:
         index_coupled = run_transfer(own.adapter, plan, method=method, source_digest=SOURCE)
-        assert own.recovered(target, index_coupled.adapter) < (0.9 if name in PARTS else 0.2)
+        assert own.recovered(target, index_coupled.adapter) < PARTS.get(name, 0.2)
 
 
 @pytest.mark.parametrize(("name", "whitening"), [("neurons permuted", 0.0), ("hidden basis turned", 0.5)])
@@ -137,6 +137,23 @@ def test_the_source_itself_gets_the_adapter_unchanged(family: str, native: Nativ
         name: tensor.to_bytes() for name, tensor in own.adapter.tensors.items()
     }
     assert own.recovered(own.loaded, result.adapter) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_the_source_under_another_config_gets_the_whole_adapter(family: str, native: NativeOf, copy_of: CopyOf) -> None:
+    """Nothing short-cuts the maps here, and features have their places, so that pairing by index is right."""
+    own = native(family)
+    target = copy_of(own, copies.renamed)
+    plan = make_plan(own.adapter.manifest, target.config)
+    for options, least in ((JOINT, 0.98), (ActivationOptions(), 0.88)):
+        result = run_activations(
+            own.adapter, plan, own.loaded, target, CALIBRATION, source_digest=SOURCE, options=options
+        )
+        assert result.report.warnings == ()
+        assert least < own.recovered(target, result.adapter) < 1.02
+    for method in INDEX_COUPLED:
+        index_coupled = run_transfer(own.adapter, plan, method=method, source_digest=SOURCE)
+        assert own.recovered(target, index_coupled.adapter) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_folded_norms_alone_are_undone_by_the_read_maps(native: NativeOf, copy_of: CopyOf) -> None:

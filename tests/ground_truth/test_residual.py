@@ -33,13 +33,17 @@ CopyOf = Callable[[Native, Callable[[Any], Any]], LoadedBase]
 
 ALL_LLAMA = copies.chain(copies.rescaled_llama, copies.rotated_llama, copies.neurons_permuted, copies.heads_permuted)
 COPIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "llama itself": ("llama", copies.renamed),
+    "gpt2 itself": ("gpt2", copies.renamed),
+    "gemma3 itself": ("gemma3", copies.renamed),
     "llama turned, permuted and stretched": ("llama", ALL_LLAMA),
     "llama with its depth doubled by idle blocks": ("llama", copies.chain(copies.rotated_llama, copies.doubled)),
     "llama with fused modules": ("llama", copies.chain(copies.rotated_llama, copies.fused)),
     "gpt2 turned and permuted": ("gpt2", copies.other_gpt2),
-    "gemma3 signed and permuted": (
+    "gpt2 shifted, turned and permuted": ("gpt2", copies.chain(copies.shifted_gpt2, copies.other_gpt2)),
+    "gemma3 folded, signed and permuted": (
         "gemma3",
-        copies.chain(copies.signed_gemma, copies.neurons_permuted, copies.heads_permuted),
+        copies.chain(copies.folded_gemma, copies.signed_gemma, copies.neurons_permuted, copies.heads_permuted),
     ),
 }
 

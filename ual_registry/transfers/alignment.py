@@ -161,17 +161,16 @@ def _gathered(shared: SharedTokens, sides: Sequence[_Rows]) -> Anchors:
 
 def _embeddings(table: torch.Tensor, norms: NormPlaces) -> _Rows:
     """Return what gives embeddings as the first norm leaves them, but for its weights: streams at one size."""
-    first = next(iter(norms.before.values()), None)
     gain = torch.ones(table.shape[1], dtype=torch.float64)
-    plain = NormShape(gain=gain, is_centred=first is not None and first.is_centred)
+    plain = NormShape(gain=gain, is_centred=norms.stream is not None and norms.stream.is_centred)
     return lambda ids: plain.scaled(_rows_of(table, ids))
 
 
 def _predictors(base: LoadedBase, head: Any, norms: NormPlaces) -> _Rows:
     """Return what gives the directions in which the normed stream is read to predict tokens."""
     table = _table(base, head, "output")
-    gain = 1.0 if norms.final is None else norms.final.gain
-    return lambda ids: _rows_of(table, ids) * gain
+    final = norms.final
+    return lambda ids: _rows_of(table, ids) if final is None else final.folded(_rows_of(table, ids))
 
 
 def _rows_of(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -47,15 +47,21 @@ class NormShape:
 
     def size(self, rows: torch.Tensor) -> torch.Tensor:
         """Return by what rows are divided, shape (n, 1), float64."""
-        own = rows.to(torch.float64)
-        own = own - own.mean(dim=1, keepdim=True) if self.is_centred else own
+        own = self.without_mean(rows.to(torch.float64))
         return (own.square().mean(dim=1, keepdim=True) + _EPSILON).sqrt()
 
     def scaled(self, rows: torch.Tensor) -> torch.Tensor:
         """Return what it makes of rows, but for the offset, shape (n, d), float64."""
-        own = rows.to(torch.float64)
-        own = own - own.mean(dim=1, keepdim=True) if self.is_centred else own
+        own = self.without_mean(rows.to(torch.float64))
         return self.gain * own / self.size(rows)
+
+    def folded(self, readers: torch.Tensor) -> torch.Tensor:
+        """Return what reads x / size as readers, shape (n, d), read what it gives: float64, none of it the mean."""
+        return self.without_mean(readers.to(torch.float64) * self.gain)
+
+    def without_mean(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return rows as it sees them, shape (n, d)."""
+        return rows - rows.mean(dim=1, keepdim=True) if self.is_centred else rows
 
 
 _EPSILON = 1e-6

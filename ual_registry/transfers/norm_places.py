@@ -28,6 +28,11 @@ class NormPlaces:
     behind: Mapping[str, NormShape]
     final: NormShape | None
 
+    @property
+    def stream(self) -> NormShape | None:
+        """One of those that read the residual stream, of which all take out its mean or none does."""
+        return next(iter(self.before.values()), None)
+
 
 def find_norms(base: LoadedBase, paths: Collection[str], ids: Sequence[int]) -> NormPlaces:
     """Find the norms around modules.

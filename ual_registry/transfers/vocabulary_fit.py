@@ -208,8 +208,9 @@ def _in_stream(alignment: Alignment, path: str, role: str, weight: torch.Tensor,
     norms = alignment.norms[is_target]
     if role in _WRITERS:
         behind = norms.behind.get(path)
-        columns = weight.T if behind is None else weight.T * behind.gain
+        columns = weight.T if behind is None else behind.without_mean(weight.T) * behind.gain
+        columns = columns if norms.stream is None else norms.stream.without_mean(columns)
         return columns if is_target else columns @ alignment.maps.to_target.T
     before = norms.before.get(path)
-    rows = weight if before is None else weight * before.gain
+    rows = weight if before is None else before.folded(weight)
     return rows if is_target else rows @ alignment.maps.to_source
