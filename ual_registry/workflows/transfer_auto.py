@@ -1,7 +1,9 @@
 """The rule of ``auto`` carried out: methods are tried in its order until one does, or the best of several is kept.
 
-A method that refuses gives way to the next one. Where there are items to measure on, one half of them chooses between
-all that the budget allows; otherwise the first method that does is taken. What became of each is written down.
+A method that refuses gives way to the next one, but what the user must mend ends the trying, and a control never stands
+in for a better method that failed for another reason than that the two models do not fit. Where there are items to
+measure on, one half of them chooses between all that the budget allows; otherwise the first method that does is taken.
+What became of each is written down.
 """
 
 from __future__ import annotations
@@ -21,8 +23,36 @@ if TYPE_CHECKING:
 
 __all__ = ["Chosen", "run_auto"]
 
-_HOPELESS = ("no-effect", "not-attachable")
-"""What no method can make good."""
+_HOPELESS = {
+    "no-effect",
+    "not-attachable",
+    "bad-option",
+    "no-weights",
+    "incomplete-weights",
+    "unloadable",
+    "no-base-model",
+    "no-model-class",
+    "empty-text",
+    "too-little-text",
+}
+"""What no method can make good, or the user must."""
+
+_OF_THE_PAIR = {
+    "not-one-lineage",
+    "no-counterpart",
+    "no-shared-tokens",
+    "no-table",
+    "narrow-table",
+    "no-chain",
+    "not-linear",
+    "not-causal",
+    "no-loss",
+    "two-stacks",
+    "module-not-run",
+    "slow-tokenizer",
+    "no-tokenizer",
+}
+"""What a method says of two base models that it cannot compare; where all do, a control is what is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +99,8 @@ class _Auto:
         """Try, compare, and take."""
         for method in self.choice.candidates:
             obstacle = self._obstacle(method)
+            if obstacle is None and RUNGS[method].is_control:
+                self._refuse_to_hide()
             if obstacle is not None:
                 self._note(method, Standing.UNTRIED, obstacle)
             else:
@@ -81,6 +113,12 @@ class _Auto:
             best = DISTILL if DISTILL in self.made and self.judge is None else self._best()
         self._conclude(best)
         return Chosen(made=self.made[best], choice=self.choice, is_measured=bool(self.losses))
+
+    def _refuse_to_hide(self) -> None:
+        """Refuse to take a control where a better method failed, and not for what the two models are."""
+        for error in self.refusals:
+            if error.problem_code not in _OF_THE_PAIR:
+                raise error
 
     def _obstacle(self, method: str) -> str | None:
         """Say why a method is not tried; ``None`` where it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -111,6 +112,20 @@ def test_auto_says_that_the_target_has_no_tokenizer_and_takes_what_is_left(ual: 
         "base model mute has no tokenizer",
         "not every entry has its shape in the target",
     }
+
+
+def test_auto_does_not_hide_a_mistake_behind_a_control(ual: Ual) -> None:
+    device = ual(f"{TO_GPT2} --calibrate text.txt --device nowhere")
+    assert (device.code, device.err.splitlines()[0].split(": ")[:2]) == (5, ["error [bad-option]", "device 'nowhere'"])
+    Path("one.txt").write_text("one passage alone\n", encoding="utf-8")
+    short = ual(f"{TO_GPT2} --calibrate one.txt")
+    assert (short.code, short.err.split(":")[0]) == (5, "error [too-little-text]")
+    broken = Path("broken")
+    shutil.copytree(Path("gpt2").resolve(), broken)
+    (broken / "model.safetensors").write_bytes(b"\x08" + bytes(20))
+    weights = ual("transfer ./own.air --to broken --source-base llama --calibrate text.txt -o out.air")
+    assert (weights.code, weights.err.split(":")[0]) == (5, "error [unloadable]")
+    assert not Path("out.air").exists()
 
 
 def test_fewer_aligned_positions_than_the_width_are_warned_of(ual: Ual) -> None:

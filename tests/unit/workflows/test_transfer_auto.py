@@ -221,3 +221,24 @@ def test_a_method_that_cannot_generate_text_gives_way_to_the_next(run: Run) -> N
     job = Clock(Material())
     found = run(job, refusals={"predictions": TrainingError("knows no character offsets", code="slow-tokenizer")})
     assert (job.tried, found.choice.method) == (["predictions", "residual"], "residual")
+
+
+@pytest.mark.parametrize("code", ["bad-option", "unloadable", "too-little-text"])
+def test_what_the_user_must_mend_ends_the_trying(run: Run, code: str) -> None:
+    job = Clock(Material())
+    with pytest.raises(TransferError, match="not so"):
+        run(job, refusals={"predictions": TransferError("not so", code=code)})
+    assert job.tried == ["predictions"]
+
+
+def test_a_control_stands_in_where_the_two_models_do_not_fit(run: Run) -> None:
+    job = Clock(Material(lacking={Needs.TEXT: "no text"}))
+    found = run(job, refusals={"vocab": TransferError("no token in common", code="no-shared-tokens")})
+    assert (found.choice.method, standings(found)["vocab"]) == ("svd", "refused")
+
+
+def test_a_control_does_not_stand_in_for_what_broke(run: Run) -> None:
+    job = Clock(Material(lacking={Needs.TEXT: "no text"}))
+    with pytest.raises(NumericalError, match="weights hold NaN"):
+        run(job, refusals={"vocab": NumericalError("weights hold NaN")})
+    assert job.tried == ["vocab"]
