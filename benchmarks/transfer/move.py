@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _BY_SHAPE = ("svd", "truncate", "interpolate")
 _BY_WEIGHTS = ("subspace", "vocab")
 _BY_TEXT = ("activations", "residual", "predictions")
+_JOINT = "activations-joint"
+"""`activations` with write maps that are fitted to gradients as well."""
 _DOCUMENTS = "predictions-documents"
 """`predictions` with settings that were chosen on documents and on small models: see `rungs`."""
 _BY_TRAINING = ("distill", "distill-both", "distill-warm", "distill-free")
@@ -74,10 +76,22 @@ def _runner(rung: str, bases: tuple[Path, Path], text: Path | None) -> Runner:
         assert text is not None  # every rung of this kind has text
         texts = json.loads(text.read_text(encoding="utf-8"))
         return lambda adapter, plan, digest: run(adapter, plan, *_bases(*bases), texts, source_digest=digest)
-    if rung == _DOCUMENTS:
+    if rung == _JOINT:
         assert text is not None  # it has text, as above
+        return _jointly(bases, json.loads(text.read_text(encoding="utf-8")))
+    if rung == _DOCUMENTS:
+        assert text is not None  # as above
         return _on_documents(bases, json.loads(text.read_text(encoding="utf-8")))
     raise ModuleNotFoundError(f"no rung {rung!r}")
+
+
+def _jointly(bases: tuple[Path, Path], texts: list[str]) -> Runner:
+    run = importlib.import_module("ual_registry.transfers.run_activations").run_activations
+    fit: Any = importlib.import_module("ual_registry.transfers.module_fit")
+    options = fit.ActivationOptions(write=fit.WriteKind.JOINT)
+    return lambda adapter, plan, digest: run(
+        adapter, plan, *_bases(*bases), texts, source_digest=digest, options=options
+    )
 
 
 def _on_documents(bases: tuple[Path, Path], texts: list[str]) -> Runner:

@@ -85,6 +85,7 @@ RUNGS: tuple[Rung, ...] = (
     Rung(name="subspace", needs="both bases' weights"),
     Rung(name="vocab", needs="both bases' weights"),
     Rung(name="activations", needs="weights and unlabelled text", takes="text", part="streams"),
+    Rung(name="activations-joint", needs="the same; write maps by gradients too", takes="text", part="streams"),
     Rung(name="residual", needs="weights and unlabelled text", takes="text", part="streams"),
     Rung(name="predictions", needs="weights and unlabelled text", takes="text", part="predictions"),
     Rung(name="predictions-documents", needs="weights and unlabelled text", takes="text", part="predictions"),

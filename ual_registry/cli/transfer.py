@@ -16,7 +16,7 @@ from ual_registry.errors import TransferError
 from ual_registry.storage import check_target
 from ual_registry.transfers.rungs import AUTO, RUNGS
 from ual_registry.workflows.transfer import DEFAULT_METHOD, carry, plan_order
-from ual_registry.workflows.transfer_order import DTYPES, REQUIRED, TASK_NAMES, TransferOrder, seconds_of
+from ual_registry.workflows.transfer_order import DTYPES, REQUIRED, TASK_NAMES, WRITE_MAPS, TransferOrder, seconds_of
 
 __all__ = ["transfer_command"]
 
@@ -101,6 +101,13 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
     default="pick",
     show_default=True,
     help="Source layers that are not paired: left out, or added to the nearest ones.",
+)
+@click.option(
+    "--write-map",
+    type=click.Choice(WRITE_MAPS),
+    default=WRITE_MAPS[0],
+    show_default=True,
+    help="What activations fits its write maps to; joint adds gradients, slower and closer.",
 )
 @click.option(
     "--dtype", type=click.Choice(DTYPES), default=DTYPES[0], show_default=True, help="What base models are loaded in."

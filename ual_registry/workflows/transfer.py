@@ -132,6 +132,7 @@ def transfer(
     rotary: RotaryPolicy | str = RotaryPolicy.DROP,
     layer_map: LayerRule | str = LayerRule.PROPORTIONAL,
     layers: LayerPolicy | str = LayerPolicy.PICK,
+    write_map: str = "outputs",
     source_base: str | Path | None = None,
     calibration: Iterable[str] | str | Path | None = None,
     continue_tokens: int = 0,
@@ -160,6 +161,8 @@ def transfer(
         rotary: ``drop`` or ``project`` query and key where rotary position embedding differs.
         layer_map: ``proportional`` or ``cka``: by what the layers of both are paired where activations are compared.
         layers: ``pick`` or ``pool``: what becomes of source layers that the layer map does not name.
+        write_map: ``outputs`` or ``joint``: what the write maps of ``activations`` are fitted to; ``joint`` takes the
+            gradients of the text's loss as well, which takes twice the time and loses less.
         source_base: Folder of the adapter's own base model, with weights, where it is not in the Hub's cache.
         calibration: Unlabelled texts of the kind that the adapter is for, or a file of them.
         continue_tokens: How many tokens source and adapter add to each text.
@@ -193,6 +196,7 @@ def transfer(
         rotary=rotary,
         layer_map=layer_map,
         layers=layers,
+        write_map=write_map,
         source_base=source_base,
         calibration=calibration,
         continue_tokens=continue_tokens,

@@ -15,7 +15,7 @@ from ual_registry.transfers.plan import RotaryPolicy
 from ual_registry.transfers.rungs import AUTO, rung_of
 from ual_registry.workflows.evaluate import BASELINES
 
-__all__ = ["DTYPES", "LABELS", "REQUIRED", "TASK_NAMES", "TransferOrder", "seconds_of"]
+__all__ = ["DTYPES", "LABELS", "REQUIRED", "TASK_NAMES", "WRITE_MAPS", "TransferOrder", "seconds_of"]
 
 LABELS = ("works", "partial", "none", "harmful")
 """What a measured transfer can be called, the best first."""
@@ -25,6 +25,9 @@ REQUIRED = LABELS[:2]
 
 TASK_NAMES = ("labels", "bits-per-byte", "exact")
 """What can be asked of items, as ``evaluation.tasks.TASKS`` has it beside what loads torch."""
+
+WRITE_MAPS = ("outputs", "joint")
+"""What a write map can be fitted to, as ``transfers.module_fit.WriteKind`` has it beside what loads torch."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 """What base models can be loaded in."""
@@ -67,6 +70,7 @@ class TransferOrder:
         rotary: What to do with query and key where rotary position embedding differs.
         layer_map: By what the layers of both are paired where activations are compared: ``proportional`` or ``cka``.
         layers: What becomes of source layers that the layer map does not name: ``pick`` or ``pool``.
+        write_map: What the write maps of ``activations`` are fitted to: ``outputs``, or ``joint`` with the gradients.
         source_base: Folder of the adapter's own base model, with weights.
         calibration: Unlabelled texts, or a file of them.
         continue_tokens: How many tokens source and adapter add to each text.
@@ -92,6 +96,7 @@ class TransferOrder:
     rotary: RotaryPolicy | str = RotaryPolicy.DROP
     layer_map: LayerRule | str = LayerRule.PROPORTIONAL
     layers: LayerPolicy | str = LayerPolicy.PICK
+    write_map: str = WRITE_MAPS[0]
     source_base: str | Path | None = None
     calibration: Iterable[str] | str | Path | None = None
     continue_tokens: int = 0
@@ -140,6 +145,10 @@ class TransferOrder:
                 f"--method {self.method} has no --layer-map: it compares no activations",
             ),
             (
+                self.write_map != WRITE_MAPS[0] and not compares,
+                f"--method {self.method} has no --write-map: it compares no activations",
+            ),
+            (
                 self.require == LABELS[0] and "native" not in self.baselines,
                 "--require works needs --baselines native=REF: without a native adapter nothing can be said to work",
             ),
@@ -158,6 +167,7 @@ class TransferOrder:
             ("rotary policy", self.rotary, tuple(map(str, RotaryPolicy))),
             ("layer map", self.layer_map, tuple(map(str, LayerRule))),
             ("layers", self.layers, tuple(map(str, LayerPolicy))),
+            ("write map", self.write_map, WRITE_MAPS),
             ("require", self.require, REQUIRED),
             ("task", self.task, TASK_NAMES),
             ("dtype", self.dtype, DTYPES),

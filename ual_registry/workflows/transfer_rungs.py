@@ -80,12 +80,13 @@ def _by_weights(job: Job, method: str) -> Made:
 
 
 def _by_activations(job: Job, method: str) -> Made:
-    from ual_registry.transfers.module_fit import ActivationOptions  # noqa: PLC0415  # loads torch
+    from ual_registry.transfers.module_fit import ActivationOptions, WriteKind  # noqa: PLC0415  # loads torch
     from ual_registry.transfers.run_activations import run_activations  # noqa: PLC0415
     from ual_registry.transfers.statistics_store import StatisticsStore  # noqa: PLC0415
 
     assert job.digest is not None  # plans alone have none
     options = ActivationOptions(
+        write=WriteKind(job.order.write_map),
         layer_map=LayerRule(job.order.layer_map),
         policy=LayerPolicy(job.order.layers),
         any_base=job.order.is_any_base,

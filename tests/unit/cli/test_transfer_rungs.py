@@ -260,6 +260,22 @@ def test_python_takes_the_same_words(ual: Ual) -> None:
         assert json.dumps(other.manifest.name) == json.dumps(result.adapter.manifest.name)
 
 
+def test_the_write_maps_are_fitted_to_what_is_asked_for(ual: Ual) -> None:
+    digests = []
+    for wanted in ("outputs", "joint"):
+        result = ual(f"{TO_COUSIN} --method activations --calibrate text.txt --write-map {wanted} --force --json")
+        assert result.code == 0
+        digests.append(result.document["digest"])
+        (statement,) = statements("out.air")
+        assert statement.parameters["settings"]["write"] == wanted
+    assert digests[0] != digests[1]
+    refused = ual(f"{TO_GPT2} --method vocab --write-map joint")
+    assert (refused.code, refused.err.splitlines()[-1]) == (
+        2,
+        "Error: --method vocab has no --write-map: it compares no activations",
+    )
+
+
 def test_a_training_says_how_each_start_went(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
