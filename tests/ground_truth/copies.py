@@ -220,6 +220,33 @@ def many_keys(model: Any) -> Any:
 
 
 @torch.no_grad()
+def slower_heads(model: Any) -> Any:
+    """Give every head twice the features, and rotation another base frequency: the first pairs turn as they did.
+
+    With the square of the frequency, twice as many pairs end as slow as the square says. Those that are added have
+    keys that no query looks for, and values that no output reads.
+    """
+    config = model.config
+    width, theta = config.head_dim, config.rope_parameters["rope_theta"]
+    made = _again(model, head_dim=2 * width, rope_parameters={"rope_type": "default", "rope_theta": theta**2})
+    torch.manual_seed(43)
+    state = dict(model.state_dict())
+    for name, value in model.state_dict().items():
+        part = next((part for part in ("q_proj", "k_proj", "v_proj", "o_proj") if part in name), None)
+        if part is None:
+            continue
+        rows = (value.T if part == "o_proj" else value).unflatten(0, (-1, width))
+        wide = torch.randn(len(rows), 2 * width, rows.shape[-1]) * 0.2 * (part in ("k_proj", "v_proj"))
+        places = torch.arange(width)
+        if part in ("q_proj", "k_proj"):  # feature i is paired with the one half a head behind it
+            places = torch.cat([places[: width // 2], places[width // 2 :] + width // 2])
+        wide[:, places] = rows * (2**0.5 if part == "q_proj" else 1.0)  # logits are over the root of the width
+        state[name] = wide.flatten(0, 1).T if part == "o_proj" else wide.flatten(0, 1)
+    made.load_state_dict(state)
+    return made
+
+
+@torch.no_grad()
 def fused(model: Any) -> Any:
     """Turn a llama into a phi3, which computes the same with fused modules."""
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
@@ -359,6 +386,7 @@ COPIES: dict[str, tuple[str, Copy]] = {
     "GQA to MHA": ("llama", chain(rotated_llama, heads_permuted, many_keys)),
     "fused modules": ("llama", chain(rotated_llama, neurons_permuted, fused)),
     "stream and MLP wider": ("llama", chain(widened, rotated_llama, neurons_permuted, heads_permuted)),
+    "heads wider and slower": ("llama", chain(rotated_llama, heads_permuted, slower_heads)),
     "gpt2 turned and permuted": ("gpt2", other_gpt2),
     "gpt2 shifted, turned and permuted": ("gpt2", chain(shifted_gpt2, other_gpt2)),
     "gemma3 folded, signed and permuted": (

@@ -22,7 +22,7 @@ from ual_registry.models.loaded import LoadedBase, load_base_model
 from ual_registry.projection.contexts import MapKind
 from ual_registry.tensors import from_torch, to_torch
 from ual_registry.transfers.module_fit import ActivationOptions, WriteKind
-from ual_registry.transfers.plan import make_plan
+from ual_registry.transfers.plan import RotaryPolicy, make_plan
 from ual_registry.transfers.run import run_transfer
 from ual_registry.transfers.run_activations import run_activations
 
@@ -46,7 +46,7 @@ def test_activations_carry_an_adapter_to_a_copy_and_index_coupled_methods_do_not
     assert logits_apart(own.loaded, target) < 1e-4  # float32 rounding through two blocks; logits are of size 1
     assert own.before - own.after > 0.5  # a gain worth carrying, in nats per byte
 
-    plan = make_plan(own.adapter.manifest, target.config)
+    plan = make_plan(own.adapter.manifest, target.config, rotary=RotaryPolicy.PROJECT)
     assert plan.drop_reasons() == {}  # query and key included
     result = run_activations(own.adapter, plan, own.loaded, target, CALIBRATION, source_digest=SOURCE, options=JOINT)
     assert own.recovered(target, result.adapter) == pytest.approx(1.0, abs=0.02)

@@ -14,7 +14,7 @@ from tests.ground_truth.copies import COPIES
 from tests.ground_truth.test_copies import SOURCE, with_repeated_keys
 from ual_registry.errors import TransferError
 from ual_registry.models.loaded import LoadedBase, load_base_model
-from ual_registry.transfers.plan import make_plan
+from ual_registry.transfers.plan import RotaryPolicy, make_plan
 from ual_registry.transfers.run_weights import WEIGHT_METHODS, run_weights
 from ual_registry.transfers.weight_fit import AnchorKind, WeightOptions
 
@@ -34,7 +34,7 @@ def test_shared_tokens_carry_an_adapter_to_a_copy_and_singular_vectors_do_not(
     family, copy = COPIES[name]
     own = native(family)
     target = copy_of(own, copy)
-    plan = make_plan(own.adapter.manifest, target.config)
+    plan = make_plan(own.adapter.manifest, target.config, rotary=RotaryPolicy.PROJECT)
     assert plan.drop_reasons() == {}  # query and key included
 
     aligned = run_weights(own.adapter, plan, own.loaded, target, method="vocab", source_digest=SOURCE)

@@ -9,7 +9,7 @@ frequencies would hold at one position alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ class Heads:
         width: Features of a head's query and key.
         value_width: Features of a head's value.
         rotary: Pairs of features of a head that are rotated together, the fastest first.
+        speeds: By how much each pair is rotated from one position to the next, in radians; empty where it is not known.
     """
 
     queries: int
@@ -37,6 +38,7 @@ class Heads:
     width: int
     value_width: int
     rotary: tuple[tuple[int, int], ...] = ()
+    speeds: tuple[float, ...] = ()
 
     @property
     def members(self) -> int:
@@ -44,7 +46,17 @@ class Heads:
         return self.queries // self.groups
 
     @classmethod
-    def of(cls, *, queries: int, groups: int, width: int, value_width: int, style: str, rotated: int) -> Heads:
+    def of(
+        cls,
+        *,
+        queries: int,
+        groups: int,
+        width: int,
+        value_width: int,
+        style: str,
+        rotated: int,
+        speeds: tuple[float, ...] = (),
+    ) -> Heads:
         """Lay out heads by the style of their rotary position embedding.
 
         Args:
@@ -54,15 +66,20 @@ class Heads:
             value_width: As the attribute.
             style: ``half`` pairs feature i with i + rotated / 2, ``interleaved`` 2i with 2i + 1, ``none`` nothing.
             rotated: How many features of a head are rotated, the first ones.
+            speeds: As the attribute.
 
         Raises:
-            ShapeError: The query heads cannot be shared out among the groups.
+            ShapeError: The query heads cannot be shared out among the groups, or there is not one speed above 0 for
+                each pair.
         """
         if groups < 1 or queries % groups:
             raise ShapeError(f"{queries} query heads cannot be shared out among {groups} key-value heads")
         count = 0 if style == "none" else rotated // 2
         pairs = [(2 * at, 2 * at + 1) if style == "interleaved" else (at, at + count) for at in range(count)]
-        return cls(queries=queries, groups=groups, width=width, value_width=value_width, rotary=tuple(pairs))
+        if speeds and (len(speeds) != count or not all(speed > 0 for speed in speeds)):
+            raise ShapeError(f"speeds {speeds}: expected one above 0 for each of {count} pairs")
+        sizes = {"queries": queries, "groups": groups, "width": width, "value_width": value_width}
+        return cls(**sizes, rotary=tuple(pairs), speeds=speeds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,19 +182,24 @@ def query_map(pairs: HeadPairs, source: Attention, target: Attention) -> torch.T
     own, other = source.of_heads()[0], target.of_heads()[0]
     made = own.new_zeros(target.heads.queries, target.heads.width, source.heads.queries, source.heads.width)
     for at, to in zip(pairs.source, pairs.target, strict=True):
-        made[to, :, at] = _between(own[at], other[to], source.heads.rotary, target.heads.rotary)
+        made[to, :, at] = _between(own[at], other[to], source.heads, target.heads)
     return made.flatten(2).flatten(0, 1)
 
 
 def key_map(pairs: HeadPairs, source: Attention, target: Attention) -> torch.Tensor:
     """Return the map from the source's key rows to the target's, shape (groups_t * width_t, groups_s * width_s)."""
-    rotary = source.heads.rotary, target.heads.rotary
-    return _shared(pairs, (source.heads, source.of_heads()[1]), (target.heads, target.of_heads()[1]), rotary)
+    own, other = source.heads, target.heads
+    return _shared(
+        pairs,
+        (own, source.of_heads()[1]),
+        (other, target.of_heads()[1]),
+        lambda rows, others: _between(rows, others, own, other),
+    )
 
 
 def value_map(pairs: HeadPairs, source: Attention, target: Attention) -> torch.Tensor:
     """Return the map between value rows, shape (groups_t * value_width_t, groups_s * value_width_s)."""
-    return _shared(pairs, (source.heads, source.of_heads()[2]), (target.heads, target.of_heads()[2]), ((), ()))
+    return _shared(pairs, (source.heads, source.of_heads()[2]), (target.heads, target.of_heads()[2]), _turn)
 
 
 def output_map(pairs: HeadPairs, source: Attention, target: Attention) -> torch.Tensor:
@@ -197,7 +219,7 @@ def _shared(
     pairs: HeadPairs,
     source: tuple[Heads, torch.Tensor],
     target: tuple[Heads, torch.Tensor],
-    rotary: tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]]],
+    between: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     """Return the map of what groups share: the mean over the paired queries of every group of the target."""
     (heads, own), (others, other) = source, target
@@ -205,42 +227,45 @@ def _shared(
     counts = own.new_zeros(others.groups)
     for at, to in zip(pairs.source, pairs.target, strict=True):
         group = to // others.members
-        made[group, :, at // heads.members] += _between(own[at], other[to], *rotary)
+        made[group, :, at // heads.members] += between(own[at], other[to])
         counts[group] += 1
     made /= counts.clamp(min=1)[:, None, None, None]
     return made.flatten(2).flatten(0, 1)
 
 
-def _between(
-    own: torch.Tensor,
-    other: torch.Tensor,
-    own_rotary: Sequence[tuple[int, int]],
-    other_rotary: Sequence[tuple[int, int]],
-) -> torch.Tensor:
+def _between(own: torch.Tensor, other: torch.Tensor, own_heads: Heads, other_heads: Heads) -> torch.Tensor:
     """Return the map from a head's rows to another's: pair by pair where both rotate, the rest by a turn."""
-    if not own_rotary or not other_rotary:
+    if not own_heads.rotary or not other_heads.rotary:
         return _turn(own, other)
     made = own.new_zeros(len(other), len(own))
-    for index, (p, q) in enumerate(other_rotary):
-        a, b = own_rotary[_nearest(index, len(other_rotary), len(own_rotary))]
+    for (p, q), at in zip(other_heads.rotary, _nearest(own_heads, other_heads), strict=True):
+        a, b = own_heads.rotary[at]
         energy = float(own[a].square().sum() + own[b].square().sum())
         real = float(own[a] @ other[p] + own[b] @ other[q]) / energy if energy > 0 else 0.0
         imaginary = float(own[a] @ other[q] - own[b] @ other[p]) / energy if energy > 0 else 0.0
         made[p, a], made[p, b] = real, -imaginary
         made[q, a], made[q, b] = imaginary, real
-    rest, others = _rest(len(own), own_rotary), _rest(len(other), other_rotary)
+    rest, others = _rest(len(own), own_heads.rotary), _rest(len(other), other_heads.rotary)
     if rest and others:
         made[torch.tensor(others)[:, None], torch.tensor(rest)] = _turn(own[rest], other[others])
     return made
 
 
-def _nearest(index: int, count: int, other: int) -> int:
-    """Return which of ``other`` frequencies is nearest to one of ``count``; both fall evenly, in the logarithm.
+def _nearest(own: Heads, other: Heads) -> list[int]:
+    """Return, for each pair of ``other``, the pair of ``own`` whose speed is nearest, in the logarithm.
 
-    >>> [_nearest(index, 4, 2) for index in range(4)]
+    Where speeds are not known, both are taken to fall evenly from the same to the same.
+
+    >>> narrow, wide = (Heads(queries=1, groups=1, width=w, value_width=w, rotary=((0, 1),) * w) for w in (2, 4))
+    >>> _nearest(narrow, wide)
     [0, 0, 1, 1]
     """
-    return min(index * other // count, other - 1)
+    if not own.speeds or not other.speeds:
+        count, there = len(own.rotary), len(other.rotary)
+        return [min(index * count // there, count - 1) for index in range(there)]
+    mine, theirs = (torch.tensor(heads.speeds, dtype=torch.float64).log() for heads in (own, other))
+    apart = (theirs[:, None] - mine).abs()
+    return [int(index) for index in apart.argmin(1)]
 
 
 def _rest(width: int, rotary: Sequence[tuple[int, int]]) -> list[int]:

@@ -25,6 +25,7 @@ from ual_registry.projection.maps import LinearMap
 from ual_registry.projection.vocabulary import NeuronPairs, match_neurons, neuron_map
 from ual_registry.transfers.alignment import Alignment
 from ual_registry.transfers.outputs import slot_weight
+from ual_registry.transfers.rotary_speeds import rotary_speeds
 from ual_registry.transfers.tasks import Task
 from ual_registry.transfers.weight_fit import WeightOptions
 
@@ -114,7 +115,8 @@ def _attention_maps(alignment: Alignment, task: Task, options: WeightOptions) ->
     stacks = [base.base.stack(task.entry.stack) for base in (alignment.source, alignment.target)]
     if any(set(parts) != set(_ATTENTION.values()) for parts in found):
         return "heads can be paired only where both layers have query, key, value and output"
-    heads = [_heads(base, stack) for base, stack in zip((alignment.source, alignment.target), stacks, strict=True)]
+    bases, layers = (alignment.source, alignment.target), (task.source[1].layer, task.target[1].layer)
+    heads = [_heads(*item) for item in zip(bases, stacks, layers, strict=True)]
     if any(not _is_laid_out(parts, item) for parts, item in zip(found, heads, strict=True)):
         return "the heads of this layer are not laid out as the base model's description says"
     source, target = (
@@ -139,8 +141,9 @@ def _head_measures(pairs: HeadPairs, target: Attention) -> dict[str, float]:
     }
 
 
-def _heads(base: LoadedBase, stack: Stack | None) -> Heads:
+def _heads(base: LoadedBase, stack: Stack | None, layer: int | None) -> Heads:
     assert stack is not None  # the stack of a planned entry is in both bases
+    assert layer is not None  # attention stands in layers
     rotary = rotary_structure(base.base, base.config)
     width = stack.head_dim or 0
     return Heads.of(
@@ -150,6 +153,7 @@ def _heads(base: LoadedBase, stack: Stack | None) -> Heads:
         value_width=stack.value_head_dim or width,
         style=rotary.style,
         rotated=rotary.rotated,
+        speeds=rotary_speeds(base, layer, rotary.rotated // 2),
     )
 
 

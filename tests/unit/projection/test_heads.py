@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -130,6 +131,26 @@ def test_what_rotates_together_is_turned_together(style: str, rotated: int) -> N
     assert pairs.source == pairs.target == (0, 1, 2, 3)
     torch.testing.assert_close(key_map(pairs, own, other), block_diagonal(turns))
     torch.testing.assert_close(query_map(pairs, own, other) @ own.query, other.query)
+
+
+@pytest.mark.parametrize("speeds", [(1.0,), (1.0, 0.1, 0.01), (1.0, 0.0)])
+def test_speeds_that_do_not_fit_the_pairs_are_refused(speeds: tuple[float, ...]) -> None:
+    with pytest.raises(ShapeError) as caught:
+        Heads.of(queries=4, groups=4, width=4, value_width=4, style="half", rotated=4, speeds=speeds)
+    assert caught.value.message == f"speeds {speeds}: expected one above 0 for each of 2 pairs"
+
+
+def test_pairs_go_to_those_of_the_nearest_speed() -> None:
+    layout = heads(style="half")
+    own, other = (
+        attention(replace(layout, speeds=speeds), seed=seed) for speeds, seed in (((1.0, 0.01), 0), ((0.02, 0.9), 10))
+    )
+    found = query_map(pair_heads(own, other, gate=-1.0 + 1e-9), own, other).reshape(4, 2, 2, 4, 2, 2)
+    # Head, half, pair on both sides: the first pair of the target turns as the second of the source does.
+    assert not found[:, :, 0, :, :, 0].any()
+    assert not found[:, :, 1, :, :, 1].any()
+    assert found[:, :, 0, :, :, 1].any()
+    assert found[:, :, 1, :, :, 0].any()
 
 
 def test_other_frequencies_are_never_mixed() -> None:
