@@ -104,6 +104,7 @@ def make_plan(
     target_revision: str | None = None,
     rotary: RotaryPolicy | str = RotaryPolicy.DROP,
     layers: LayerChoice | None = None,
+    source: BaseConfig | None = None,
 ) -> TransferPlan:
     """Plan the transfer of an adapter.
 
@@ -114,6 +115,8 @@ def make_plan(
         target_revision: Its commit, where known.
         rotary: What to do with query and key where rotary position embedding differs.
         layers: How the layers of both correspond; proportional, one for one, where absent.
+        source: The config of the adapter's own base model, where it is at hand: how much of a head it rotates may
+            differ from what is usual for its architecture.
 
     Raises:
         TransferError: The adapter holds what a projection would change the meaning of, there is no such policy, or the
@@ -129,7 +132,7 @@ def make_plan(
     binding = bind(target)
     base = describe_base(target, id=target_id, revision=target_revision)
     chosen = layers or LayerChoice()
-    planner = _Planner(manifest, base, target, binding, rotary=policy, choice=chosen)
+    planner = _Planner(manifest, base, target, binding, rotary=policy, choice=chosen, source=source)
     moves = tuple(planner.moves())
     if all(move.action is Action.DROPPED for move in moves):
         reasons = "; ".join(dict.fromkeys(move.reason for move in moves))
@@ -176,6 +179,7 @@ class _Planner:
         *,
         rotary: RotaryPolicy,
         choice: LayerChoice,
+        source: BaseConfig | None,
     ) -> None:
         self.manifest = manifest
         self.base = base
@@ -183,7 +187,7 @@ class _Planner:
         self.slots = binding.slots()
         self.roles = RoleMap(base, (slot for _, slot in self.slots.values()))
         self.is_same_base = base.config_digest == manifest.base_model.config_digest
-        own, other = rotary_structure(manifest.base_model), rotary_structure(base, target)
+        own, other = rotary_structure(manifest.base_model, source), rotary_structure(base, target)
         is_alike = own == other or own.rotated == other.rotated == 0
         self.drops_rotated = not is_alike and rotary is RotaryPolicy.DROP and not self.is_same_base
         self.stacks = {stack.name: self._layers(choice, stack) for stack in base.stacks}

@@ -92,7 +92,14 @@ def _with_layers(
         choice = LayerChoice(rule=plan.rule, policy=policy, found=plan.layers)
     else:
         return plan
-    made = make_plan(adapter.manifest, bases[1].config, target_id=plan.target.id, rotary=plan.rotary, layers=choice)
+    made = make_plan(
+        adapter.manifest,
+        bases[1].config,
+        target_id=plan.target.id,
+        rotary=plan.rotary,
+        layers=choice,
+        source=bases[0].config,
+    )
     return replace(made, target=plan.target)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.air.adapter import Adapter
+from ual_registry.binders.base import load_base
 from ual_registry.digest import Digest
 from ual_registry.errors import MissingExtraError, TransferError
 from ual_registry.transfers.choose import Material, choose
@@ -256,7 +257,9 @@ class Job:
     def _plan_of_entries(self) -> TransferPlan:
         manifest, rotary = self.adapter.manifest, self.order.rotary
         layers = LayerChoice(policy=LayerPolicy(self.order.layers))
-        return make_plan(manifest, self.goal.config, rotary=rotary, layers=layers, **self._labels())
+        folder = self.source_place.folder
+        source = None if folder is None else load_base(folder)
+        return make_plan(manifest, self.goal.config, rotary=rotary, layers=layers, source=source, **self._labels())
 
     def _labels(self) -> dict[str, str | None]:
         name, commit = self.goal.labels(self.order.target_id, self.order.target_revision)

@@ -17,6 +17,8 @@ from tests.handmade import llama_base, small_adapter
 from tests.peft_folders import PeftFolders
 from ual_registry.air.model import Manifest
 from ual_registry.air.roles import ROLES
+from ual_registry.binders.base import BaseConfig
+from ual_registry.digest import Digest
 from ual_registry.errors import NoCounterpartError, StorageError, TransferError, UnknownArchitectureError
 from ual_registry.transfers.layers import LayerChoice, layer_map
 from ual_registry.transfers.plan import Action, Move, RotaryPolicy, TransferPlan, make_plan, slot_label
@@ -185,6 +187,16 @@ def test_query_and_key_are_dropped_or_projected_as_asked(peft_folders: PeftFolde
     assert {m.entry.role for m in dropped.moves if m.reason == ROTARY and m.entry} == rotated & {
         entry.role for entry in manifest.entries
     }
+
+
+def test_how_much_of_a_head_the_source_rotates_is_read_where_its_config_is_at_hand() -> None:
+    """A gpt_neox usually rotates a quarter of each head, and this one the whole of it, as a llama does."""
+    manifest = small_adapter().manifest
+    target = llama_base(num_key_value_heads=2, intermediate_size=8)
+    document = {"model_type": "gpt_neox", "rotary_pct": 1.0}
+    source = BaseConfig(label="tiny", document=document, digest=Digest.parse(manifest.base_model.config_digest))
+    assert make_plan(manifest, target).drop_reasons() == {ROTARY: 2, EXTRA: 1}
+    assert make_plan(manifest, target, source=source).drop_reasons() == {EXTRA: 1}
 
 
 def test_the_same_base_is_recognised_by_its_config_and_keeps_everything(peft_folders: PeftFolders) -> None:
