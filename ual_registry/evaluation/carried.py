@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ual_registry.air.model import Manifest, Statement
 from ual_registry.air.roles import ROLES
+from ual_registry.transfers.report import LOST_ROLES_KEY
 
 __all__ = ["CarriedEnergy", "carried_energy"]
 
@@ -20,7 +21,7 @@ class CarriedEnergy:
     Attributes:
         method: How the adapter was carried.
         layers: The layers, ascending; those of a second stack follow the first, with its name before them.
-        roles: The roles, in the order of the specification.
+        roles: The roles, in the order of the specification; those that have no place in the target among them.
         shares: For each role and layer the share (0..1) of the source's energy that reached it, in the layout of
             ``roles`` by ``layers``; NaN where the target got nothing.
     """
@@ -41,7 +42,8 @@ def carried_energy(manifest: Manifest) -> CarriedEnergy | None:
     if statement is None or not found:
         return None
     layers = _layers(manifest)
-    roles = [role for role in ROLES if any(own == role for own, _ in found)]
+    lost = set(statement.annotations.get(LOST_ROLES_KEY, ()))
+    roles = [role for role in ROLES if role in lost or any(own == role for own, _ in found)]
     return CarriedEnergy(
         method=str(statement.parameters.get("method", "unknown method")),
         layers=tuple(name for _, _, name in layers),

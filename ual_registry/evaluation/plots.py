@@ -17,6 +17,7 @@ from ual_registry.errors import StorageError
 from ual_registry.evaluation.carried import CarriedEnergy
 from ual_registry.evaluation.recovery import MetricReport
 from ual_registry.evaluation.report import ADAPTER, BASE, NATIVE, Dose, Evaluation
+from ual_registry.transfers.rungs import RUNGS
 
 __all__ = ["draw", "figure"]
 
@@ -25,6 +26,13 @@ _OTHER = "#9e9e9e"
 _PANEL_INCHES = 4.2
 _LEAST_INCHES = 5.6
 _NOTHING = "#e6e6e6"
+_CARRIED = {
+    "activations": "share of what the source reads that its map explains",
+    "subspace": "share of the update inside the leading subspaces",
+    **{rung.name: "share of the adapter's effect that was reached" for rung in RUNGS.values() if rung.is_whole},
+}
+"""What a method calls the share that it carried."""
+_OF_THE_UPDATE = "share of the update that can be carried back"
 _MOST_NAMES = 40
 """Layers whose names fit under a heat map."""
 
@@ -107,8 +115,7 @@ def _heat_map(made: Figure, axes: Axes, carried: CarriedEnergy) -> None:
     axes.grid(which="minor", color="white", linewidth=0.8)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(
-        f"layer; share of the source's effect that reached it by {carried.method} (grey: nothing)", fontsize=8
-    )
+    share = _CARRIED.get(carried.method, _OF_THE_UPDATE)
+    axes.set_xlabel(f"layer; {share} ({carried.method}; grey: nothing)", fontsize=8)
     bar = made.colorbar(drawn, ax=axes, pad=0.01)
     bar.ax.tick_params(labelsize=7)

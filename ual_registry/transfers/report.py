@@ -9,12 +9,13 @@ from typing import Any
 from ual_registry.air.model import Statement
 from ual_registry.air.rounding import rounded
 from ual_registry.digest import Digest
-from ual_registry.transfers.plan import TransferPlan
+from ual_registry.transfers.plan import Action, TransferPlan
 
 __all__ = [
     "CHOICE_KEY",
     "LABEL_KEY",
     "LEFT_OUT_KEY",
+    "LOST_ROLES_KEY",
     "MEASURES_KEY",
     "WARNINGS_KEY",
     "EntryReport",
@@ -31,6 +32,8 @@ MEASURES_KEY = "io.ual-registry.transfer.measures"
 """Annotation: what else was measured, by the slot of the target."""
 LEFT_OUT_KEY = "io.ual-registry.transfer.left_out"
 """Annotation: why a planned slot of the target got nothing, by slot."""
+LOST_ROLES_KEY = "io.ual-registry.transfer.lost_roles"
+"""Annotation: the source's roles of which no entry has a place in the target."""
 WARNINGS_KEY = "io.ual-registry.transfer.warnings"
 """Annotation: what to know before the result is trusted."""
 
@@ -140,5 +143,18 @@ def _remarks(report: TransferReport) -> dict[str, Any]:
         for entry in report.entries
         if entry.measures
     }
-    named = {MEASURES_KEY: measures, LEFT_OUT_KEY: dict(report.left_out), WARNINGS_KEY: list(report.warnings)}
+    named = {
+        MEASURES_KEY: measures,
+        LEFT_OUT_KEY: dict(report.left_out),
+        LOST_ROLES_KEY: _lost_roles(report.plan),
+        WARNINGS_KEY: list(report.warnings),
+    }
     return {key: value for key, value in named.items() if value}
+
+
+def _lost_roles(plan: TransferPlan) -> list[str]:
+    roles: dict[bool, set[str]] = {True: set(), False: set()}
+    for move in plan.moves:
+        if move.entry is not None:
+            roles[move.action is Action.DROPPED].add(move.entry.role)
+    return sorted(roles[True] - roles[False])

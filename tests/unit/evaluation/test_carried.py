@@ -11,6 +11,7 @@ import pytest
 from tests.unit.evaluation.conftest import Scene
 from ual_registry.air.model import Manifest, Statement
 from ual_registry.evaluation.carried import CarriedEnergy, carried_energy
+from ual_registry.transfers.report import LOST_ROLES_KEY
 
 
 def statement(shares: Mapping[str, float], method: str = "activations") -> Statement:
@@ -34,6 +35,17 @@ def manifest(scene: Scene) -> Manifest:
 
 def test_an_adapter_that_was_never_carried_has_no_shares(manifest: Manifest) -> None:
     assert carried_energy(manifest) is None
+
+
+def test_a_role_without_a_place_in_the_target_is_left_open_in_every_layer(manifest: Manifest) -> None:
+    entries = tuple(entry for entry in manifest.entries if entry.role == "mlp_down")
+    made = statement({entry.label: 0.5 for entry in entries})
+    made = replace(made, annotations={LOST_ROLES_KEY: ("attention_query",)})
+    found = carried_energy(replace(manifest, entries=entries, provenance=(made,)))
+    assert found is not None
+    assert found.roles == ("attention_query", "mlp_down")
+    assert all(math.isnan(share) for share in found.shares[0])
+    assert found.shares[1] == (0.5, 0.5)
 
 
 def test_shares_stand_by_role_and_layer_and_what_got_nothing_is_left_open(manifest: Manifest) -> None:

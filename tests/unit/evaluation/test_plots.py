@@ -73,7 +73,7 @@ def test_there_is_a_panel_for_each_metric_one_for_the_doses_and_one_for_the_laye
         "gold_nll, 95 % interval",
         "accuracy, 95 % interval",
         "dose (dev, 8 items; chosen 0.5)",
-        "layer; share of the source's effect that reached it by activations (grey: nothing)",
+        "layer; share of what the source reads that its map explains (activations; grey: nothing)",
         "",  # the bar that says what the colours mean
     ]
 
@@ -91,6 +91,18 @@ def test_the_heat_map_shows_every_share_and_leaves_out_what_got_nothing(found: E
     assert image.get_clim() == (0.0, 1.0)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["attention_value", "mlp_down"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("method", "share"),
+    [
+        ("svd", "share of the update that can be carried back"),
+        ("predictions", "share of the adapter's effect that was reached"),
+    ],
+)
+def test_the_heat_map_says_what_its_method_measures(found: Evaluation, method: str, share: str) -> None:
+    axes = figure(found, replace(_CARRIED, method=method)).axes[3]
+    assert axes.get_xlabel() == f"layer; {share} ({method}; grey: nothing)"
 
 
 def test_of_many_layers_only_some_are_named(found: Evaluation) -> None:

@@ -30,7 +30,7 @@ from ual_registry.transfers.layers import layer_pools, monotone_map
 from ual_registry.transfers.module_fit import ActivationOptions, WriteKind
 from ual_registry.transfers.outputs import slot_weight, through_linear
 from ual_registry.transfers.plan import make_plan
-from ual_registry.transfers.report import MEASURES_KEY, WARNINGS_KEY
+from ual_registry.transfers.report import LOST_ROLES_KEY, MEASURES_KEY, WARNINGS_KEY
 from ual_registry.transfers.run_activations import run_activations
 from ual_registry.transfers.sites import Site, SitePair
 
@@ -107,7 +107,8 @@ def test_the_record_says_what_was_asked_for_what_went_in_and_what_was_measured(
         "rotary position embedding differs between the bases": 4,
         "the target's MLP has no gate": 2,
     }
-    assert set(statement.annotations) == {MEASURES_KEY}
+    assert set(statement.annotations) == {MEASURES_KEY, LOST_ROLES_KEY}
+    assert statement.annotations[LOST_ROLES_KEY] == ("attention_key", "attention_query", "mlp_gate")
     assert set(statement.annotations[MEASURES_KEY]["layers.2.mlp_down"]) == {
         "read_r2",
         "write_r2",
