@@ -56,12 +56,14 @@ class MetricReport:
         arms: Its arms, the base first.
         headroom_error: Standard error of the native arm's gain; ``None`` where it was not measured.
         no_recovery_because: Why no recovered gain is given; ``None`` where it is.
+        is_exhausted: Whether the base alone is so good already that there is no gain to speak of.
     """
 
     metric: str
     arms: tuple[ArmGain, ...]
     headroom_error: float | None
     no_recovery_because: str | None
+    is_exhausted: bool = False
 
     def arm(self, name: str) -> ArmGain | None:
         """Return an arm by its name."""
@@ -102,6 +104,7 @@ def measure_metric(arms: Mapping[str, Series], *, base: str, native: str, seed: 
         ),
         headroom_error=error,
         no_recovery_because=reason or None,
+        is_exhausted=series[before].is_share and series[before].value > 1 - _MIN_SHARE_GAIN,
     )
 
 
@@ -154,6 +157,12 @@ def label_of(report: MetricReport, arm: str, controls: Sequence[str]) -> Label |
 
 
 def worst_label(labels: Sequence[Label | None]) -> Label | None:
-    """Return the least good verdict of several metrics; those without one do not count."""
+    """Return the least good verdict of several metrics.
+
+    One without a verdict leaves ``partial`` at most: what nobody can say of it may be that the adapter does not work.
+    """
     found = [label for label in labels if label is not None]
-    return max(found, key=list(Label).index) if found else None
+    if not found:
+        return None
+    limit = [Label.PARTIAL] if len(found) < len(labels) else []
+    return max(found + limit, key=list(Label).index)

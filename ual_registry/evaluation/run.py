@@ -14,7 +14,7 @@ from ual_registry.errors import NumericalError, TransferError
 from ual_registry.evaluation.bootstrap import RESAMPLES
 from ual_registry.evaluation.controls import random_same_norm, refuse_without_effect, scaled, sign_flipped
 from ual_registry.evaluation.items import DataFile, contents
-from ual_registry.evaluation.recovery import MetricReport, measure_metric, worst_label
+from ual_registry.evaluation.recovery import MetricReport, measure_metric
 from ual_registry.evaluation.report import (
     ADAPTER,
     BASE,
@@ -105,7 +105,13 @@ class _Run:
 
     def score(self, name: str, adapter: Adapter | None, items: Sequence[Any]) -> tuple[Series, ...]:
         self.say(f"{name}: {len(items)} items")
-        return score_arm(self.loaded, self.task, items, adapter)
+        try:
+            return score_arm(self.loaded, self.task, items, adapter)
+        except NumericalError as error:
+            if adapter is not None:
+                score_arm(self.loaded, self.task, items, None)  # raises where the base alone is to blame
+                raise _of_the_update(name, error) from error
+            raise
 
     def compare(self, arms: Mapping[str, tuple[Series, ...]], *, base: str, native: str) -> tuple[MetricReport, ...]:
         return tuple(
@@ -151,11 +157,11 @@ def evaluate(
     _refuse_other_kinds(loaded.model)
     run = _Run(loaded=loaded, task=task, data=data, seed=seed, resamples=resamples, say=say)
     others = baselines or Baselines()
+    source = _source(run, others)  # before all others: a source base that cannot be run loses nothing then
     dose = _dose(run, adapter) if data.dev is not None else None
     arms = {name: run.score(name, own, data.test.items) for name, own in _arms(adapter, others, seed, dose).items()}
     identity_error = _identity_error(run, adapter, arms[BASE])
     metrics = run.compare(arms, base=BASE, native=NATIVE)
-    source = _source(run, others)
     verdict = judge(metrics, source, dose, items=len(contents(data.test)))
     return Evaluation(
         task=task.name,
@@ -167,7 +173,7 @@ def evaluate(
         metrics=metrics,
         source=source,
         labels=verdict.labels,
-        label=worst_label(list(verdict.labels.values())),
+        label=verdict.label,
         dosed_labels=verdict.dosed_labels,
         notes=(*_item_notes(data), *verdict.notes),
         dose=dose,
@@ -201,6 +207,14 @@ def score_arm(loaded: LoadedModel, task: Task, items: Sequence[Any], adapter: Ad
                 hint="load the base model in float32 or bfloat16; float16 may overflow",
             )
     return found
+
+
+def _of_the_update(arm: str, error: NumericalError) -> NumericalError:
+    return NumericalError(
+        f"{arm}: {error.message}, and with the base model alone it is not so",
+        context={"arm": arm},
+        hint="the update is too large for the base model: look at the norms that 'ual show' and 'ual diff' print",
+    )
 
 
 def _refuse_other_kinds(model: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ual_registry.evaluation.recovery import Label, MetricReport, label_of
+from ual_registry.evaluation.recovery import Label, MetricReport, label_of, worst_label
 from ual_registry.evaluation.report import ADAPTER, RANDOM, SOURCE, WRONG_TASK, Dose, dosed_arm
 
 __all__ = ["LEAST_ITEMS", "Verdict", "judge"]
@@ -20,11 +20,13 @@ class Verdict:
 
     Attributes:
         labels: On the adapter as it is, by metric; ``None`` where nothing can be said.
+        label: The least good of them; of a metric that the base alone exhausts nothing need be said.
         dosed_labels: On the adapter at the dose that dev chose; empty where that is 0 or 1, or none was chosen.
         notes: What limits the verdict.
     """
 
     labels: dict[str, Label | None]
+    label: Label | None
     dosed_labels: dict[str, Label | None]
     notes: tuple[str, ...]
 
@@ -40,11 +42,16 @@ def judge(metrics: Sequence[MetricReport], source: Sequence[MetricReport], dose:
     """
     if items < LEAST_ITEMS:
         too_few = f"{items} different items are too few for a verdict: expected at least {LEAST_ITEMS}"
-        return Verdict(labels={report.metric: None for report in metrics}, dosed_labels={}, notes=(too_few,))
+        return Verdict(
+            labels={report.metric: None for report in metrics}, label=None, dosed_labels={}, notes=(too_few,)
+        )
     void = {report.metric for report in source if _is_void(report)}
     is_dosed = dose is not None and dose.chosen not in (0.0, 1.0)
+    labels = {report.metric: _label(report, ADAPTER, void) for report in metrics}
+    exhausted = {report.metric for report in metrics if report.is_exhausted and labels[report.metric] is None}
     return Verdict(
-        labels={report.metric: _label(report, ADAPTER, void) for report in metrics},
+        labels=labels,
+        label=worst_label([label for metric, label in labels.items() if metric not in exhausted]),
         dosed_labels={report.metric: _label(report, dosed_arm(dose.chosen), void) for report in metrics}
         if dose is not None and is_dosed
         else {},

@@ -128,7 +128,7 @@ def test_a_registered_adapter_gets_a_revision_with_its_report_card(
     (found,) = Registry.open().search("recovered>=0.99").items
     assert (found.name, found.number) == ("topics", 2)
     shown = ual("show topics", capsys)[1]
-    table = shown[shown.index("  label works") :].splitlines()
+    table = shown[shown.index("  label partial") :].splitlines()
     assert table[1] == f"  on 12 items of {Digest.of_file(place / 'test.jsonl')}"
     assert table[2].split() == ["arm", "gold_nll", "R", "accuracy"]
     assert [line.split()[0] for line in table[3:10]] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ual_registry.evaluation import bootstrap
 from ual_registry.evaluation.bootstrap import Interval, resample
 from ual_registry.evaluation.recovery import ArmGain, Label, MetricReport, label_of, measure_metric, worst_label
 from ual_registry.evaluation.series import Series
+from ual_registry.evaluation.verdict import judge
 
 
 def series(values: list[float], weights: list[float] | None = None, *, sign: int = -1, share: bool = False) -> Series:
@@ -220,13 +222,37 @@ def test_without_headroom_only_harm_can_be_said(value: float, label: Label | Non
     [
         ([], None),
         ([None, None], None),
-        ([Label.WORKS, None], Label.WORKS),
+        ([Label.WORKS, None], Label.PARTIAL),
+        ([None, Label.PARTIAL], Label.PARTIAL),
+        ([Label.NONE, None], Label.NONE),
+        ([Label.WORKS, Label.WORKS], Label.WORKS),
         ([Label.WORKS, Label.PARTIAL], Label.PARTIAL),
         ([Label.HARMFUL, Label.NONE, Label.WORKS], Label.HARMFUL),
     ],
 )
 def test_the_least_good_verdict_counts(labels: list[Label | None], worst: Label | None) -> None:
     assert worst_label(labels) is worst
+
+
+@pytest.mark.parametrize(
+    ("right", "label"),
+    [(1.0, Label.WORKS), (0.0, Label.PARTIAL)],
+    ids=["the base gives every answer", "nobody gives any answer"],
+)
+def test_answers_that_nobody_gives_are_no_answers_that_the_base_gave_already(right: float, label: Label) -> None:
+    base = [3.0 + place / 10 for place in range(12)]
+    losses = {"base": base, "adapter": [one - 1.9 for one in base], "native": [one - 2.0 for one in base]}
+    loss = measure_metric(
+        {name: replace(series(own), metric="gold_nll") for name, own in losses.items()},
+        base="base",
+        native="native",
+        seed=0,
+        resamples=100,
+    )
+    shares = {name: replace(series([right] * 12, sign=1, share=True), metric="exact_match") for name in losses}
+    exact = measure_metric(shares, base="base", native="native", seed=0, resamples=100)
+    found = judge([loss, exact], [], None, items=12)
+    assert (found.labels, found.label) == ({"gold_nll": Label.WORKS, "exact_match": None}, label)
 
 
 def test_the_value_of_a_series_is_weighted() -> None:

@@ -320,6 +320,34 @@ def test_a_base_that_changes_while_it_runs_is_refused(scene: Scene, tmp_path: Pa
     assert caught.value.message.startswith("the base model does not give the same numbers twice (dose 0 differs by ")
 
 
+def test_an_update_that_is_too_large_is_blamed_and_not_the_base(scene: Scene, tmp_path: Path) -> None:
+    with pytest.raises(NumericalError) as caught:
+        evaluate(scene.loaded, scaled(scene.adapter("native"), 1e30), LabelLikelihood(), labels_data(tmp_path))
+    assert caught.value.message == (
+        "adapter: LlamaForCausalLM: its logits are not finite, and with the base model alone it is not so"
+    )
+    assert caught.value.context == {"arm": "adapter"}
+
+
+def test_a_source_base_that_cannot_be_run_is_told_before_anything_is_measured(scene: Scene, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def broken() -> Any:
+        raise TransferError("base model old: it has no tokenizer, and text is needed", code="no-tokenizer")
+
+    baselines = Baselines(source=(broken, scene.adapter("native")))
+    with pytest.raises(TransferError, match="base model old"):
+        evaluate(
+            scene.loaded,
+            scene.adapter("weak"),
+            LabelLikelihood(),
+            labels_data(tmp_path),
+            baselines=baselines,
+            say=said.append,
+        )
+    assert said == []
+
+
 def test_everything_is_the_same_the_second_time(scene: Scene, tmp_path: Path) -> None:
     data = labels_data(tmp_path)
     one, other = (run(scene, "weak", data, native="native", wrong="wrong") for _ in range(2))
