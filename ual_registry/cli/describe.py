@@ -14,7 +14,7 @@ from ual_registry.air.layers import layer_ranges, layer_strip
 from ual_registry.air.model import BaseModel, Manifest, Statement
 from ual_registry.air.router import RouterManifest
 from ual_registry.cli.output import size_text, table
-from ual_registry.cli.report_card import results_lines
+from ual_registry.cli.report_card import card_lines
 from ual_registry.transfers.report import LABEL_KEY
 from ual_registry.workflows.show import Description, RoleSummary
 
@@ -144,7 +144,7 @@ def statement_lines(statement: Statement) -> Iterator[str]:
         if isinstance(value, (int, float, str)):
             yield f"  {key} {value}"
         elif key == "results":
-            yield from results_lines(statement)
+            yield from card_lines(statement)
         elif key in ("curve", "eval_curve") and isinstance(value, tuple) and value:
             yield f"  {key} {_curve_text(value)}"
         elif isinstance(value, Mapping) and key == "environment":

@@ -1,4 +1,4 @@
-"""The results of an evaluation statement in words: a table of arms by metric."""
+"""A report card in words: what was asked, a table of arms by metric, the dose curve, and what limits the verdict."""
 
 from __future__ import annotations
 
@@ -8,13 +8,49 @@ from typing import Any
 from ual_registry.air.model import Statement
 from ual_registry.cli.output import table
 
-__all__ = ["results_lines"]
+__all__ = ["card_lines"]
 
 _GAIN = "gain_"
 _RECOVERED = "recovered_gain"
 
 
-def results_lines(statement: Statement) -> Iterator[str]:
+def card_lines(statement: Statement) -> Iterator[str]:
+    """Yield what a statement says of an evaluation; of one that another program made, what has our form."""
+    settings = statement.parameters.get("settings")
+    known = settings if isinstance(settings, Mapping) else {}
+    if known.get("task"):
+        yield f"  {', '.join(_asked(known))}"
+    yield from _results_lines(statement)
+    yield from (f"    {line}" for line in _dose_lines(known.get("dose")))
+    notes = known.get("notes")
+    yield from (f"  note: {note}" for note in notes) if isinstance(notes, tuple) else ()
+
+
+def _asked(settings: Mapping[str, Any]) -> Iterator[str]:
+    yield f"task {settings['task']}"
+    if settings.get("prompts"):
+        yield f"{settings['prompts']} prompts"
+    labels = settings.get("labels")
+    if isinstance(labels, Mapping):
+        yield from (f"{metric} {label}" for metric, label in labels.items())
+
+
+def _dose_lines(dose: Any) -> Iterator[str]:
+    """Yield the curve that chose a dose; nothing where none of our form is there."""
+    points = dose.get("points") if isinstance(dose, Mapping) else None
+    if not isinstance(points, tuple) or not all(isinstance(point, Mapping) and "gamma" in point for point in points):
+        return
+    metrics = [name for name in points[0] if name != "gamma"] if points else []
+    rows = [[f"{point['gamma']:g}", *(_number(point.get(name)) for name in metrics)] for point in points]
+    yield from table(rows, ["dose", *metrics]).splitlines()
+    yield f"chosen on dev by {dose.get('metric')}: {dose.get('chosen')}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else ""
+
+
+def _results_lines(statement: Statement) -> Iterator[str]:
     """Yield one table for each set of data that the statement has results on.
 
     Gains are left out where the metric itself stands beside that of the base; the artifact and ``--json`` have them.

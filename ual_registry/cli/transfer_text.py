@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ual_registry.air.layers import layers_text
 from ual_registry.air.names import TensorName
 from ual_registry.cli.output import size_text, table
-from ual_registry.cli.report_card import results_lines
+from ual_registry.cli.report_card import card_lines
 from ual_registry.transfers.plan import Move, TransferPlan
 from ual_registry.transfers.report import TransferReport
 from ual_registry.transfers.rungs import CONTROL_GRADE, RUNGS, UNMEASURED
@@ -156,8 +156,7 @@ def result_text(result: Transferred, path: str, digest: str) -> str:
     lines = [*(_carried_lines(report) if isinstance(report, TransferReport) else _trained_lines(result, report))]
     lines += _choice_lines(result.choice)
     if result.evaluation is not None:
-        lines += ["", *results_lines(manifest.provenance[-1])]
-        lines += [f"note: {note}" for note in result.evaluation.notes]
+        lines += ["", *card_lines(manifest.provenance[-1])]
     meaning = _MEANING.get(result.label)
     lines += [
         "",

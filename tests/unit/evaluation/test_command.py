@@ -129,9 +129,10 @@ def test_a_registered_adapter_gets_a_revision_with_its_report_card(
     assert (found.name, found.number) == ("topics", 2)
     shown = ual("show topics", capsys)[1]
     table = shown[shown.index("  label partial") :].splitlines()
-    assert table[1] == f"  on 12 items of {Digest.of_file(place / 'test.jsonl')}"
-    assert table[2].split() == ["arm", "gold_nll", "R", "accuracy"]
-    assert [line.split()[0] for line in table[3:10]] == [
+    assert table[1] == "  task labels, chat prompts, gold_nll works"
+    assert table[2] == f"  on 12 items of {Digest.of_file(place / 'test.jsonl')}"
+    assert table[3].split() == ["arm", "gold_nll", "R", "accuracy"]
+    assert [line.split()[0] for line in table[4:11]] == [
         "base",
         "adapter",
         "native",
@@ -140,6 +141,23 @@ def test_a_registered_adapter_gets_a_revision_with_its_report_card(
         "random-3",
         "sign-flipped",
     ]
+
+
+def test_the_report_card_is_shown_with_its_dose_curve_and_notes(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ual(f"{EVERYTHING} -o judged.air -q", capsys)[0] == 0
+    lines = ual("show ./judged.air", capsys)[1].splitlines()
+    with read(place / "judged.air") as judged:
+        settings = judged.manifest.provenance[-1].parameters["settings"]
+    start = next(index for index, line in enumerate(lines) if line.split() == ["dose", "accuracy", "gold_nll"])
+    points = [
+        [f"{point[name]:.4g}" for name in ("gamma", "accuracy", "gold_nll")] for point in settings["dose"]["points"]
+    ]
+    assert [line.split() for line in lines[start + 1 : start + 1 + len(points)]] == points
+    assert lines[start + 1 + len(points)] == f"    chosen on dev by gold_nll: {settings['dose']['chosen']}"
+    assert [line for line in lines if line.startswith("  note: ")] == [f"  note: {note}" for note in settings["notes"]]
+    assert settings["notes"]
 
 
 NATIVE = (
