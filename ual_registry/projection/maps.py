@@ -205,16 +205,23 @@ def held_out_r2(
     sides = _sides(moments, direction, centred=True)
     if fitted.matrix.shape != sides.xy.T.shape:
         raise ShapeError(f"map of shape {tuple(fitted.matrix.shape)}: expected {tuple(sides.xy.T.shape)}")
-    seen = torch.eye(len(sides.yy), dtype=torch.float64) if directions is None else directions
-    if seen.ndim != 2 or seen.shape[1] != len(sides.yy):
-        raise ShapeError(f"directions of shape {tuple(seen.shape)}: expected (k, {len(sides.yy)})")
-    seen = seen.to(sides.yy)
-    through = seen @ fitted.matrix
-    spread = (seen @ sides.yy * seen).sum()
-    left = spread - 2 * (through @ sides.xy * seen).sum() + (through @ sides.xx * through).sum()
-    shift = seen @ (sides.y_mean - fitted.apply(sides.x_mean))
-    left = left + sides.count * shift.square().sum()
+    shift = sides.y_mean - fitted.apply(sides.x_mean)
+    if directions is None:  # products with an identity would cost as much as all others together
+        through, spread = fitted.matrix, sides.yy.diagonal().sum()
+        crossed = (fitted.matrix * sides.xy.T).sum()
+    else:
+        seen = _directions(directions, sides.yy)
+        through, shift = seen @ fitted.matrix, seen @ shift
+        spread = (seen @ sides.yy * seen).sum()
+        crossed = (through @ sides.xy * seen).sum()
+    left = spread - 2 * crossed + (through @ sides.xx * through).sum() + sides.count * shift.square().sum()
     return float(1 - left / spread) if spread > 0 else 0.0
+
+
+def _directions(directions: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+    if directions.ndim != 2 or directions.shape[1] != len(spread):
+        raise ShapeError(f"directions of shape {tuple(directions.shape)}: expected (k, {len(spread)})")
+    return directions.to(spread)
 
 
 def read_directions(factors: Factors) -> torch.Tensor:
