@@ -31,6 +31,7 @@ MAX_ANSWER_TOKENS = 65536
 """How long an answer may be said to be."""
 
 _MAX_FILE_BYTES = 1 << 20
+_HINT = 'write ["first input", "second input"], or {"template": "Request: {input}", "inputs": [...]}'
 _SLOT = "{input}"
 
 
@@ -79,7 +80,12 @@ def read_seeds(path: str | Path) -> SeedPrompts:
         StorageError: The file cannot be read.
         FormatError: It is no such document.
     """
-    document = parse_json(read_file(Path(path), limit_bytes=_MAX_FILE_BYTES), what=str(path))
+    data = read_file(Path(path), limit_bytes=_MAX_FILE_BYTES)
+    try:
+        document = parse_json(data, what=str(path))
+    except FormatError as error:
+        error.hint = error.hint or _HINT
+        raise
     return _parse({"inputs": document} if isinstance(document, list) else document, what=str(path))
 
 
@@ -140,5 +146,5 @@ def _fault_in(what: str, problem: str) -> FormatError:
         f"{what}: {problem}",
         code="seed-prompts",
         context={"place": what},
-        hint='write ["first input", "second input"], or {"template": "Request: {input}", "inputs": [...]}',
+        hint=_HINT,
     )

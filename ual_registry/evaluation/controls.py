@@ -100,8 +100,9 @@ def refuse_without_effect(adapter: Adapter) -> None:
     """
     if any(entry.bias is not None or norm(entry_factors(adapter, entry)) > 0 for entry in adapter.entries):
         return
+    name = adapter.manifest.name
     raise TransferError(
-        f"the adapter {adapter.manifest.name or ''}".rstrip() + " has no effect: lora_B @ lora_A is 0 in every entry",
+        f"the adapter{f' {name!r}' if name else ''} has no effect: lora_B @ lora_A is 0 in every entry",
         code="no-effect",
         hint="it was never trained, or the transfer lost everything",
     )

@@ -31,7 +31,7 @@ from ual_registry.evaluation.report import (
 from ual_registry.evaluation.series import Series
 from ual_registry.evaluation.side_effects import SideEffects, measure_side_effects
 from ual_registry.evaluation.tasks import LoadedModel, Task
-from ual_registry.evaluation.verdict import judge
+from ual_registry.evaluation.verdict import LEAST_ITEMS, judge
 from ual_registry.models.attach import attach
 
 __all__ = ["DOSES", "RANDOM_SEEDS", "Baselines", "Data", "evaluate", "score_arm"]
@@ -293,6 +293,8 @@ def _item_notes(data: Data) -> Iterator[str]:
         yield f"{repeated} items say what another one says, so the intervals are narrower than they should be"
     if data.dev is not None:
         shared = contents(data.dev) & contents(data.test)
+        if len(data.dev.items) < LEAST_ITEMS:
+            yield f"{len(data.dev.items)} items of dev are too few to choose a dose: expected at least {LEAST_ITEMS}"
         if shared:
             yield f"{len(shared)} items of dev are test items too, which the dose was chosen on"
 

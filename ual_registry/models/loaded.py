@@ -159,7 +159,7 @@ def load_base_model(
     require_device(device)
     place = Path(folder)
     if not place.is_dir():
-        raise StorageError(f"cannot read {place}: no such folder", context={"path": str(place)})
+        raise _no_folder(place)
     config = load_base(place)
     _refuse_detours(place, config)
     name = _class_name(config) if model_class is None else model_class
@@ -177,6 +177,16 @@ def load_base_model(
         binding=replace(binding, base=base),
         fresh=fresh,
     )
+
+
+def _no_folder(place: Path) -> StorageError:
+    found = "is a file, expected a folder with config.json and weights" if place.is_file() else "no such folder"
+    hint = (
+        f"give the folder: {place.parent}"
+        if place.name == "config.json" and place.is_file()
+        else ("check the path; weights on the Hub are never fetched: download them, and give their folder")
+    )
+    return StorageError(f"cannot read {place}: {found}", context={"path": str(place)}, hint=hint)
 
 
 def require_device(device: str) -> None:

@@ -47,11 +47,12 @@ def require_effect(adapter: Adapter, energies: Mapping[str, float]) -> None:
         TransferError: It has no effect.
     """
     if not any(energies.values()):
-        name = adapter.manifest.name or adapter.manifest.base_model.id
+        name = adapter.manifest.name
+        who = f"the adapter {name!r}" if name else "the adapter"
         raise TransferError(
-            f"adapter {name!r} has no effect: every update is zero, so there is nothing to carry",
+            f"{who} has no effect: every update is zero, so there is nothing to carry",
             code="no-effect",
-            context={"adapter": name},
+            context={} if name is None else {"adapter": name},
             hint="lora_B of an adapter that was never trained is zero; train it first",
         )
 

@@ -37,6 +37,11 @@ __all__ = ["run_transfer"]
 _MOST_THREADS = 4
 _KEPT_BYTES = 31 << 20  # glibc learns from pieces of up to 32 MiB
 
+_OWN_BASE = (
+    "the target has the config of the adapter's own base model, so every entry is kept as it is; whether it is that "
+    "model its weights would show: give both"
+)
+
 Job = TypeVar("Job")
 Found = TypeVar("Found")
 
@@ -69,7 +74,10 @@ def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_di
         energies |= {entry.label: energy for entry, energy in zip(others, rest, strict=True)}
     reports = tuple(report for own_reports, _, _ in parts for report in own_reports)
     share = energy_share(reports, energies)
-    report = TransferReport(plan=plan, method=method, entries=reports, energy_share=share)
+    is_own = plan.source.config_digest == plan.target.config_digest
+    report = TransferReport(
+        plan=plan, method=method, entries=reports, energy_share=share, warnings=(_OWN_BASE,) if is_own else ()
+    )
     return put_together(adapter, (stored for _, stored, _ in parts), report, source_digest=source_digest)
 
 

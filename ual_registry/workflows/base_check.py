@@ -7,9 +7,9 @@ from pathlib import Path
 from ual_registry.air.model import BaseModel, Manifest
 from ual_registry.errors import BaseMismatchError, TransferError
 
-__all__ = ["require_recorded", "require_trained"]
+__all__ = ["CARRIED", "require_recorded", "require_trained"]
 
-_CARRIED = {"projected_from": "carried over", "distilled_from": "distilled"}
+CARRIED = {"projected_from": "carried over", "distilled_from": "distilled"}
 """Relations to a parent that make an adapter no native one, and what happened to it."""
 
 
@@ -24,9 +24,9 @@ def require_trained(manifest: Manifest, reference: str) -> None:
         TransferError: Its lineage says so.
     """
     for parent in manifest.parents:
-        if parent.relation in _CARRIED:
+        if parent.relation in CARRIED:
             raise TransferError(
-                f"{reference}: was {_CARRIED[parent.relation]} from {parent.digest}, so it is no native adapter",
+                f"{reference}: was {CARRIED[parent.relation]} from {parent.digest}, so it is no native adapter",
                 code="not-native",
                 context={"reference": reference, "relation": parent.relation},
                 hint="give an adapter that was trained on this base model, or let 'ual evaluate --train-native' do so",

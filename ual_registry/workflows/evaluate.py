@@ -20,7 +20,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import FormatError, StorageError
 from ual_registry.evaluation.carried import carried_energy
 from ual_registry.storage import check_target
-from ual_registry.workflows.base_check import require_recorded, require_trained
+from ual_registry.workflows.base_check import CARRIED, require_recorded, require_trained
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.native import NativeOrder, refuse_test_items, train_native
 from ual_registry.workflows.pictures import check_picture
@@ -138,7 +138,7 @@ def evaluate(reference: str, order: EvaluateOrder, *, say: Callable[[str], None]
             baselines = replace(baselines, native=native)
         task = TASKS[order.task][0](order.seed, order.is_plain)
         found = run(loaded, adapter, task, data, baselines=baselines, seed=order.seed, say=say)
-        found = replace(found, notes=(*notes, *found.notes))
+        found = replace(found, notes=(*notes, *_lineage_note(adapter, order, materials), *found.notes))
         materials |= {key: own.digest for key, own in _files(data)}
         path_digest, revision = _keep(adapter, found, materials, order, name)
     _draw(adapter, found, order)
@@ -213,6 +213,14 @@ def _baselines(stack: contextlib.ExitStack, order: EvaluateOrder, materials: dic
             require_recorded(describe_base(load_base(Path(folder))), own.manifest.base_model, where=folder)
         source = (lambda: _loaded(folder, own, materials, name="source base", is_any=order.is_any_base), own)
     return Baselines(native=given.get("native"), wrong_task=given.get("wrong-task"), source=source)
+
+
+def _lineage_note(adapter: Adapter, order: EvaluateOrder, materials: Mapping[str, str]) -> Iterator[str]:
+    """Say where the source is another adapter than the one that the lineage names."""
+    made_from = [own.digest for own in adapter.manifest.parents if own.relation in CARRIED]
+    given = materials.get("source adapter")
+    if given is not None and made_from and given not in made_from:
+        yield f"the adapter was carried from {made_from[0]}, and {order.source} is another one"
 
 
 def _check_baselines(baselines: Baselines, loaded: LoadedBase, order: EvaluateOrder) -> None:

@@ -12,6 +12,7 @@ from ual_registry.air.adapter import Adapter
 from ual_registry.binders.base import load_base
 from ual_registry.digest import Digest
 from ual_registry.errors import MissingExtraError, TransferError
+from ual_registry.storage import file_size
 from ual_registry.transfers.choose import Material, choose
 from ual_registry.transfers.layers import LayerChoice, LayerPolicy
 from ual_registry.transfers.plan import TransferPlan, make_plan
@@ -117,6 +118,8 @@ class Job:
             UALError: Something is.
         """
         self.plan()
+        if self.order.data is not None:
+            file_size(Path(self.order.data))  # raises where it is not there; its form is read by what loads torch
         if self.order.calibration is not None:
             self.texts  # noqa: B018  # raises
         self.seeds  # noqa: B018  # raises

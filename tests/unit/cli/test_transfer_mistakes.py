@@ -114,6 +114,29 @@ def test_auto_says_that_the_target_has_no_tokenizer_and_takes_what_is_left(ual: 
     }
 
 
+def test_data_that_are_not_there_are_told_before_anything_is_planned(ual: Ual) -> None:
+    expected = error(11, "storage", "cannot read none.jsonl: No such file or directory", "check the path")
+    assert ual(f"{TO_GPT2} --data none.jsonl") == expected
+    assert ual(f"{TO_GPT2} --data none.jsonl --plan") == expected
+
+
+def test_seeds_that_are_no_json_are_told_their_form(ual: Ual) -> None:
+    result = ual(f"{TO_GPT2} --method distill --seeds text.txt")
+    hint = 'write ["first input", "second input"], or {"template": "Request: {input}", "inputs": [...]}'
+    message = "text.txt: not JSON in UTF-8: Expecting value: line 1 column 1 (char 0)"
+    assert result == error(3, "not-json", message, hint)
+
+
+def test_a_target_that_may_be_the_source_is_noticed(ual: Ual) -> None:
+    result = ual("transfer ./own.air --to llama -o out.air --json")
+    assert (result.code, result.document["method"], result.document["counts"]["kept"]) == (0, "svd", 14)
+    (warning,) = result.document["warnings"]
+    assert warning == (
+        "the target has the config of the adapter's own base model, so every entry is kept as it is; whether it is "
+        "that model its weights would show: give both"
+    )
+
+
 def test_auto_does_not_hide_a_mistake_behind_a_control(ual: Ual) -> None:
     device = ual(f"{TO_GPT2} --calibrate text.txt --device nowhere")
     assert (device.code, device.err.splitlines()[0].split(": ")[:2]) == (5, ["error [bad-option]", "device 'nowhere'"])
@@ -150,7 +173,7 @@ def test_an_adapter_with_no_effect_is_refused_by_name(ual: Ual, how: str) -> Non
     assert ual(f"transfer ./idle.air --to gpt2 --source-base llama -o out.air {how}") == error(
         5,
         "no-effect",
-        "adapter 'trained here' has no effect: every update is zero, so there is nothing to carry",
+        "the adapter 'trained here' has no effect: every update is zero, so there is nothing to carry",
         "lora_B of an adapter that was never trained is zero; train it first",
     )
 

@@ -210,7 +210,7 @@ def test_an_adapter_without_effect_is_refused_before_anything_is_generated(
     }
     idle = Adapter(adapter.adapter.manifest, tensors)
     write(idle, tmp_path / "idle.air")
-    with pytest.raises(TransferError, match="adapter 'toy language' has no effect"):
+    with pytest.raises(TransferError, match="the adapter 'toy language' has no effect"):
         distill_adapter(tmp_path / "idle.air", source, target, folder=tmp_path / "made")
     assert not (tmp_path / "made").exists()
 

@@ -72,7 +72,8 @@ def test_the_document_says_what_was_measured_and_where_it_is_kept(
     dose, effects, notes = (document.pop(key) for key in ("dose", "side_effects", "notes"))
     assert dose["data_digest"] == str(Digest.of_file(place / "dev.jsonl"))
     assert effects["documents"] == 2
-    assert all(note.startswith("accuracy: no recovered gain, no headroom: ") for note in notes)
+    assert notes[0] == "6 items of dev are too few to choose a dose: expected at least 10"
+    assert all(note.startswith("accuracy: no recovered gain, no headroom: ") for note in notes[1:])
     for key in ("label", "labels", "dosed_labels"):
         document.pop(key)
     assert document == {
@@ -158,6 +159,37 @@ def test_the_report_card_is_shown_with_its_dose_curve_and_notes(
     assert lines[start + 1 + len(points)] == f"    chosen on dev by gold_nll: {settings['dose']['chosen']}"
     assert [line for line in lines if line.startswith("  note: ")] == [f"  note: {note}" for note in settings["notes"]]
     assert settings["notes"]
+
+
+def test_a_source_that_the_lineage_does_not_name_is_noted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with read(place / "weak.air") as weak:
+        parent = Parent(digest=str(Digest.of_file(place / "wrong.air")), relation="projected_from")
+        write(Adapter(replace(weak.manifest, lineage=Lineage(parents=(parent,))), weak.tensors), place / "carried.air")
+    notes = {}
+    for source in ("wrong.air", "native.air"):
+        command = f"evaluate carried.air --on base --data test.jsonl --source-base base --source {source} --json"
+        notes[source] = json.loads(ual(command, capsys)[1])["notes"]
+    said = f"the adapter was carried from {parent.digest}, and native.air is another one"
+    assert said in notes["native.air"]
+    assert said not in notes["wrong.air"]
+
+
+@pytest.mark.parametrize(
+    ("base", "message", "hint"),
+    [
+        ("base/config.json", "is a file, expected a folder with config.json and weights", "give the folder: base"),
+        (
+            "org/base",
+            "no such folder",
+            "check the path; weights on the Hub are never fetched: download them, and give their folder",
+        ),
+    ],
+)
+def test_a_base_model_that_is_no_folder_is_told_what_to_give(
+    place: Path, capsys: pytest.CaptureFixture[str], base: str, message: str, hint: str
+) -> None:
+    code, _, err = ual(f"evaluate weak.air --on {base} --data test.jsonl", capsys)
+    assert (code, err) == (11, f"error [storage]: cannot read {base}: {message}\nhint: {hint}\n")
 
 
 NATIVE = (

@@ -108,7 +108,7 @@ def test_an_adapter_that_was_never_trained_is_refused(adapter: Adapter) -> None:
         refuse_without_effect(untrained)
     assert (caught.value.problem_code, caught.value.message) == (
         "no-effect",
-        "the adapter fresh has no effect: lora_B @ lora_A is 0 in every entry",
+        "the adapter 'fresh' has no effect: lora_B @ lora_A is 0 in every entry",
     )
     one = untrained.entries[0]
     refuse_without_effect(Adapter(untrained.manifest, {**untrained.tensors, one.lora_B: adapter.tensors[one.lora_B]}))

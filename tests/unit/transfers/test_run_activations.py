@@ -232,7 +232,7 @@ def test_an_adapter_without_effect_is_refused_and_named(bases: tuple[LoadedBase,
     with pytest.raises(TransferError) as caught:
         carried(bases, adapter=random_adapter(bases[0], size=0.0))
     assert caught.value.message == (
-        "adapter 'trained here' has no effect: every update is zero, so there is nothing to carry"
+        "the adapter 'trained here' has no effect: every update is zero, so there is nothing to carry"
     )
     assert caught.value.problem_code == "no-effect"
 
