@@ -315,6 +315,20 @@ def test_plain_moments_of_float32_are_summed_to_six_digits(batch: int) -> None:
     assert found.energy == pytest.approx(exact.energy, rel=1e-12)
 
 
+def test_rows_of_float32_are_summed_in_float64_where_torch_may_round_their_products() -> None:
+    x, y = massive_rows(300)
+    exact, found = PairMoments(40, 24), PairMoments(40, 24)
+    exact.update(x.double(), y.double())
+    torch.set_float32_matmul_precision("high")
+    try:
+        found.update(x, y)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert {name: value.tolist() for name, value in found.state().items() if isinstance(value, torch.Tensor)} == {
+        name: value.tolist() for name, value in exact.state().items() if isinstance(value, torch.Tensor)
+    }
+
+
 def test_float64_among_float32_is_summed_in_float64() -> None:
     x, y = massive_rows(300)
     mixed, exact = PairMoments(40, 24), PairMoments(40, 24)

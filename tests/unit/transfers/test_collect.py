@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.ground_truth.materials import sentences
 from tests.unit.transfers.bases import TEXTS, gpt2, llama
 from ual_registry.errors import NumericalError, TransferError
 from ual_registry.models.aligned_text import aligned_positions
@@ -47,6 +49,35 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def living_bytes() -> int:
+    """Return the bytes of all tensors that something holds."""
+    storages = {}
+    for item in gc.get_objects():
+        if type(item) in (torch.Tensor, torch.nn.Parameter):
+            storage = item.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def test_four_times_the_text_takes_no_more_memory(
+    bases: tuple[LoadedBase, LoadedBase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept are sums of products: of d^2 numbers each, however many positions there are."""
+    peaks = []
+    update = PairMoments.update
+
+    def watched(self: PairMoments, x: torch.Tensor, y: torch.Tensor) -> None:
+        update(self, x, y)
+        peaks[-1] = max(peaks[-1], living_bytes())
+
+    monkeypatch.setattr(PairMoments, "update", watched)
+    for count in (24, 96):
+        peaks.append(0)
+        found = collect(*bases, PAIRS, sentences(7, count))
+    rows = 4 * found.positions * (32 + 24 + 48 + 96)  # what was read of both models, float32
+    assert peaks[1] - peaks[0] < rows / 10
 
 
 def by_hand(bases: tuple[LoadedBase, LoadedBase], pair: SitePair, texts: list[str]) -> PairMoments:
