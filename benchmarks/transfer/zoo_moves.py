@@ -26,6 +26,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import UALError
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.transfers.effect_material import ResidualOptions
+from ual_registry.transfers.module_fit import ActivationOptions, WriteKind
 from ual_registry.transfers.plan import TransferPlan, make_plan
 from ual_registry.transfers.prediction_fit import PredictionOptions
 from ual_registry.transfers.result import TransferResult
@@ -87,6 +88,10 @@ def _activations(adapter: Adapter, plan: TransferPlan, pair: Pair, digest: Diges
     return run_activations(adapter, plan, pair.source, pair.target, pair.texts, source_digest=digest)
 
 
+def _joint(adapter: Adapter, plan: TransferPlan, pair: Pair, digest: Digest) -> TransferResult:
+    return run_activations(adapter, plan, pair.source, pair.target, pair.texts, source_digest=digest, options=JOINT)
+
+
 def _residual(adapter: Adapter, plan: TransferPlan, pair: Pair, digest: Digest) -> TransferResult:
     return run_residual(adapter, plan, pair.source, pair.target, pair.texts, source_digest=digest, options=RESIDUAL)
 
@@ -97,6 +102,7 @@ def _predictions(adapter: Adapter, plan: TransferPlan, pair: Pair, digest: Diges
     return run_predictions(adapter, plan, pair.source, pair.target, pair.texts, source_digest=digest, options=options)
 
 
+JOINT = ActivationOptions(write=WriteKind.JOINT)
 RESIDUAL = ResidualOptions(max_rows=4000)
 PREDICTIONS = PredictionOptions(sweeps=4, tokens=48, max_rows=1500, top_share=0.0, teacher_weight=0.5)
 """The last layer alone, positions at random, and half of what the source says: chosen on dev of the first direction."""
@@ -106,6 +112,7 @@ RUNGS: dict[str, _Runner] = {
     "subspace": _by_weights("subspace"),
     "vocab": _by_weights("vocab"),
     "activations": _activations,
+    "activations-joint": _joint,
     "residual": _residual,
     "predictions": _predictions,
 }

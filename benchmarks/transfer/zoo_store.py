@@ -51,7 +51,7 @@ DOMAIN, WRONG = "changelogs", "code"
 COLD, WARM = "distill cold", "distill warm"
 TEXTED = "distill warm, and text"
 ALONE = "text alone"
-FREE = ("svd", "subspace", "vocab", "activations", "residual", "predictions")
+FREE = ("svd", "subspace", "vocab", "activations", "activations-joint", "residual", "predictions")
 """The rungs without training, cheapest first."""
 
 DISTILLED = (COLD, WARM, TEXTED)
