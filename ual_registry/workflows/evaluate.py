@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.air.adapter import Adapter
-from ual_registry.air.read import verify
 from ual_registry.air.write import write
 from ual_registry.binders.base import load_base
 from ual_registry.binders.describe import describe_base
-from ual_registry.digest import Digest
 from ual_registry.errors import FormatError, StorageError
 from ual_registry.evaluation.carried import carried_energy
 from ual_registry.storage import check_target
@@ -24,8 +22,8 @@ from ual_registry.workflows.base_check import CARRIED, require_recorded, require
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.native import NativeOrder, refuse_test_items, train_native
 from ual_registry.workflows.pictures import check_picture
-from ual_registry.workflows.reading import read_adapter
-from ual_registry.workflows.references import add_revision, locate, registered_name
+from ual_registry.workflows.reading import open_material
+from ual_registry.workflows.references import add_revision, registered_name
 
 if TYPE_CHECKING:
     from ual_registry.evaluation.items import DataFile
@@ -127,7 +125,7 @@ def evaluate(reference: str, order: EvaluateOrder, *, say: Callable[[str], None]
     with contextlib.ExitStack() as stack:
         materials: dict[str, str] = {}
         notes: tuple[str, ...] = ()
-        adapter = _open(stack, "adapter", reference, materials)
+        adapter = open_material(stack, "adapter", reference, materials)
         baselines = _baselines(stack, order, materials)
         say(f"loading {order.on}")
         loaded = _loaded(order.on, adapter, materials, name="base", is_any=order.is_any_base)
@@ -192,23 +190,15 @@ def _files(data: Data) -> Iterator[tuple[str, DataFile]]:
             yield name, file
 
 
-def _open(stack: contextlib.ExitStack, name: str, reference: str, materials: dict[str, str]) -> Adapter:
-    path = locate(reference)
-    adapter = stack.enter_context(read_adapter(path))
-    verify(adapter)
-    materials[name] = str(Digest.of_file(path))
-    return adapter
-
-
 def _baselines(stack: contextlib.ExitStack, order: EvaluateOrder, materials: dict[str, str]) -> Baselines:
     from ual_registry.evaluation.run import Baselines  # noqa: PLC0415  # as in evaluate
 
-    given = {name: _open(stack, f"{name} adapter", own, materials) for name, own in order.baselines.items()}
+    given = {name: open_material(stack, f"{name} adapter", own, materials) for name, own in order.baselines.items()}
     if "native" in given:
         require_trained(given["native"].manifest, order.baselines["native"])
     source = None
     if order.source is not None and order.source_base is not None:
-        own, folder = _open(stack, "source adapter", order.source, materials), order.source_base
+        own, folder = open_material(stack, "source adapter", order.source, materials), order.source_base
         if not order.is_any_base:  # said now, although its weights are looked at after everything else is measured
             require_recorded(describe_base(load_base(Path(folder))), own.manifest.base_model, where=folder)
         source = (lambda: _loaded(folder, own, materials, name="source base", is_any=order.is_any_base), own)
@@ -247,7 +237,7 @@ def _trained(
     materials["native training data"] = items.digest
     shared = len(contents(items) & contents(test))
     notes = (f"{shared} items that the native adapter was trained on are test items too",) if shared else ()
-    return _open(stack, "native adapter", str(path), materials), notes
+    return open_material(stack, "native adapter", str(path), materials), notes
 
 
 def _loaded(folder: str, adapter: Adapter, materials: dict[str, str], *, name: str, is_any: bool) -> LoadedBase:

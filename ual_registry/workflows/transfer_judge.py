@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING
 
 from ual_registry.air.adapter import Adapter
 from ual_registry.air.model import BaseModel, Statement
-from ual_registry.air.read import verify
 from ual_registry.air.write import file_digest
 from ual_registry.binders.describe import describe_base
 from ual_registry.digest import Digest
 from ual_registry.storage import read_file
 from ual_registry.workflows.base_check import require_recorded, require_trained
-from ual_registry.workflows.reading import read_adapter
-from ual_registry.workflows.references import locate
+from ual_registry.workflows.reading import open_material
 from ual_registry.workflows.transfer_job import Job
 
 if TYPE_CHECKING:
@@ -61,10 +59,7 @@ class Judge:
         self.items = self._read()
 
     def _open(self, stack: contextlib.ExitStack, name: str, reference: str) -> Adapter:
-        path = locate(reference)
-        adapter = stack.enter_context(read_adapter(path))
-        verify(adapter)
-        self.materials[f"{name} adapter"] = str(Digest.of_file(path))
+        adapter = open_material(stack, f"{name} adapter", reference, self.materials)
         self._require_target(name, adapter, describe_base(self.job.goal.config))
         if name == "native":
             require_trained(adapter.manifest, reference)
