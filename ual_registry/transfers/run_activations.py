@@ -30,6 +30,7 @@ from ual_registry.transfers.result import Fitted, TransferResult, energy_share, 
 from ual_registry.transfers.sites import Side, Site, SitePair
 from ual_registry.transfers.statistics_store import StatisticsStore
 from ual_registry.transfers.tasks import LeftOut, Task, find_tasks, fitted_as, unchanged_result
+from ual_registry.transfers.text_scripts import script_warnings
 
 __all__ = ["METHOD", "run_activations"]
 
@@ -73,7 +74,15 @@ def run_activations(
         return unchanged_result(adapter, plan, energies, method=METHOD, source_digest=source_digest)
     texts = list(texts)
     plan = _with_layers(adapter, plan, (source, target), texts, chosen)
-    run = _Run(adapter=adapter, plan=plan, source=source, target=target, options=chosen, energies=energies)
+    run = _Run(
+        adapter=adapter,
+        plan=plan,
+        source=source,
+        target=target,
+        options=chosen,
+        energies=energies,
+        remarks=tuple(script_warnings((source, target), texts)),
+    )
     return run.result(texts, source_digest, store)
 
 
@@ -113,6 +122,7 @@ class _Run:
     target: LoadedBase
     options: ActivationOptions
     energies: Mapping[str, float]
+    remarks: tuple[str, ...]
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def result(self, texts: Iterable[str], source_digest: Digest, store: StatisticsStore | None) -> TransferResult:
@@ -156,7 +166,7 @@ class _Run:
             settings=self._settings(statistics),
             materials=base_materials(self.source, self.target, statistics.text),
             left_out=self.left_out.reasons(report.target for report in reports),
-            warnings=tuple(_warnings(tasks, statistics)),
+            warnings=(*self.remarks, *_warnings(tasks, statistics)),
         )
 
     def _settings(self, statistics: Statistics) -> dict[str, Any]:

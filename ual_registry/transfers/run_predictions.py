@@ -35,6 +35,7 @@ from ual_registry.transfers.prediction_material import Material
 from ual_registry.transfers.report import EntryReport, TransferReport
 from ual_registry.transfers.requirements import is_same_model
 from ual_registry.transfers.result import Fitted, TransferResult, make_result
+from ual_registry.transfers.text_scripts import script_warnings
 from ual_registry.transfers.wanted_predictions import token_logs, wanted_predictions
 from ual_registry.transfers.whole_adapter import WHOLE, modules_of_role, updated_modules, whole_move
 
@@ -81,7 +82,7 @@ def run_predictions(
     """
     chosen = options or PredictionOptions()
     plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
-    modules = _modules(target, chosen)
+    texts, modules = list(texts), _modules(target, chosen)
     material = Material.read(adapter, source, target, texts, chosen)
     first = material.texts[int(material.rows.passages[0])].target_ids[:_PROBED_TOKENS]
     run = _Run(
@@ -93,6 +94,7 @@ def run_predictions(
         options=chosen,
         size=math.sqrt(sum(energies.values())),
         source_digest=source_digest,
+        remarks=tuple(script_warnings((source, target), texts)),
     )
     return run.result()
 
@@ -120,6 +122,7 @@ class _Run:
         options: How updates are fitted.
         size: The norm of all of the adapter's updates together.
         source_digest: Digest of the source's file.
+        remarks: What to know of the text before the result is trusted.
         sweeps: What was fitted.
     """
 
@@ -131,6 +134,7 @@ class _Run:
     options: PredictionOptions
     size: float
     source_digest: Digest
+    remarks: tuple[str, ...]
     sweeps: list[Sweep] = field(default_factory=list)
 
     @property
@@ -180,7 +184,7 @@ class _Run:
             energy_share=reports[0].energy_kept,
             settings=self._settings(),
             materials=base_materials(self.material.source, self.material.target, self.material.text),
-            warnings=tuple(self._warnings(lacking)),
+            warnings=(*self.remarks, *self._warnings(lacking)),
         )
         return make_result(self.adapter, fitted, report, source_digest=self.source_digest)
 

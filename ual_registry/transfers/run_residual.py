@@ -35,6 +35,7 @@ from ual_registry.transfers.result import Fitted, TransferResult, make_result
 from ual_registry.transfers.sites import Side, Site
 from ual_registry.transfers.streams import WRITERS, Point, Stream
 from ual_registry.transfers.tasks import unchanged_result
+from ual_registry.transfers.text_scripts import script_warnings
 from ual_registry.transfers.whole_adapter import WHOLE, updated_modules, whole_move
 
 __all__ = ["METHOD", "run_residual"]
@@ -81,7 +82,7 @@ def run_residual(
     plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
     if is_same_model(source, target):
         return unchanged_result(adapter, plan, energies, method=METHOD, source_digest=source_digest)
-    modules = _modules(target, chosen)
+    texts, modules = list(texts), _modules(target, chosen)
     points = {point: _source_points(plan, source, target, point, chosen) for point in modules}
     run = _Run(
         adapter=adapter,
@@ -93,6 +94,7 @@ def run_residual(
         options=chosen,
         size=math.sqrt(sum(energies.values())),
         material=EffectMaterial.read(adapter, source, target, texts, points=points, options=chosen),
+        remarks=tuple(script_warnings((source, target), texts)),
     )
     return run.result(source_digest)
 
@@ -150,6 +152,7 @@ class _Run:
     options: ResidualOptions
     size: float
     material: EffectMaterial
+    remarks: tuple[str, ...]
     fits: list[_LayerFit] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -247,7 +250,7 @@ class _Run:
             settings=self._settings(),
             materials=base_materials(self.source, self.target, self.material.text),
             left_out=self.left_out,
-            warnings=tuple(self._warnings()),
+            warnings=(*self.remarks, *self._warnings()),
         )
 
     def _settings(self) -> dict[str, Any]:

@@ -151,6 +151,19 @@ def test_auto_does_not_hide_a_mistake_behind_a_control(ual: Ual) -> None:
     assert not Path("out.air").exists()
 
 
+@pytest.mark.parametrize("method", ["activations", "residual", "predictions"])
+def test_calibration_text_in_another_script_is_warned_of(ual: Ual, method: str) -> None:
+    lines = [f"Перевод номер {number} займёт несколько дней, подождите пожалуйста." for number in range(12)]
+    Path("russian.txt").write_text("\n".join(lines), encoding="utf-8")
+    target = "cousin" if method == "activations" else "gpt2"
+    result = ual(
+        f"transfer ./own.air --to {target} --source-base llama -o o.air --method {method} --calibrate russian.txt --json"
+    )
+    assert result.code == 0
+    told = [text for text in result.document["warnings"] if "Cyrillic letters" in text]
+    assert [text.split(" spells")[0].rpartition(" of ")[2] for text in told] == ["llama", target]
+
+
 def test_fewer_aligned_positions_than_the_width_are_warned_of(ual: Ual) -> None:
     result = ual(f"{TO_GPT2} --calibrate few.txt --method predictions --json")
     assert result.code == 0
