@@ -17,7 +17,7 @@ __all__ = ["script_warnings"]
 
 _SAMPLE_CHARS = 20_000
 _SAMPLE_TOKENS = 8192
-_LEAST_SHARE = 0.01
+_LEAST_SHARE = 0.004
 _LEAST_LETTERS = 2.0
 
 

@@ -156,9 +156,8 @@ def test_calibration_text_in_another_script_is_warned_of(ual: Ual, method: str) 
     lines = [f"Перевод номер {number} займёт несколько дней, подождите пожалуйста." for number in range(12)]
     Path("russian.txt").write_text("\n".join(lines), encoding="utf-8")
     target = "cousin" if method == "activations" else "gpt2"
-    result = ual(
-        f"transfer ./own.air --to {target} --source-base llama -o o.air --method {method} --calibrate russian.txt --json"
-    )
+    command = f"transfer ./own.air --to {target} --source-base llama -o o.air --calibrate russian.txt --json"
+    result = ual(f"{command} --method {method}")
     assert result.code == 0
     told = [text for text in result.document["warnings"] if "Cyrillic letters" in text]
     assert [text.split(" spells")[0].rpartition(" of ")[2] for text in told] == ["llama", target]
