@@ -211,4 +211,6 @@ def _trained_lines(result: Transferred, report: DistillationReport) -> Iterator[
     ]
     yield table(rows, ["start", "loss before", "held-out loss", "best step", "steps", "time"])
     yield ""
+    if report.no_warm_because is not None:
+        yield f"no warm start: {report.no_warm_because}"
     yield f"the {report.chosen} start is kept"

@@ -74,12 +74,14 @@ class DistillationReport:
         chosen: The name of the one with the lowest held-out loss; the cold one where both have it.
         texts: Texts that were trained on or held out.
         held_out: How many of them were held out.
+        no_warm_because: Why a warm start that was wanted could not be made; ``None`` where it was, or was not wanted.
     """
 
     arms: tuple[ArmReport, ...]
     chosen: str
     texts: int
     held_out: int
+    no_warm_because: str | None = None
 
     def arm(self, name: str) -> ArmReport:
         """Return the report of one start."""
@@ -118,6 +120,7 @@ def distillation_statement(made: Made, report: DistillationReport) -> Statement:
             "start": report.chosen,
             "held_out_texts": report.held_out,
             "starts": {arm.name: _arm_document(arm) for arm in report.arms},
+            **({} if report.no_warm_because is None else {"no_warm_start": report.no_warm_because}),
         },
     }
     if report.chosen == WARM and made.warm is not None:

@@ -55,6 +55,7 @@ def distill(
     *,
     groups: TokenGroups | None = None,
     warm: Named | None = None,
+    no_warm_because: str | None = None,
     folder: Path | None = None,
     on_look: Callable[[str, int, float], None] | None = None,
 ) -> DistillationResult:
@@ -72,6 +73,7 @@ def distill(
         recipe: How to train.
         groups: The groups of both models' tokens; without them there are no soft targets.
         warm: An adapter for the target to start from, such as a transfer makes.
+        no_warm_because: Why there is none although one was wanted, for the report.
         folder: Where the runs are kept, and go on from after an interruption; nowhere where absent.
         on_look: Called after every look at the held-out texts with the start, the step and their loss.
 
@@ -94,6 +96,7 @@ def distill(
         chosen=chosen,
         texts=len(examples.train) + len(examples.held_out),
         held_out=len(examples.held_out),
+        no_warm_because=no_warm_because,
     )
     made = Made(source=source, target=target.base, texts=texts_digest(texts), recipe=recipe, warm=warm)
     statement = distillation_statement(made, report)

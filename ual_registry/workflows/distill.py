@@ -19,7 +19,7 @@ from ual_registry.distillation.manner import Manner
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts, checked_seeds, seeds_of
-from ual_registry.workflows.distill_steps import DistillSteps
+from ual_registry.workflows.distill_steps import AUTO_WARM, DistillSteps
 from ual_registry.workflows.extras import need_transformers
 from ual_registry.workflows.references import locate
 
@@ -38,7 +38,7 @@ def distill_adapter(
     *,
     folder: str | Path,
     seeds: SeedPrompts | Sequence[str] | None = None,
-    warm: Adapter | Literal["auto"] | None = None,
+    warm: Adapter | Literal["auto"] | None = AUTO_WARM,
     recipe: Recipe | None = None,
     manner: Manner | None = None,
     sampling: Sampling | None = None,
@@ -49,8 +49,8 @@ def distill_adapter(
 ) -> DistillationResult:
     """Make an adapter for another base model by training it on what source and adapter say.
 
-    A cold start is always trained; where there is an adapter to start from a warm one is too, at the same budget. Both
-    are in the report, and the one with the lower loss on held-out generated texts is the result.
+    A cold start and a warm one are trained at the same budget. Both are in the report, which otherwise says why a warm
+    start could not be made, and the one with the lower loss on held-out generated texts is the result.
 
     Args:
         source: The adapter, or a reference to one.
@@ -59,7 +59,8 @@ def distill_adapter(
         folder: Where texts, scores and training runs are kept and gone on from; several transfers can share one.
         seeds: Inputs of the kind that the adapter is made for; those that it carries where absent. Without any,
             source and adapter run freely.
-        warm: An adapter for the target to start from, or ``auto`` for one that is fitted to the generated texts.
+        warm: An adapter for the target to start from, or ``auto`` for one that is fitted to the generated texts;
+            ``None`` leaves the warm start out, and with it what it takes.
         recipe: How to train; by default two passes over the texts.
         manner: How inputs are written and answered, where there are seeds.
         sampling: How texts are drawn.

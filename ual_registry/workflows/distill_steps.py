@@ -91,7 +91,7 @@ class DistillSteps:
             corpus = self._corpus(place)
             scores = self._scores(corpus, place, is_plain_needed=(recipe or Recipe()).needs_plain)
             chosen = recipe or recipe_for([len(text.whole) for text in corpus.texts], seed=self.sampling.seed)
-            start = self._warm(stack, warm, corpus, place, chosen.held_out_share)
+            start, reason = self._warm(stack, warm, corpus, place, chosen.held_out_share)
         if self.budget_s is not None:
             chosen = within(chosen, self.budget_s, starts=1 if start is None else 2)
         runs = self._place("run", run_settings(self.source, self.target, corpus.texts, chosen, start))
@@ -104,6 +104,7 @@ class DistillSteps:
                 chosen,
                 groups=self._groups(),
                 warm=start,
+                no_warm_because=reason,
                 folder=runs,
                 on_look=lambda name, step, loss: self.say(f"{name} start, step {step}: held-out loss {loss:.4f}"),
             )
@@ -223,9 +224,10 @@ class DistillSteps:
         corpus: Corpus,
         place: Path,
         held_out_share: float,
-    ) -> Named | None:
+    ) -> tuple[Named | None, str | None]:
+        """Return the adapter to start from, or why there is none although one is wanted."""
         if warm is None or isinstance(warm, Adapter):
-            return None if warm is None else Named(adapter=warm, digest=file_digest(warm))
+            return None if warm is None else Named(adapter=warm, digest=file_digest(warm)), None
         from ual_registry.distillation.material import model_settings  # noqa: PLC0415  # loads torch
 
         made_of = {"target": model_settings(self.target), "held_out_share": held_out_share}
@@ -236,8 +238,8 @@ class DistillSteps:
                 write(self._fitted(corpus, held_out_share), file)
             except UALError as error:
                 self.say(f"no warm start: {error.message}")
-                return None
-        return Named(adapter=stack.enter_context(read(file)), digest=Digest.of_file(file))
+                return None, error.message
+        return Named(adapter=stack.enter_context(read(file)), digest=Digest.of_file(file)), None
 
     def _fitted(self, corpus: Corpus, held_out_share: float) -> Adapter:
         """Return what `predictions` makes of the generated texts, without those that are to judge it."""

@@ -325,3 +325,6 @@ def test_a_training_says_how_each_start_went(ual: Ual, monkeypatch: pytest.Monke
         "",
         "the warm start is kept",
     ]
+    report = replace(report, arms=arms[:1], chosen="cold", no_warm_because="no token is shared")
+    lines = ual(f"{TO_COUSIN} --method distill --force").out.splitlines()
+    assert lines[5:7] == ["no warm start: no token is shared", "the cold start is kept"]

@@ -37,7 +37,7 @@ class StoppedError(Exception):
 
 
 def run(adapter: Named, source: LoadedBase, target: LoadedBase, folder: Path, **more: Any) -> DistillationResult:
-    settings: dict[str, Any] = {"sampling": SAMPLING, "recipe": RECIPE, "texts": 24}
+    settings: dict[str, Any] = {"sampling": SAMPLING, "recipe": RECIPE, "texts": 24, "warm": None}
     return distill_adapter(adapter, source, target, folder=folder, **settings | more)
 
 
@@ -143,12 +143,13 @@ def test_seeds_come_from_the_artifact_unless_others_are_given(
     adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path: Path
 ) -> None:
     set_seeds(adapter.adapter, tmp_path / "seeded.air", SEEDS)
-    given = run(adapter, source, target, tmp_path / "given", seeds=SEEDS)
+    given = run(adapter, source, target, tmp_path / "given", seeds=SEEDS, warm="auto")
     with read(tmp_path / "seeded.air") as carried:
         assert seeds_of(carried.manifest) == SeedPrompts(inputs=SEEDS)
     own = distill_adapter(
         tmp_path / "seeded.air", source, target, folder=tmp_path / "own", sampling=SAMPLING, recipe=RECIPE, texts=24
     )
+    assert [arm.name for arm in own.report.arms] == ["cold", "warm"]  # where nothing else is said
     assert values(own.adapter) == values(given.adapter)
 
 
@@ -266,6 +267,9 @@ def test_a_warm_start_that_cannot_be_fitted_leaves_the_cold_one(
     result = run(adapter, source, target, tmp_path, warm="auto", on_progress=said.append)
     assert [arm.name for arm in result.report.arms] == ["cold"]
     assert "no warm start: no token is shared" in said
+    assert result.report.no_warm_because == "no token is shared"
+    (statement,) = result.adapter.manifest.provenance
+    assert statement.parameters["settings"]["no_warm_start"] == "no token is shared"
 
 
 def test_a_base_model_is_named_by_its_folder_as_well(
