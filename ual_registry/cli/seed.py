@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ual_registry.seeding import MOST_SEED
+
 __all__ = ["SEED"]
 
-SEED = click.IntRange(0, 2**32 - 1)
-"""NumPy's older generator, which scikit-learn and transformers seed, takes 32 bits."""
+SEED = click.IntRange(0, MOST_SEED)

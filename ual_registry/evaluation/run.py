@@ -33,6 +33,7 @@ from ual_registry.evaluation.side_effects import SideEffects, measure_side_effec
 from ual_registry.evaluation.tasks import LoadedModel, Task
 from ual_registry.evaluation.verdict import LEAST_ITEMS, judge
 from ual_registry.models.attach import attach
+from ual_registry.seeding import require_seed
 
 __all__ = ["DOSES", "RANDOM_SEEDS", "Baselines", "Data", "evaluate", "score_arm"]
 
@@ -150,9 +151,10 @@ def evaluate(
         say: Is told what is measured now.
 
     Raises:
-        TransferError: The adapter has no effect, or does not fit the base model.
+        TransferError: The adapter has no effect, or does not fit the base model; or the seed is none.
         NumericalError: A number is not finite, or attaching the adapter at dose 0 changes the base.
     """
+    require_seed(seed)
     refuse_without_effect(adapter)
     _refuse_other_kinds(loaded.model)
     run = _Run(loaded=loaded, task=task, data=data, seed=seed, resamples=resamples, say=say)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ual_registry.errors import TransferError
+from ual_registry.seeding import require_seed
 from ual_registry.transfers.choose import DISTILL
 from ual_registry.transfers.layers import LayerPolicy, LayerRule
 from ual_registry.transfers.plan import RotaryPolicy
@@ -163,6 +164,7 @@ class TransferOrder:
         """
         if self.method != AUTO:
             rung_of(self.method)
+        require_seed(self.seed)
         for name, value, known in (
             ("rotary policy", self.rotary, tuple(map(str, RotaryPolicy))),
             ("layer map", self.layer_map, tuple(map(str, LayerRule))),

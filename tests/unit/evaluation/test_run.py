@@ -281,6 +281,17 @@ def test_side_effects_are_bits_and_divergence_over_whole_passes(
 # What is refused
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
+def test_a_seed_that_is_none_is_refused_before_anything_is_measured(scene: Scene, tmp_path: Path, seed: Any) -> None:
+    said: list[str] = []
+    with pytest.raises(TransferError) as caught:
+        evaluate(
+            scene.loaded, scene.adapter("native"), LabelLikelihood(), labels_data(tmp_path), seed=seed, say=said.append
+        )
+    assert caught.value.message == f"seed {seed!r}: expected a whole number from 0 to 4294967295"
+    assert said == []
+
+
 def test_an_adapter_without_effect_is_refused(scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(TransferError) as caught:
         evaluate(scene.loaded, scaled(scene.adapter("native"), 0.0), LabelLikelihood(), labels_data(tmp_path))
