@@ -38,10 +38,10 @@ def _asked(settings: Mapping[str, Any]) -> Iterator[str]:
 def _dose_lines(dose: Any) -> Iterator[str]:
     """Yield the curve that chose a dose; nothing where none of our form is there."""
     points = dose.get("points") if isinstance(dose, Mapping) else None
-    if not isinstance(points, tuple) or not all(isinstance(point, Mapping) and "gamma" in point for point in points):
+    if not points or not isinstance(points, tuple) or not all(isinstance(point, Mapping) for point in points):
         return
-    metrics = [name for name in points[0] if name != "gamma"] if points else []
-    rows = [[f"{point['gamma']:g}", *(_number(point.get(name)) for name in metrics)] for point in points]
+    metrics = [name for name in points[0] if name != "gamma"]
+    rows = [[_number(point.get(name)) for name in ("gamma", *metrics)] for point in points]
     yield from table(rows, ["dose", *metrics]).splitlines()
     yield f"chosen on dev by {dose.get('metric')}: {dose.get('chosen')}"
 

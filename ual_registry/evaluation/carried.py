@@ -42,7 +42,8 @@ def carried_energy(manifest: Manifest) -> CarriedEnergy | None:
     if statement is None or not found:
         return None
     layers = _layers(manifest)
-    lost = set(statement.annotations.get(LOST_ROLES_KEY, ()))
+    noted = statement.annotations.get(LOST_ROLES_KEY)
+    lost = noted if isinstance(noted, tuple) else ()  # a remark of another program may be anything
     roles = [role for role in ROLES if role in lost or any(own == role for own, _ in found)]
     return CarriedEnergy(
         method=str(statement.parameters.get("method", "unknown method")),

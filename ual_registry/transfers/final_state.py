@@ -56,11 +56,11 @@ class NormShape:
         return self.gain * own / self.size(rows)
 
     def folded(self, readers: torch.Tensor) -> torch.Tensor:
-        """Return what reads x / size as readers, shape (n, d), read what it gives: float64, none of it the mean."""
+        """Return readers of what it gives as readers of what it is given, but for the size: shape (n, d), float64."""
         return self.without_mean(readers.to(torch.float64) * self.gain)
 
     def without_mean(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return rows as it sees them, shape (n, d)."""
+        """Return rows without what it takes out of them, shape (n, d)."""
         return rows - rows.mean(dim=1, keepdim=True) if self.is_centred else rows
 
 

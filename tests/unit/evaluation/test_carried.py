@@ -48,6 +48,14 @@ def test_a_role_without_a_place_in_the_target_is_left_open_in_every_layer(manife
     assert found.shares[1] == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("noted", [3, {"attention_query": 1}, "attention_query", None])
+def test_a_remark_of_another_form_is_passed_over(manifest: Manifest, noted: object) -> None:
+    made = replace(statement({manifest.entries[0].label: 0.5}), annotations={LOST_ROLES_KEY: noted})
+    found = carried_energy(replace(manifest, entries=manifest.entries[:1], provenance=(made,)))
+    assert found is not None
+    assert found.roles == (manifest.entries[0].role,)
+
+
 def test_shares_stand_by_role_and_layer_and_what_got_nothing_is_left_open(manifest: Manifest) -> None:
     entries = tuple(
         entry
