@@ -10,7 +10,7 @@ from ual_registry.air.model import Statement
 from ual_registry.cli.report_card import card_lines
 
 RESULT = {"arm": "base", "metric": "accuracy", "value": 0.5, "n": 12, "data_digest": "sha256:ab"}
-TABLE = ["  on 12 items of sha256:ab", "    arm     accuracy", "    base    0.5"]
+TABLE = ["  on 12 items of sha256:ab", "    arm    accuracy", "    base   0.5"]
 
 
 def card(settings: Any) -> list[str]:
