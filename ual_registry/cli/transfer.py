@@ -107,7 +107,7 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
     type=click.Choice(WRITE_MAPS),
     default=WRITE_MAPS[0],
     show_default=True,
-    help="What activations fits its write maps to; joint adds gradients, slower and closer.",
+    help="What activations fits its write maps to; joint adds gradients, and auto takes it where it can.",
 )
 @click.option(
     "--dtype", type=click.Choice(DTYPES), default=DTYPES[0], show_default=True, help="What base models are loaded in."

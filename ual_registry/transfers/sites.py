@@ -17,7 +17,7 @@ from ual_registry.models.finite import finite_hint
 from ual_registry.models.loaded import LoadedBase
 from ual_registry.models.positions import position_limit
 
-__all__ = ["Reader", "Side", "Site", "SitePair", "shared_sites"]
+__all__ = ["Reader", "Side", "Site", "SitePair", "predicts_next", "shared_sites"]
 
 
 class Side(StrEnum):
@@ -161,13 +161,13 @@ class Reader:
         loss.backward()
 
     def _require_loss(self) -> None:
-        if "logits_to_keep" not in inspect.signature(self.base.model.forward).parameters:
+        if not predicts_next(self.base):
             raise TransferError(
                 f"base model {self.base.base.id}: {type(self.base.model).__name__} predicts no next token, so its "
                 "outputs have no gradient",
                 code="no-loss",
                 context={"base_model": self.base.base.id},
-                hint="fit the write maps to outputs alone",
+                hint="fit the write maps to outputs alone (--write-map outputs)",
             )
 
     def _require_finite(self, site: Site, rows: torch.Tensor) -> None:
@@ -185,6 +185,11 @@ class Reader:
         lengths = rows.float().norm(dim=1, keepdim=True)
         limit = self.clip * lengths.median()
         return (rows * (limit / lengths).clamp(max=1.0).to(rows.dtype)) if bool((lengths > limit).any()) else rows
+
+
+def predicts_next(base: LoadedBase) -> bool:
+    """Tell whether a model predicts the next token, and makes logits where they are asked for alone."""
+    return "logits_to_keep" in inspect.signature(base.model.forward).parameters
 
 
 def _hook(module: torch.nn.Module, site: Site, note: Callable[[Site, torch.Tensor], None]) -> Any:

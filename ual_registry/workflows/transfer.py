@@ -132,7 +132,7 @@ def transfer(
     rotary: RotaryPolicy | str = RotaryPolicy.DROP,
     layer_map: LayerRule | str = LayerRule.PROPORTIONAL,
     layers: LayerPolicy | str = LayerPolicy.PICK,
-    write_map: str = "outputs",
+    write_map: str = AUTO,
     source_base: str | Path | None = None,
     calibration: Iterable[str] | str | Path | None = None,
     continue_tokens: int = 0,
@@ -161,8 +161,9 @@ def transfer(
         rotary: ``drop`` or ``project`` query and key where rotary position embedding differs.
         layer_map: ``proportional`` or ``cka``: by what the layers of both are paired where activations are compared.
         layers: ``pick`` or ``pool``: what becomes of source layers that the layer map does not name.
-        write_map: ``outputs`` or ``joint``: what the write maps of ``activations`` are fitted to; ``joint`` takes the
-            gradients of the text's loss as well, which takes twice the time and loses less.
+        write_map: What the write maps of ``activations`` are fitted to: ``outputs``, or ``joint`` with the gradients of
+            the text's loss, which takes more time and memory and loses far less; ``auto`` is ``joint`` where both base
+            models predict the next token.
         source_base: Folder of the adapter's own base model, with weights, where it is not in the Hub's cache.
         calibration: Unlabelled texts of the kind that the adapter is for, or a file of them.
         continue_tokens: How many tokens source and adapter add to each text.

@@ -27,8 +27,9 @@ REQUIRED = LABELS[:2]
 TASK_NAMES = ("labels", "bits-per-byte", "exact")
 """What can be asked of items, as ``evaluation.tasks.TASKS`` has it beside what loads torch."""
 
-WRITE_MAPS = ("outputs", "joint")
-"""What a write map can be fitted to, as ``transfers.module_fit.WriteKind`` has it beside what loads torch."""
+WRITE_MAPS = (AUTO, "joint", "outputs")
+"""What a write map can be fitted to, as ``transfers.module_fit.WriteKind`` has it beside what loads torch; ``auto`` is
+``joint`` where both base models predict the next token."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 """What base models can be loaded in."""
@@ -71,7 +72,7 @@ class TransferOrder:
         rotary: What to do with query and key where rotary position embedding differs.
         layer_map: By what the layers of both are paired where activations are compared: ``proportional`` or ``cka``.
         layers: What becomes of source layers that the layer map does not name: ``pick`` or ``pool``.
-        write_map: What the write maps of ``activations`` are fitted to: ``outputs``, or ``joint`` with the gradients.
+        write_map: What the write maps of ``activations`` are fitted to, a name of ``WRITE_MAPS``.
         source_base: Folder of the adapter's own base model, with weights.
         calibration: Unlabelled texts, or a file of them.
         continue_tokens: How many tokens source and adapter add to each text.

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from ual_registry.transfers.choose import DISTILL
 from ual_registry.transfers.layers import LayerPolicy, LayerRule
-from ual_registry.transfers.rungs import RUNGS
+from ual_registry.transfers.rungs import AUTO, RUNGS
 from ual_registry.workflows.transfer_job import Job
 
 if TYPE_CHECKING:
     from ual_registry.air.adapter import Adapter
     from ual_registry.distillation.report import DistillationReport
+    from ual_registry.transfers.module_fit import WriteKind
     from ual_registry.transfers.report import TransferReport
 
 __all__ = ["RUNNERS", "Made", "run_distillation", "run_rung"]
@@ -80,13 +81,13 @@ def _by_weights(job: Job, method: str) -> Made:
 
 
 def _by_activations(job: Job, method: str) -> Made:
-    from ual_registry.transfers.module_fit import ActivationOptions, WriteKind  # noqa: PLC0415  # loads torch
+    from ual_registry.transfers.module_fit import ActivationOptions  # noqa: PLC0415  # loads torch
     from ual_registry.transfers.run_activations import run_activations  # noqa: PLC0415
     from ual_registry.transfers.statistics_store import StatisticsStore  # noqa: PLC0415
 
     assert job.digest is not None  # plans alone have none
     options = ActivationOptions(
-        write=WriteKind(job.order.write_map),
+        write=_write_kind(job),
         layer_map=LayerRule(job.order.layer_map),
         policy=LayerPolicy(job.order.layers),
         any_base=job.order.is_any_base,
@@ -101,6 +102,15 @@ def _by_activations(job: Job, method: str) -> Made:
         options=options,
         store=StatisticsStore() if job.order.folder is None else StatisticsStore(folder=job.folder / "statistics"),
     )
+
+
+def _write_kind(job: Job) -> WriteKind:
+    from ual_registry.transfers.module_fit import WriteKind  # noqa: PLC0415  # loads torch
+    from ual_registry.transfers.sites import predicts_next  # noqa: PLC0415
+
+    if job.order.write_map != AUTO:
+        return WriteKind(job.order.write_map)
+    return WriteKind.JOINT if all(predicts_next(base) for base in (job.source, job.target)) else WriteKind.OUTPUTS
 
 
 def _by_residual(job: Job, method: str) -> Made:

@@ -329,7 +329,7 @@ def test_items_that_are_wrong_are_refused_before_anything_is_made(ual: Ual) -> N
         ({"require": "much"}, "require 'much': expected one of works, partial", "bad-option"),
         ({"task": "much"}, "task 'much': expected one of labels, bits-per-byte, exact", "bad-option"),
         ({"seed": -1}, "seed -1: expected a whole number from 0 to 4294967295", "bad-option"),
-        ({"write_map": "all"}, "write map 'all': expected one of outputs, joint", "bad-option"),
+        ({"write_map": "all"}, "write map 'all': expected one of auto, joint, outputs", "bad-option"),
         ({"dtype": "int8"}, "dtype 'int8': expected one of float32, bfloat16, float16", "bad-option"),
         ({"require": "partial"}, "require needs data: without measuring nothing is known", "bad-option"),
         ({"continue_tokens": -1, "calibration": ("a",)}, "continue takes a number from 0", "bad-option"),

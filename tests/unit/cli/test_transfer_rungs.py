@@ -260,17 +260,28 @@ def test_python_takes_the_same_words(ual: Ual) -> None:
         assert json.dumps(other.manifest.name) == json.dumps(result.adapter.manifest.name)
 
 
-def test_the_write_maps_are_fitted_to_what_is_asked_for(ual: Ual) -> None:
-    digests = []
-    for wanted in ("outputs", "joint"):
-        result = ual(f"{TO_COUSIN} --method activations --calibrate text.txt --write-map {wanted} --force --json")
+def test_the_write_maps_are_fitted_to_what_is_asked_for(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = {}
+    for option, expected in (
+        ("", "joint"),
+        ("--write-map joint", "joint"),
+        ("--write-map outputs", "outputs"),
+    ):
+        result = ual(f"{TO_COUSIN} --method activations --calibrate text.txt {option} --force --json")
         assert result.code == 0
-        digests.append(result.document["digest"])
+        digests[option] = result.document["digest"]
         (statement,) = statements("out.air")
-        assert statement.parameters["settings"]["write"] == wanted
-    assert digests[0] != digests[1]
-    refused = ual(f"{TO_GPT2} --method vocab --write-map joint")
-    assert (refused.code, refused.err.splitlines()[-1]) == (
+        assert statement.parameters["settings"]["write"] == expected
+    assert digests[""] == digests["--write-map joint"] != digests["--write-map outputs"]
+
+    monkeypatch.setattr("ual_registry.transfers.sites.predicts_next", lambda base: base.base.id != "cousin")
+    command = f"{TO_COUSIN} --method activations --calibrate text.txt --force --json"
+    assert ual(command).document["digest"] == digests["--write-map outputs"]
+    refused = ual(f"{command} --write-map joint --folder fresh")  # statistics that are kept need no model
+    assert (refused.code, refused.document["error"]["code"]) == (5, "no-loss")
+
+    misplaced = ual(f"{TO_GPT2} --method vocab --write-map joint")
+    assert (misplaced.code, misplaced.err.splitlines()[-1]) == (
         2,
         "Error: --method vocab has no --write-map: it compares no activations",
     )
