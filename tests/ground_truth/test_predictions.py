@@ -35,7 +35,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "calm gemma3": copies.chain(copies.signed_gemma, copies.neurons_permuted),
 }
 
-ITSELF: dict[str, float] = {"llama": 0.85, "gpt2": 0.9, "calm gemma3": 0.9}
+ITSELF: dict[str, float] = {"llama": 0.85, **({"gpt2": 0.9, "calm gemma3": 0.9} if IS_WHOLE else {})}
 """The least share of the gain of an adapter on the source itself, by family."""
 
 CASES: list[tuple[str, tuple[str, ...], float, float]] = [

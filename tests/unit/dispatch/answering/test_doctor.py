@@ -137,7 +137,7 @@ def test_an_effect_is_recorded_in_a_file_or_as_the_next_revision(doctor: Doctor,
         ("bare.air --base {base} --record", 8, "cannot record the effect of bare.air: it is no name in the registry"),
         ("silent.air --base {base} -o x.air", 7, "adapter silent.air: does nothing, every lora_B is zero"),
         ("foreign.air --base {base} -o x.air", 4, "foreign.air: made for owner/other with weights_digest"),
-        ("bare.air --base {base}/config.json -o x.air", 11, "no such folder"),
+        ("bare.air --base {base}/config.json -o x.air", 11, "is a file, expected a folder"),
     ],
 )
 def test_what_cannot_be_recorded_is_told(words: str, code: int, message: str, doctor: Doctor, stage: Stage) -> None:
