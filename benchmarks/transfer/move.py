@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 
 _BY_SHAPE = ("svd", "truncate", "interpolate")
 _BY_WEIGHTS = ("subspace", "vocab")
-_BY_TEXT = ("activations", "residual", "predictions")
-_JOINT = "activations-joint"
-"""`activations` with write maps that are fitted to gradients as well."""
-_DOCUMENTS = "predictions-documents"
-"""`predictions` with settings that were chosen on documents and on small models: see `rungs`."""
 _BY_TRAINING = ("distill", "distill-both", "distill-warm", "distill-free")
 
 
@@ -72,37 +67,45 @@ def _runner(rung: str, bases: tuple[Path, Path], text: Path | None) -> Runner:
             adapter, plan, *_bases(*bases), method=rung, source_digest=digest, options=None
         )
     if rung in _BY_TEXT:
-        run = getattr(importlib.import_module(f"ual_registry.transfers.run_{rung}"), f"run_{rung}")
         assert text is not None  # every rung of this kind has text
-        texts = json.loads(text.read_text(encoding="utf-8"))
-        return lambda adapter, plan, digest: run(adapter, plan, *_bases(*bases), texts, source_digest=digest)
-    if rung == _JOINT:
-        assert text is not None  # it has text, as above
-        return _jointly(bases, json.loads(text.read_text(encoding="utf-8")))
-    if rung == _DOCUMENTS:
-        assert text is not None  # as above
-        return _on_documents(bases, json.loads(text.read_text(encoding="utf-8")))
+        return _by_text(rung, bases, json.loads(text.read_text(encoding="utf-8")))
     raise ModuleNotFoundError(f"no rung {rung!r}")
 
 
-def _jointly(bases: tuple[Path, Path], texts: list[str]) -> Runner:
-    run = importlib.import_module("ual_registry.transfers.run_activations").run_activations
-    fit: Any = importlib.import_module("ual_registry.transfers.module_fit")
-    options = fit.ActivationOptions(write=fit.WriteKind.JOINT)
-    return lambda adapter, plan, digest: run(
-        adapter, plan, *_bases(*bases), texts, source_digest=digest, options=options
-    )
-
-
-def _on_documents(bases: tuple[Path, Path], texts: list[str]) -> Runner:
-    """Fit at positions drawn at random, in the last layer alone, in three sweeps."""
-    run = importlib.import_module("ual_registry.transfers.run_predictions").run_predictions
-    options: Any = importlib.import_module("ual_registry.transfers.prediction_fit").PredictionOptions
+def _by_text(rung: str, bases: tuple[Path, Path], texts: list[str]) -> Runner:
+    method, options = _BY_TEXT[rung]
+    run = getattr(importlib.import_module(f"ual_registry.transfers.run_{method}"), f"run_{method}")
     source, target = _bases(*bases)
+    chosen = options(target)
+    return lambda adapter, plan, digest: run(adapter, plan, source, target, texts, source_digest=digest, options=chosen)
+
+
+def _as_it_comes(_: LoadedBase) -> None:
+    """Leave it to the method."""
+
+
+def _jointly(_: LoadedBase) -> Any:
+    """Fit write maps to gradients as well."""
+    fit: Any = importlib.import_module("ual_registry.transfers.module_fit")
+    return fit.ActivationOptions(write=fit.WriteKind.JOINT)
+
+
+def _on_documents(target: LoadedBase) -> Any:
+    """Fit at positions drawn at random, in the last layer alone, in three sweeps: chosen on documents."""
+    options: Any = importlib.import_module("ual_registry.transfers.prediction_fit").PredictionOptions
     layers = [slot.layer for module in target.binding.modules.values() for slot in module.slots]
     last = max(layer for layer in layers if layer is not None)
-    chosen = options(top_share=0.0, layers=(last,), sweeps=3, max_rows=2500)
-    return lambda adapter, plan, digest: run(adapter, plan, source, target, texts, source_digest=digest, options=chosen)
+    return options(top_share=0.0, layers=(last,), sweeps=3, max_rows=2500)
+
+
+_BY_TEXT: Mapping[str, tuple[str, Callable[[LoadedBase], Any]]] = {
+    "activations": ("activations", _as_it_comes),
+    "activations-joint": ("activations", _jointly),
+    "residual": ("residual", _as_it_comes),
+    "predictions": ("predictions", _as_it_comes),
+    "predictions-documents": ("predictions", _on_documents),
+}
+"""The method of each rung that fits to text, and its options for a target."""
 
 
 def _distilled(

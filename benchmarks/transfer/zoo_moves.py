@@ -84,12 +84,10 @@ def _by_weights(method: str) -> _Runner:
     )
 
 
-def _activations(adapter: Adapter, plan: TransferPlan, pair: Pair, digest: Digest) -> TransferResult:
-    return run_activations(adapter, plan, pair.source, pair.target, pair.texts, source_digest=digest)
-
-
-def _joint(adapter: Adapter, plan: TransferPlan, pair: Pair, digest: Digest) -> TransferResult:
-    return run_activations(adapter, plan, pair.source, pair.target, pair.texts, source_digest=digest, options=JOINT)
+def _by_activations(options: ActivationOptions) -> _Runner:
+    return lambda adapter, plan, pair, digest: run_activations(
+        adapter, plan, pair.source, pair.target, pair.texts, source_digest=digest, options=options
+    )
 
 
 def _residual(adapter: Adapter, plan: TransferPlan, pair: Pair, digest: Digest) -> TransferResult:
@@ -102,7 +100,6 @@ def _predictions(adapter: Adapter, plan: TransferPlan, pair: Pair, digest: Diges
     return run_predictions(adapter, plan, pair.source, pair.target, pair.texts, source_digest=digest, options=options)
 
 
-JOINT = ActivationOptions(write=WriteKind.JOINT)
 RESIDUAL = ResidualOptions(max_rows=4000)
 PREDICTIONS = PredictionOptions(sweeps=4, tokens=48, max_rows=1500, top_share=0.0, teacher_weight=0.5)
 """The last layer alone, positions at random, and half of what the source says: chosen on dev of the first direction."""
@@ -111,8 +108,8 @@ RUNGS: dict[str, _Runner] = {
     "svd": _by_shape("svd"),
     "subspace": _by_weights("subspace"),
     "vocab": _by_weights("vocab"),
-    "activations": _activations,
-    "activations-joint": _joint,
+    "activations": _by_activations(ActivationOptions()),
+    "activations-joint": _by_activations(ActivationOptions(write=WriteKind.JOINT)),
     "residual": _residual,
     "predictions": _predictions,
 }
