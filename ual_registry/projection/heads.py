@@ -19,6 +19,9 @@ from ual_registry.errors import ShapeError
 
 __all__ = ["Attention", "HeadPairs", "Heads", "key_map", "output_map", "pair_heads", "query_map", "value_map"]
 
+_RowMaps = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Given the rows of a head and of its counterpart, returns the map from the one to the other."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
@@ -78,8 +81,9 @@ class Heads:
         pairs = [(2 * at, 2 * at + 1) if style == "interleaved" else (at, at + count) for at in range(count)]
         if speeds and (len(speeds) != count or not all(speed > 0 for speed in speeds)):
             raise ShapeError(f"speeds {speeds}: expected one above 0 for each of {count} pairs")
-        sizes = {"queries": queries, "groups": groups, "width": width, "value_width": value_width}
-        return cls(**sizes, rotary=tuple(pairs), speeds=speeds)
+        return cls(
+            queries=queries, groups=groups, width=width, value_width=value_width, rotary=tuple(pairs), speeds=speeds
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,20 +185,16 @@ def query_map(pairs: HeadPairs, source: Attention, target: Attention) -> torch.T
     """Return the map from the source's query rows to the target's, shape (queries_t * width_t, queries_s * width_s)."""
     own, other = source.of_heads()[0], target.of_heads()[0]
     made = own.new_zeros(target.heads.queries, target.heads.width, source.heads.queries, source.heads.width)
+    between = _row_maps(source.heads, target.heads)
     for at, to in zip(pairs.source, pairs.target, strict=True):
-        made[to, :, at] = _between(own[at], other[to], source.heads, target.heads)
+        made[to, :, at] = between(own[at], other[to])
     return made.flatten(2).flatten(0, 1)
 
 
 def key_map(pairs: HeadPairs, source: Attention, target: Attention) -> torch.Tensor:
     """Return the map from the source's key rows to the target's, shape (groups_t * width_t, groups_s * width_s)."""
-    own, other = source.heads, target.heads
-    return _shared(
-        pairs,
-        (own, source.of_heads()[1]),
-        (other, target.of_heads()[1]),
-        lambda rows, others: _between(rows, others, own, other),
-    )
+    between = _row_maps(source.heads, target.heads)
+    return _shared(pairs, (source.heads, source.of_heads()[1]), (target.heads, target.of_heads()[1]), between)
 
 
 def value_map(pairs: HeadPairs, source: Attention, target: Attention) -> torch.Tensor:
@@ -219,7 +219,7 @@ def _shared(
     pairs: HeadPairs,
     source: tuple[Heads, torch.Tensor],
     target: tuple[Heads, torch.Tensor],
-    between: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    between: _RowMaps,
 ) -> torch.Tensor:
     """Return the map of what groups share: the mean over the paired queries of every group of the target."""
     (heads, own), (others, other) = source, target
@@ -233,19 +233,31 @@ def _shared(
     return made.flatten(2).flatten(0, 1)
 
 
-def _between(own: torch.Tensor, other: torch.Tensor, own_heads: Heads, other_heads: Heads) -> torch.Tensor:
-    """Return the map from a head's rows to another's: pair by pair where both rotate, the rest by a turn."""
-    if not own_heads.rotary or not other_heads.rotary:
-        return _turn(own, other)
+def _row_maps(own: Heads, other: Heads) -> _RowMaps:
+    """Return what maps a head's rows to another's: pair by pair where both rotate, the rest by a turn."""
+    if not own.rotary or not other.rotary:
+        return _turn
+    nearest = _nearest(own, other)
+    return lambda rows, others: _by_pairs(rows, others, own.rotary, other.rotary, nearest)
+
+
+def _by_pairs(
+    own: torch.Tensor,
+    other: torch.Tensor,
+    own_rotary: Sequence[tuple[int, int]],
+    other_rotary: Sequence[tuple[int, int]],
+    nearest: Sequence[int],
+) -> torch.Tensor:
+    """Return the map from a head's rows to another's; ``nearest`` says which pair each pair of the other takes."""
     made = own.new_zeros(len(other), len(own))
-    for (p, q), at in zip(other_heads.rotary, _nearest(own_heads, other_heads), strict=True):
-        a, b = own_heads.rotary[at]
+    for (p, q), at in zip(other_rotary, nearest, strict=True):
+        a, b = own_rotary[at]
         energy = float(own[a].square().sum() + own[b].square().sum())
         real = float(own[a] @ other[p] + own[b] @ other[q]) / energy if energy > 0 else 0.0
         imaginary = float(own[a] @ other[q] - own[b] @ other[p]) / energy if energy > 0 else 0.0
         made[p, a], made[p, b] = real, -imaginary
         made[q, a], made[q, b] = imaginary, real
-    rest, others = _rest(len(own), own_heads.rotary), _rest(len(other), other_heads.rotary)
+    rest, others = _rest(len(own), own_rotary), _rest(len(other), other_rotary)
     if rest and others:
         made[torch.tensor(others)[:, None], torch.tensor(rest)] = _turn(own[rest], other[others])
     return made

@@ -28,8 +28,7 @@ def rotary_speeds(base: LoadedBase, layer: int, pairs: int) -> tuple[float, ...]
         for name, buffer in base.model.named_buffers()
         if name.endswith(_NAME) and buffer.numel() == pairs and "original" not in name
     }
-    kind = _layer_kind(base.model.config, layer)
-    own = found.get(f"{kind}_{_NAME}", found.get(_NAME)) if kind is not None else found.get(_NAME)
+    own = found.get(f"{_layer_kind(base.model.config, layer)}_{_NAME}", found.get(_NAME))
     if own is None or not bool((own > 0).all()):
         return ()
     return tuple(own.tolist())
