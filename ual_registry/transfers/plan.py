@@ -86,6 +86,11 @@ class TransferPlan:
     rule: LayerRule = LayerRule.PROPORTIONAL
     pools: Mapping[str | None, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
+    @property
+    def is_same_config(self) -> bool:
+        """Whether both base models have one config; what was trained on from a model has its config too."""
+        return self.source.config_digest == self.target.config_digest
+
     def counts(self) -> dict[str, int]:
         """Return how many moves there are of each action."""
         found = Counter(str(move.action) for move in self.moves)

@@ -74,10 +74,8 @@ def run_transfer(adapter: Adapter, plan: TransferPlan, *, method: str, source_di
         energies |= {entry.label: energy for entry, energy in zip(others, rest, strict=True)}
     reports = tuple(report for own_reports, _, _ in parts for report in own_reports)
     share = energy_share(reports, energies)
-    is_own = plan.source.config_digest == plan.target.config_digest
-    report = TransferReport(
-        plan=plan, method=method, entries=reports, energy_share=share, warnings=(_OWN_BASE,) if is_own else ()
-    )
+    warnings = (_OWN_BASE,) if plan.is_same_config else ()
+    report = TransferReport(plan=plan, method=method, entries=reports, energy_share=share, warnings=warnings)
     return put_together(adapter, (stored for _, stored, _ in parts), report, source_digest=source_digest)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ual_registry.air.adapter import Adapter
-from ual_registry.binders.base import load_base
+from ual_registry.binders.base import BaseConfig, load_base
 from ual_registry.digest import Digest
 from ual_registry.errors import MissingExtraError, TransferError
 from ual_registry.storage import file_size
@@ -87,6 +87,12 @@ class Job:
         """Where the adapter's own base model lies."""
         order, wanted = self.order, self.adapter.manifest.base_model
         return find_source(wanted, order.source_base, is_any=order.is_any_base)
+
+    @cached_property
+    def source_config(self) -> BaseConfig | None:
+        """The config of the adapter's own base model, where it is at hand."""
+        folder = self.source_place.folder
+        return None if folder is None else load_base(folder)
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
@@ -251,7 +257,7 @@ class Job:
             return self._plan_of_entries()
         try:
             plan = self._plan_of_entries()
-            if plan.source.config_digest == plan.target.config_digest:
+            if plan.is_same_config:
                 return plan  # the target may be the source, and then every entry stays as it is
         except TransferError:
             pass  # nothing of it has to have a counterpart
@@ -260,8 +266,7 @@ class Job:
     def _plan_of_entries(self) -> TransferPlan:
         manifest, rotary = self.adapter.manifest, self.order.rotary
         layers = LayerChoice(policy=LayerPolicy(self.order.layers))
-        folder = self.source_place.folder
-        source = None if folder is None else load_base(folder)
+        source = self.source_config
         return make_plan(manifest, self.goal.config, rotary=rotary, layers=layers, source=source, **self._labels())
 
     def _labels(self) -> dict[str, str | None]:
