@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,10 +109,10 @@ class _Run:
         try:
             return score_arm(self.loaded, self.task, items, adapter)
         except NumericalError as error:
-            if adapter is not None:
-                score_arm(self.loaded, self.task, items, None)  # raises where the base alone is to blame
-                raise _of_the_update(name, error) from error
-            raise
+            if adapter is None:
+                raise
+            score_arm(self.loaded, self.task, items, None)  # raises where the base alone is to blame
+            raise _of_the_update(name, error) from error
 
     def compare(self, arms: Mapping[str, tuple[Series, ...]], *, base: str, native: str) -> tuple[MetricReport, ...]:
         return tuple(
@@ -281,10 +281,8 @@ def _source(run: _Run, others: Baselines) -> tuple[MetricReport, ...]:
     load, adapter = others.source
     loaded = load()
     _refuse_other_kinds(loaded.model)
-    arms = {}
-    for name, own in ((SOURCE_BASE, None), (SOURCE, adapter)):
-        run.say(f"{name}: {len(run.data.test.items)} items")
-        arms[name] = score_arm(loaded, run.task, run.data.test.items, own)
+    there = replace(run, loaded=loaded)
+    arms = {name: there.score(name, own, run.data.test.items) for name, own in ((SOURCE_BASE, None), (SOURCE, adapter))}
     return run.compare(arms, base=SOURCE_BASE, native=SOURCE)
 
 

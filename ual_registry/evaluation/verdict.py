@@ -48,10 +48,10 @@ def judge(metrics: Sequence[MetricReport], source: Sequence[MetricReport], dose:
     void = {report.metric for report in source if _is_void(report)}
     is_dosed = dose is not None and dose.chosen not in (0.0, 1.0)
     labels = {report.metric: _label(report, ADAPTER, void) for report in metrics}
-    exhausted = {report.metric for report in metrics if report.is_exhausted and labels[report.metric] is None}
+    said = [labels[report.metric] for report in metrics if not report.is_exhausted or labels[report.metric]]
     return Verdict(
         labels=labels,
-        label=worst_label([label for metric, label in labels.items() if metric not in exhausted]),
+        label=worst_label(said),
         dosed_labels={report.metric: _label(report, dosed_arm(dose.chosen), void) for report in metrics}
         if dose is not None and is_dosed
         else {},
