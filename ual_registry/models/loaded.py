@@ -180,12 +180,11 @@ def load_base_model(
 
 
 def _no_folder(place: Path) -> StorageError:
-    found = "is a file, expected a folder with config.json and weights" if place.is_file() else "no such folder"
-    hint = (
-        f"give the folder: {place.parent}"
-        if place.name == "config.json" and place.is_file()
-        else ("check the path; weights on the Hub are never fetched: download them, and give their folder")
-    )
+    is_file = place.is_file()
+    found = "is a file, expected a folder with config.json and weights" if is_file else "no such folder"
+    hint = "check the path; weights on the Hub are never fetched: download them, and give their folder"
+    if is_file and place.name == "config.json":
+        hint = f"give the folder: {place.parent}"
     return StorageError(f"cannot read {place}: {found}", context={"path": str(place)}, hint=hint)
 
 

@@ -153,8 +153,6 @@ def _remarks(report: TransferReport) -> dict[str, Any]:
 
 
 def _lost_roles(plan: TransferPlan) -> list[str]:
-    roles: dict[bool, set[str]] = {True: set(), False: set()}
-    for move in plan.moves:
-        if move.entry is not None:
-            roles[move.action is Action.DROPPED].add(move.entry.role)
-    return sorted(roles[True] - roles[False])
+    moved = [(move.entry.role, move.action) for move in plan.moves if move.entry is not None]
+    dropped = {role for role, action in moved if action is Action.DROPPED}
+    return sorted(dropped - {role for role, action in moved if action is not Action.DROPPED})

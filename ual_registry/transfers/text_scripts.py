@@ -57,7 +57,9 @@ def _sample(texts: Iterable[str]) -> str:
 
 def _script(letter: str) -> str | None:
     """Return the first word of a letter's name in Unicode, such as LATIN, CYRILLIC or CJK; ``None`` for others."""
-    return unicodedata.name(letter, "").partition(" ")[0].partition("-")[0] or None if letter.isalpha() else None
+    if not letter.isalpha():
+        return None
+    return unicodedata.name(letter, "").partition(" ")[0].partition("-")[0] or None
 
 
 def _known_share(tokenizer: Any, script: str) -> float:

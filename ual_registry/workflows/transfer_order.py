@@ -98,7 +98,7 @@ class TransferOrder:
     rotary: RotaryPolicy | str = RotaryPolicy.DROP
     layer_map: LayerRule | str = LayerRule.PROPORTIONAL
     layers: LayerPolicy | str = LayerPolicy.PICK
-    write_map: str = WRITE_MAPS[0]
+    write_map: str = AUTO
     source_base: str | Path | None = None
     calibration: Iterable[str] | str | Path | None = None
     continue_tokens: int = 0
@@ -147,7 +147,7 @@ class TransferOrder:
                 f"--method {self.method} has no --layer-map: it compares no activations",
             ),
             (
-                self.write_map != WRITE_MAPS[0] and not compares,
+                self.write_map != AUTO and not compares,
                 f"--method {self.method} has no --write-map: it compares no activations",
             ),
             (
