@@ -20,6 +20,9 @@ LIGHT := ual_registry/*.py,ual_registry/air/*,ual_registry/binders/*,ual_registr
 TORCH := ual_registry/tensors.py
 EXTENSION := hatch_build.py ual_registry/air/_nonfinite.c ual_registry/air/_sha256.c ual_registry/projection/_tiles.c
 
+# What a pilot of the zoo chose for distillations; without it the zoo takes the first settings, whose table the page has too.
+ZOO_DISTILLED := --texts 1600 --steps 600 --batch 32 --temperature 0.9 --top-p 0.95
+
 .PHONY: help demo test check tests format hub bench bench-registry bench-router bench-dispatch bench-training bench-transfer check-llamacpp proof fuzz fuzz-guided faults clean
 
 help: ## Say what there is
@@ -80,8 +83,11 @@ bench-dispatch: .venv/.dev ## Measure what many adapters at once cost, and what 
 bench-training: .venv/.dev ## Measure training beside plain Trainer and PEFT on CLINC150 (DATA is its folder)
 	$(BIN)/python -m benchmarks.training --data $(DATA)
 
-bench-transfer: .venv/.dev ## Measure how much of an adapter survives the move to another base model (hours)
-	$(BIN)/python -m benchmarks.transfer --write docs/transfer-results.md
+bench-transfer: .venv/.dev ## Measure how much of an adapter survives the move to another base model (a day and more on one core)
+	$(BIN)/python -m benchmarks.transfer.zoo
+	$(BIN)/python -m benchmarks.transfer.zoo $(ZOO_DISTILLED) --save benchmarks/transfer/zoo_tables.md
+	$(BIN)/python -m benchmarks.transfer --save benchmarks/transfer/numbers.json.gz
+	$(BIN)/python -m benchmarks.transfer --from benchmarks/transfer/numbers.json.gz --write docs/transfer-results.md
 
 check-llamacpp: .venv/.dev ## Compare llama.cpp itself with PEFT (fetches llama.cpp, 100 MB, once)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[llamacpp]'

@@ -59,11 +59,6 @@ from examples.materials import calm_threads, model_folder
     help="Folder of adapters and numbers.  [default: in the user's cache]",
 )
 @click.option(
-    "--zoo-cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the zoo of small models, whose section joins the page.  [default: in the user's cache]",
-)
-@click.option(
     "--write",
     "report",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -81,7 +76,6 @@ def main(
     device: str,
     jobs: int,
     cache: Path,
-    zoo_cache: Path | None,
     numbers: tuple[Path, ...],
     save: Path | None,
     report: Path | None,
@@ -102,18 +96,18 @@ def main(
             failed = _fill(present, seeds, chosen, cache, every=every_control, identity=identity)
         kept_ones = [gathered.gather(task, seed, cache) for seed in seeds for task in present.values()]
         found = [own for own in kept_ones if own is not None]
-    _tell([results.result_of(own) for own in found], report, zoo_cache)
+    _tell([results.result_of(own) for own in found], report)
     if save:
         gathered.save(found, save)
     if failed:
         raise click.ClickException("; ".join(failed))
 
 
-def _tell(found: list[results.Result], report: Path | None, zoo_cache: Path | None) -> None:
+def _tell(found: list[results.Result], report: Path | None) -> None:
     for own in found:
         click.echo(results.table(own))
     if report:
-        report.write_text(document.document(found, zoo_cache), encoding="utf-8")
+        report.write_text(document.document(found), encoding="utf-8")
 
 
 def _tasks(names: tuple[str, ...]) -> Iterator[Task]:

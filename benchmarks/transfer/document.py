@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,36 +15,29 @@ from ual_registry.evaluation.recovery import MetricReport
 __all__ = ["document", "summary"]
 
 _TEXTS = Path(__file__).resolve().parent
-_ZOO = "benchmarks.transfer.zoo_results"
+_WRITTEN = ("page_head.md", "page_reading.md", "zoo_head.md", "zoo_tables.md", "zoo_reading.md")
+"""What stands in files: text that people wrote, and the tables that `benchmarks.transfer.zoo --save` made."""
 
 
-def document(results: Sequence[Result], zoo_cache: Path | None = None) -> str:
+def document(results: Sequence[Result]) -> str:
     """Return the whole page, as Markdown.
 
     Args:
         results: Every task and seed that was measured.
-        zoo_cache: Folder of what the zoo of small models keeps; the usual one where absent.
     """
+    head, reading, *zoo = ((_TEXTS / name).read_text(encoding="utf-8").rstrip() for name in _WRITTEN)
     titles = {own.task: own.title for own in results}
     parts = [
-        (_TEXTS / "page_head.md").read_text(encoding="utf-8").rstrip(),
+        head,
         "## Tasks\n\n" + "\n".join(f"- `{name}`: {title}." for name, title in titles.items()),
         "## Summary\n\n" + summary(results) + "\n\n" + _unmeasured(results),
         "## Rungs\n\n" + tabulate([[own.name, own.needs] for own in RUNGS], ["rung", "needs"], tablefmt="github"),
-        (_TEXTS / "page_reading.md").read_text(encoding="utf-8").rstrip(),
-        *_zoo(zoo_cache),
+        reading,
+        *zoo,
         "## Every arm",
         *(table(own).rstrip() for own in results),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _zoo(cache: Path | None) -> list[str]:
-    """Return the section of the zoo of small models, where that part of the benchmark is there."""
-    if importlib.util.find_spec(_ZOO) is None:
-        return []
-    section: str = importlib.import_module(_ZOO).section(cache)
-    return [section.rstrip()] if section else []
 
 
 def summary(results: Sequence[Result]) -> str:

@@ -52,6 +52,11 @@ _NAMED = {f"{source}:{target}": (source, target) for source, target in DIRECTION
 @click.option("--top-p", type=float, help="From which share of the probability.")
 @click.option("--rank", type=click.IntRange(1), help="Rank of every factor pair.")
 @click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="When all is done, also put the tables into this file, such as benchmarks/transfer/zoo_tables.md.",
+)
+@click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     default=default_cache,
@@ -65,6 +70,7 @@ def main(
     device: str,
     jobs: int,
     pilot: bool,
+    save: Path | None,
     cache: Path,
     **recipe: Any,
 ) -> None:
@@ -79,9 +85,12 @@ def main(
     zoo = Zoo(cache=cache, settings=replace(chosen_settings(cache), **given))
     is_over = _run(parts(zoo, chosen, rungs or RUNGS), zoo, jobs=jobs, seconds=seconds)
     if is_over or jobs > 1:
-        from benchmarks.transfer.zoo_results import section  # noqa: PLC0415 - numpy loads here, after calm_threads
+        from benchmarks.transfer.zoo_results import tables  # noqa: PLC0415 - numpy loads here, after calm_threads
 
-        click.echo(section(cache, zoo.settings))
+        found = tables(cache, zoo.settings)
+        click.echo(found)
+        if save and is_over:
+            save.write_text(found, encoding="utf-8")
 
 
 def _pilot(

@@ -1,4 +1,4 @@
-"""Word the results of the zoo: a section of Markdown, made from kept numbers, without a model.
+"""Word the results of the zoo: tables in Markdown, made from kept numbers, without a model.
 
 This module decides the form of the tables; the numbers come from `ual_registry.evaluation`.
 """
@@ -33,7 +33,7 @@ from benchmarks.transfer.zoo_store import (
 from ual_registry.evaluation.bootstrap import RESAMPLES, Interval
 from ual_registry.evaluation.recovery import Label, MetricReport, label_of, measure_metric
 
-__all__ = ["Direction", "collect", "section"]
+__all__ = ["Direction", "collect", "tables"]
 
 _METRIC = "bits_per_byte"
 _SOURCE = ("source base", "source adapter")
@@ -90,8 +90,8 @@ class Direction:
         return label_of(self.report, dosed(rung, dose), controls)
 
 
-def section(cache: Path | None = None, settings: Settings | None = None) -> str:
-    """Return the section of the results on the zoo, as Markdown; empty where nothing was measured.
+def tables(cache: Path | None = None, settings: Settings | None = None) -> str:
+    """Return every table of the zoo under its heading, as Markdown; empty where nothing was measured.
 
     Args:
         cache: Where the zoo is kept; the usual place where absent.
@@ -102,13 +102,13 @@ def section(cache: Path | None = None, settings: Settings | None = None) -> str:
     found = [own for names in DIRECTIONS if (own := collect(zoo, *names)) is not None]
     if not found:
         return ""
-    parts = [_text("zoo_head.md"), _bases(zoo), "### Zoo: every rung", _summary(found), _KEY]
+    parts = [_bases(zoo), "### Zoo: every rung", _summary(found), _KEY]
     parts += ["### Zoo: every direction", _directions(found)]
     starts = _starts(found)
     parts += ["### Zoo: a warm start beside a cold one", starts] if starts else []
     identities = _identities(zoo)
     parts += ["### Zoo: to the source itself", identities] if identities else []
-    parts += ["### Zoo: what it took", _costs(found), *_first(zoo), _text("zoo_reading.md")]
+    parts += ["### Zoo: what it took", _costs(found), *_first(zoo)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -187,11 +187,6 @@ def _value(measured: Measured) -> float:
 
 
 # Tables
-
-
-def _text(name: str) -> str:
-    """Return what people wrote for the section."""
-    return (Path(__file__).resolve().parent / name).read_text(encoding="utf-8").rstrip()
 
 
 def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from benchmarks.transfer.arms import Arm
+from benchmarks.transfer.rungs import DEVICE
+from benchmarks.transfer.zoo import main
 from benchmarks.transfer.zoo_corpus import Domain
 from benchmarks.transfer.zoo_jobs import run_at_once
 from benchmarks.transfer.zoo_parts import Part, parts, trial_arm
 from benchmarks.transfer.zoo_pilot import choose
 from benchmarks.transfer.zoo_recipe import Settings, keep_settings
-from benchmarks.transfer.zoo_results import collect, section
+from benchmarks.transfer.zoo_results import collect, tables
 from benchmarks.transfer.zoo_store import ALONE, BASES, COLD, DIRECTIONS, DOMAIN, WARM, Zoo
 from ual_registry.evaluation.series import Series
 
@@ -102,8 +105,8 @@ def zoo(tmp_path: Path) -> Zoo:
     return made
 
 
-def test_without_numbers_there_is_no_section(tmp_path: Path) -> None:
-    assert section(tmp_path) == ""
+def test_without_numbers_there_is_no_table(tmp_path: Path) -> None:
+    assert tables(tmp_path) == ""
 
 
 def test_what_has_no_source_serves_every_direction_to_a_target(zoo: Zoo) -> None:
@@ -115,9 +118,20 @@ def test_a_direction_in_which_no_rung_was_measured_is_left_out(zoo: Zoo) -> None
     assert [names for names in DIRECTIONS if collect(zoo, *names)] == [DIRECTIONS[0]]
 
 
-def test_the_section_words_kept_numbers(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
-    assert section(zoo.cache) == _SECTION
+def test_the_tables_word_kept_numbers(zoo: Zoo) -> None:
+    assert tables(zoo.cache) == _TABLES
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_tables_are_put_into_a_file_when_all_is_done(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_over: bool
+) -> None:
+    monkeypatch.setenv(DEVICE, "cpu")  # which the command sets, and which is to be as before afterwards
+    monkeypatch.setattr("benchmarks.transfer.zoo._run", lambda *_, **__: is_over)
+    asked = ["--cache", str(zoo.cache), "--jobs", "2", "--save", str(tmp_path / "tables.md")]
+    found = CliRunner().invoke(main, asked)
+    assert (found.exit_code, found.output) == (0, f"{_TABLES}\n")
+    assert [file.read_text() for file in tmp_path.glob("tables.md")] == [_TABLES] * is_over
 
 
 def _keep_distilled(zoo: Zoo, rung: str, bits: float) -> None:
@@ -131,27 +145,21 @@ def _keep_distilled(zoo: Zoo, rung: str, bits: float) -> None:
         keep(zoo, arm, "test", bits if arm.name == rung else 3.0)
 
 
-def test_both_starts_of_a_distillation_are_compared_on_the_same_documents(
-    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
+def test_both_starts_of_a_distillation_are_compared_on_the_same_documents(zoo: Zoo) -> None:
     _keep_distilled(zoo, COLD, 2.1)
     assert collect(zoo, *DIRECTIONS[0]).warmth is None
-    assert "beside a cold one" not in section(zoo.cache)
+    assert "beside a cold one" not in tables(zoo.cache)
     _keep_distilled(zoo, WARM, 2.04)
-    (row,) = [line for line in section(zoo.cache).splitlines() if line.endswith("]    |") and "0.0600" in line]
+    (row,) = [line for line in tables(zoo.cache).splitlines() if line.endswith("]    |") and "0.0600" in line]
     cells = [own.strip() for own in row.strip("|").split("|")]
     assert cells == ["llama to gpt2", "0.60 [0.60, 0.60]", "0.64 [0.64, 0.64]", "0.0600 [0.0600, 0.0600]"]
 
 
-def test_what_the_first_settings_gave_stands_beside_what_a_pilot_chose(
-    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
+def test_what_the_first_settings_gave_stands_beside_what_a_pilot_chose(zoo: Zoo) -> None:
     _keep_distilled(zoo, COLD, 2.1)
-    assert "distillation with" not in section(zoo.cache)
+    assert "distillation with" not in tables(zoo.cache)
     keep_settings(zoo.cache, Settings(texts=1600, steps=600))
-    worded = section(zoo.cache)
+    worded = tables(zoo.cache)
     first = worded.partition("### Zoo: distillation with 600 texts, in 120 steps of 8\n\n")[2].split("\n\n")[0]
     (row,) = first.splitlines()[2:]
     cells = ["distill cold", "1", "0.60 [0.60, 0.60]", "0.60 [0.60, 0.60]", "1 works", *["0.00 [0.00, 0.00]"] * 2, ""]
@@ -159,9 +167,7 @@ def test_what_the_first_settings_gave_stands_beside_what_a_pilot_chose(
     assert "distill cold" not in worded.partition("### Zoo: what it took")[0]
 
 
-_SECTION = """\
-(zoo_head.md)
-
+_TABLES = """\
 | base   | width   | layers   | tokens known   | training, CPU s   | bits per byte     | with native adapter   |
 |--------|---------|----------|----------------|-------------------|-------------------|-----------------------|
 | llama  | 64      | 6        | 1024           | 123               | 3.02 [3.02, 3.04] | 2.02 [2.02, 2.04]     |
@@ -192,8 +198,6 @@ Controls have the dose of the rung; of three random ones the best counts.
 | predictions | 1.3                 | 2.5            | 3                                       |
 
 Medians over the directions, one thread; text of a distillation is not counted.
-
-(zoo_reading.md)
 """  # noqa: E501  # rows of tables
 
 
@@ -298,8 +302,7 @@ def test_a_pilot_keeps_the_recipe_that_is_best_over_all_directions_and_asks_for_
 def test_a_digest_beside_the_cost_is_enough_for_the_tables(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     from ual_registry.digest import Digest
 
-    monkeypatch.setattr("benchmarks.transfer.zoo_results._text", lambda name: f"({name})")
     for file in zoo.moved("svd", *DIRECTIONS[0], DOMAIN).parent.glob("*.air"):
         file.with_suffix(".digest").write_text(f"{Digest.of_file(file).hex}\n")
         file.unlink()
-    assert section(zoo.cache) == _SECTION
+    assert tables(zoo.cache) == _TABLES
