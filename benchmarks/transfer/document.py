@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
 from benchmarks.transfer.arms import dosed
-from benchmarks.transfer.results import PERFECT_COPY, Result, table, verdict, worded
+from benchmarks.transfer.results import PERFECT_COPY, Result, overall, table, verdict, worded
 from benchmarks.transfer.rungs import RUNGS
 from ual_registry.evaluation.recovery import MetricReport
 
@@ -17,6 +17,9 @@ __all__ = ["document", "summary"]
 _TEXTS = Path(__file__).resolve().parent
 _WRITTEN = ("page_head.md", "page_reading.md", "zoo_head.md", "zoo_tables.md", "zoo_reading.md")
 """What stands in files: text that people wrote, and the tables that `benchmarks.transfer.zoo --save` made."""
+
+
+_UNJUDGED = "no control measured"
 
 
 def document(results: Sequence[Result]) -> str:
@@ -41,14 +44,21 @@ def document(results: Sequence[Result]) -> str:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Return R of a perfect copy and of every rung, at the dose that dev chose: rows are tasks, seeds and metrics."""
+    """Return R of a perfect copy and of every rung, at the dose that dev chose: rows are tasks, seeds and metrics.
+
+    Where a task has several metrics, the label that all of them together give stands below.
+    """
     rungs = [own.name for own in RUNGS if any(own.name in result.curves for result in results)]
-    rows = [
-        [result.task, str(result.seed), report.metric, _copy(report), *(_cell(result, index, rung) for rung in rungs)]
-        for result in results
-        for index, report in enumerate(result.reports)
-    ]
+    rows = [row for result in results for row in _rows(result, rungs)]
     return tabulate(rows, ["task", "seed", "metric", PERFECT_COPY, *rungs], tablefmt="github", disable_numparse=True)
+
+
+def _rows(result: Result, rungs: Sequence[str]) -> Iterator[list[str]]:
+    start = [result.task, str(result.seed)]
+    for index, report in enumerate(result.reports):
+        yield [*start, report.metric, _copy(report), *(_cell(result, index, rung) for rung in rungs)]
+    if len(result.reports) > 1:
+        yield [*start, "overall", "", *(_overall(result, rung) for rung in rungs)]
 
 
 def _copy(report: MetricReport) -> str:
@@ -74,4 +84,10 @@ def _cell(result: Result, metric: int, rung: str) -> str:
     own = report.arm(dosed(rung, dose))
     if own is None or own.recovered is None:
         return "no R"
-    return f"{worded(own.recovered)} {verdict(result, report, own.arm) or 'no control measured'} (dose {dose:g})"
+    return f"{worded(own.recovered)} {verdict(result, report, own.arm) or _UNJUDGED} (dose {dose:g})"
+
+
+def _overall(result: Result, rung: str) -> str:
+    """Return the label of a rung by all metrics; empty where it was not measured, or dev chose the base."""
+    dose = result.dose(rung) if rung in result.curves else 0
+    return f"{overall(result, dosed(rung, dose)) or _UNJUDGED} (dose {dose:g})" if dose else ""

@@ -15,9 +15,9 @@ from benchmarks.transfer.gathered import SOURCE_ADAPTER, SOURCE_BASE, Gathered
 from benchmarks.transfer.numbers import Measured
 from benchmarks.transfer.rungs import Made
 from ual_registry.evaluation.bootstrap import RESAMPLES, Interval
-from ual_registry.evaluation.recovery import ArmGain, Label, MetricReport, label_of, measure_metric
+from ual_registry.evaluation.recovery import ArmGain, Label, MetricReport, label_of, measure_metric, worst_label
 
-__all__ = ["PERFECT_COPY", "Result", "result_of", "table", "verdict", "worded"]
+__all__ = ["PERFECT_COPY", "Result", "overall", "result_of", "table", "verdict", "worded"]
 
 PERFECT_COPY = "a perfect copy"
 """Name of an arm that is not run: a target that says of every item what source and adapter say, the bound of a copy."""
@@ -123,6 +123,15 @@ def verdict(result: Result, report: MetricReport, arm: str) -> Label | None:
     if name not in result.curves or not any(own.arm.startswith(starts[0]) for own in report.arms):
         return None
     return label_of(report, arm, [own.arm for own in report.arms if own.arm.startswith(starts)])
+
+
+def overall(result: Result, arm: str) -> Label | None:
+    """Return the verdict on a rung by all metrics together, as `ual evaluate` gives it: the least good of them.
+
+    That command passes over a metric that the base exhausts, or by which the source adapter gains nothing; no task of
+    the benchmark has such a one.
+    """
+    return worst_label([verdict(result, report, arm) for report in result.reports])
 
 
 def _curves(result: Result) -> str:

@@ -30,6 +30,7 @@ from benchmarks.transfer.results import PERFECT_COPY, Result, result_of, table, 
 from benchmarks.transfer.rungs import DEVICE, REFUSED, RUNGS, Made, RungError, RungRefusedError, make
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.tasks import Item, Task
+from ual_registry.evaluation.bootstrap import Interval
 from ual_registry.evaluation.recovery import Label, measure_metric
 from ual_registry.evaluation.series import Series
 
@@ -128,6 +129,28 @@ def test_summary_gives_recovered_gain_at_the_dose_that_dev_chose(result):
         ["task", "seed", "metric", "a perfect copy", "svd", "residual"],
         ["topics", "0", "gold_nll", "1.300 [1.300, 1.300]", "0 (dev chose dose 0)", works],
     ]
+
+
+def test_summary_gives_the_least_good_label_of_several_metrics(result):
+    (report,) = result.reports
+    moved = ("residual", "residual x2")
+    poor = replace(
+        report, arms=tuple(replace(own, recovered=_point(0.1)) if own.arm in moved else own for own in report.arms)
+    )
+    rows = [
+        [cell.strip() for cell in row.strip("|").split("|")]
+        for row in summary([replace(result, reports=(report, poor))]).splitlines()
+    ]
+    assert [row[5] for row in rows[2:]] == [
+        "0.500 [0.500, 0.500] works (dose 2)",
+        "0.100 [0.100, 0.100] partial (dose 2)",
+        "partial (dose 2)",
+    ]
+    assert rows[4][:5] == ["topics", "0", "overall", "", ""]
+
+
+def _point(value):
+    return Interval(value=value, low=value, high=value)
 
 
 @pytest.fixture
