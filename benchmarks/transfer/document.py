@@ -8,6 +8,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from benchmarks.transfer.arms import dosed
+from benchmarks.transfer.fields import filled
 from benchmarks.transfer.results import PERFECT_COPY, Result, overall, table, verdict, worded
 from benchmarks.transfer.rungs import RUNGS
 from ual_registry.evaluation.recovery import MetricReport
@@ -31,7 +32,7 @@ def document(results: Sequence[Result]) -> str:
     head, reading, *zoo = ((_TEXTS / name).read_text(encoding="utf-8").rstrip() for name in _WRITTEN)
     titles = {own.task: own.title for own in results}
     parts = [
-        head,
+        filled(head, results),
         "## Tasks\n\n" + "\n".join(f"- `{name}`: {title}." for name, title in titles.items()),
         "## Summary\n\n" + summary(results) + "\n\n" + _unmeasured(results),
         "## Rungs\n\n" + tabulate([[own.name, own.needs] for own in RUNGS], ["rung", "needs"], tablefmt="github"),
