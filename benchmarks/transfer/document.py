@@ -36,7 +36,7 @@ def document(results: Sequence[Result]) -> str:
         "## Tasks\n\n" + "\n".join(f"- `{name}`: {title}." for name, title in titles.items()),
         "## Summary\n\n" + summary(results) + "\n\n" + _unmeasured(results),
         "## Rungs\n\n" + tabulate([[own.name, own.needs] for own in RUNGS], ["rung", "needs"], tablefmt="github"),
-        reading,
+        filled(reading, results),
         *zoo,
         "## Every arm",
         *(table(own).rstrip() for own in results),

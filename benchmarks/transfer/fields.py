@@ -1,11 +1,12 @@
 """Fill what was measured on the real pair into text that people wrote.
 
-A field is `{what rung task metric}` with one of these in front, or `{controls KIND METRIC}`:
+A field is `{what rung task metric}` with one of these in front, or `{controls KIND METRIC}`, or `{turned METRIC}`:
 
 * `R`: the recovered gain at the dose that dev chose, by seed;
 * `copy`: that of a perfect copy, of the seeds of the rung;
 * `state`, with an aim behind the metric: whether every seed reaches it, some or none;
-* `controls`: of how many controls of a kind, such as `random`, the interval of R covers zero, lies below or above.
+* `controls`: of how many controls of a kind, such as `random`, the interval of R covers zero, lies below or above;
+* `turned`: of how many rungs that gain something the flipped copy does as much harm as they do good, or more.
 
 So the text cannot say another number than the tables, nor call an aim reached that is not.
 """
@@ -15,9 +16,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from benchmarks.transfer.arms import dosed
+from benchmarks.transfer.arms import FLIPPED, dosed
 from benchmarks.transfer.results import PERFECT_COPY, Result
 from ual_registry.evaluation.bootstrap import Interval
+from ual_registry.evaluation.recovery import MetricReport
 
 __all__ = ["filled"]
 
@@ -59,11 +61,24 @@ def _controls(results: Sequence[Result], kind: str, metric: str) -> str:
     return f"{len(found) - above - below} of {len(found)} cover zero, {below} lie below it, {above} above"
 
 
+def _turned(results: Sequence[Result], metric: str) -> str:
+    found = [
+        (own.recovered, turned.recovered)
+        for result in results
+        for report in _of_metric(result, metric)
+        for rung in result.curves
+        if (own := report.arm(dosed(rung, result.dose(rung)))) and (turned := report.arm(f"{rung}: {FLIPPED}"))
+    ]
+    gained = [(own.value, turned.value) for own, turned in found if own and turned and own.low > 0]
+    return f"{sum(-turned >= own for own, turned in gained)} of {len(gained)}"
+
+
 _KINDS: Mapping[str, Callable[..., str]] = {
     "R": _recovered,
     "copy": _copied,
     "state": _state,
     "controls": _controls,
+    "turned": _turned,
 }
 
 
@@ -80,12 +95,16 @@ def _by_seed(results: Sequence[Result], arm: str, task: str, metric: str) -> dic
 
 
 def _of_controls(results: Sequence[Result], kind: str, metric: str) -> Iterator[Interval]:
-    """Yield R of every control of a kind; of the metric that is finer than a share, or of `accuracy`."""
+    """Yield R of every control of a kind."""
     for result in results:
-        for report in result.reports:
-            if (report.metric == "accuracy") == (metric == "accuracy"):
-                controls = (own for own in report.arms if own.arm.partition(": ")[2].startswith(kind))
-                yield from (own.recovered for own in controls if own.recovered is not None)
+        for report in _of_metric(result, metric):
+            controls = (own for own in report.arms if own.arm.partition(": ")[2].startswith(kind))
+            yield from (own.recovered for own in controls if own.recovered is not None)
+
+
+def _of_metric(result: Result, metric: str) -> list[MetricReport]:
+    """Return what was measured by `accuracy`, or by what is finer than a share, `loss`."""
+    return [own for own in result.reports if (own.metric == "accuracy") == (metric == "accuracy")]
 
 
 def _listed(found: Mapping[int, Interval]) -> str:

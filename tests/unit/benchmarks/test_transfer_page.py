@@ -52,6 +52,14 @@ def test_a_field_is_filled_with_what_was_measured_at_the_dose_of_dev(field, expe
     assert filled(f"a {{{field}}} b {{other}}", RESULTS) == f"a {expected} b {{other}}"
 
 
+def test_a_field_counts_rungs_whose_flipped_copy_does_as_much_harm_as_they_do_good():
+    turned = [
+        _result(0, _arm("distill x2", value), _arm("distill: flipped", flipped))
+        for value, flipped in ((0.5, -0.5), (0.5, -0.4), (0.005, -0.9))
+    ]
+    assert filled("{turned loss} and {turned accuracy}", turned) == "1 of 2 and 0 of 0"
+
+
 def test_a_field_counts_where_intervals_of_controls_lie():
     controls = [_arm(f"distill: random {seed}", value) for seed, value in enumerate((-0.5, 0.005, 0.3))]
     found = _result(0, *controls, _arm("distill: wrong task", -0.2), _arm("distill", 0.9))
