@@ -73,7 +73,11 @@ def test_every_query_is_answered_by_the_adapter_of_its_domain(
     assert [answer.text for answer in found] == ["BBBB", "AAAA", "BBBB"]
     assert [answer.adapter for answer in found] == digests
     assert [answer.decision.adapter for answer in found] == digests
-    assert single == replace(found[1])
+    # A sum over rows of a batch may differ from that of one row in its last bits.
+    probabilities = single.decision.scores.probabilities
+    assert probabilities == pytest.approx(found[1].decision.scores.probabilities, rel=1e-6)
+    scores = replace(found[1].decision.scores, probabilities=probabilities)
+    assert single == replace(found[1], decision=replace(found[1].decision, scores=scores))
     assert found[1] == Answer(
         query=MONEY,
         text="AAAA",
