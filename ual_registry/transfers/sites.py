@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from ual_registry.errors import NumericalError, TransferError
 from ual_registry.models.finite import finite_hint
@@ -105,11 +106,13 @@ class Reader:
             self._require_finite(site, rows)
             taken.setdefault(site, []).append(rows if site.side is Side.GRADIENT else self._clipped(rows))
 
-        self._run(ids, sites, take, positions)
+        wanted = set(sites)
+        self._run(ids, wanted, take, positions)
+        self.require_run(wanted, taken)
         return {site: rows[0] if len(rows) == 1 else torch.cat(rows) for site, rows in taken.items()}
 
     def values(self, ids: Sequence[int], sites: Iterable[Site]) -> dict[Site, list[torch.Tensor]]:
-        """Run the model once and return what stood at every site, the very tensors."""
+        """Run the model once and return what stood at every site of a module that was run, the very tensors."""
         taken: dict[Site, list[torch.Tensor]] = {}
         self._run(ids, sites, lambda site, value: taken.setdefault(site, []).append(value), ())
         return taken
@@ -121,24 +124,29 @@ class Reader:
         take: Callable[[Site, torch.Tensor], None],
         positions: Sequence[int],
     ) -> None:
-        seen: set[Site] = set()
-
-        def note(site: Site, value: torch.Tensor) -> None:
-            seen.add(site)
-            take(site, value)
-
         wanted = sorted(set(sites))
         has_gradients = any(site.side is Side.GRADIENT for site in wanted)
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.enable_grad() if has_gradients else torch.inference_mode())
             for site in wanted:
-                stack.callback(_hook(self.base.module(site.path), site, note).remove)
+                stack.callback(_hook(self.base.module(site.path), site, take).remove)
             row = torch.tensor([list(ids)], device=self.base.device)
             if has_gradients:
                 self._descend(row, positions)
             else:
                 self.backbone(input_ids=row, **self.settings)
-        for site in wanted:
+
+    def require_run(self, sites: Iterable[Site], seen: Collection[Site]) -> None:
+        """Refuse sites of modules that were not run.
+
+        Args:
+            sites: All that were asked for.
+            seen: Those that something was seen at.
+
+        Raises:
+            TransferError: A module was not run.
+        """
+        for site in sorted(sites):
             if site not in seen:
                 raise TransferError(
                     f"{site.path}: {type(self.backbone).__name__} of {self.base.base.id} does not run this module",
@@ -217,13 +225,30 @@ def _tensor(value: Any) -> torch.Tensor:
 def shared_sites(reader: Reader, ids: Sequence[int], sites: Collection[Site]) -> dict[Site, Site]:
     """Return for every site the first one that reads the very same tensor: query, key and value read one.
 
+    The first one need not have been asked for, so that it is the same whichever of them are.
+
     Args:
         reader: Of the model.
         ids: A few token ids to run it on.
         sites: Where to look.
+
+    Raises:
+        TransferError: A module was not run.
     """
-    forward = sorted({site for site in sites if site.side is not Side.GRADIENT})
-    values = reader.values(ids, forward)  # held until the end, so that no identity is used twice
+    forward = {site for site in sites if site.side is not Side.GRADIENT}
+    values = reader.values(ids, forward | _beside(reader.base, forward))  # held, so that no identity is used twice
+    reader.require_run(forward, values)
     first: dict[tuple[int, ...], Site] = {}
-    shared = {site: first.setdefault(tuple(id(value) for value in values[site]), site) for site in forward}
+    shared = {site: first.setdefault(tuple(map(id, values[site])), site) for site in sorted(values)}
     return {site: shared.get(site, site) for site in sites}
+
+
+def _beside(base: LoadedBase, sites: Iterable[Site]) -> set[Site]:
+    """Return the inputs of the linear modules in the same parents as those of some sites; not all of them may run."""
+    parents = {site.path.rpartition(".")[0] for site in sites if site.side is Side.INPUT}
+    return {
+        Site(f"{parent}.{name}" if parent else name)
+        for parent in parents
+        for name, module in base.model.get_submodule(parent).named_children()
+        if isinstance(module, (torch.nn.Linear, Conv1D))
+    }

@@ -289,6 +289,20 @@ def test_kept_statistics_are_used_by_later_runs_without_running_a_model(
             collect(*bases, **{"pairs": PAIRS, "texts": TEXTS, "store": store, **changed})
 
 
+def test_what_one_tensor_gave_serves_adapters_of_other_roles(
+    bases: tuple[LoadedBase, LoadedBase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Query and key read one tensor: whoever asks for one of them finds what was collected for the other."""
+    store = StatisticsStore(folder=tmp_path)
+    first = collect(*bases, [QUERY, DOWN], TEXTS, store=store)
+    stop_after(monkeypatch, 0, _raise)
+    later = collect(*bases, [DOWN, KEY], TEXTS, store=store)
+    assert later.leaders == {DOWN: DOWN, KEY: KEY}
+    assert later.positions == first.positions
+    for name, tensor in first.of(QUERY).fit.state().items():
+        assert torch.equal(later.of(KEY).fit.state()[name], tensor)
+
+
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("what", ["config_digest", "weights_digest", "dtype", "tokenizer"])
 def test_kept_statistics_are_those_of_one_pair_of_bases(
