@@ -25,11 +25,10 @@ from ual_registry.transfers.outputs import slot_rows, slot_weight, through_linea
 from ual_registry.transfers.plan import TransferPlan, make_plan
 from ual_registry.transfers.pools import add_up
 from ual_registry.transfers.report import TransferReport
-from ual_registry.transfers.requirements import is_same_model
 from ual_registry.transfers.result import Fitted, TransferResult, energy_share, make_result
 from ual_registry.transfers.sites import Side, Site, SitePair
 from ual_registry.transfers.statistics_store import StatisticsStore
-from ual_registry.transfers.tasks import LeftOut, Task, find_tasks, fitted_as, unchanged_result
+from ual_registry.transfers.tasks import LeftOut, Task, find_tasks, fitted_as, stays_as_it_is, unchanged_result
 from ual_registry.transfers.text_scripts import script_warnings
 
 __all__ = ["METHOD", "run_activations"]
@@ -70,7 +69,7 @@ def run_activations(
     """
     chosen = options or ActivationOptions()
     plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
-    if is_same_model(source, target):
+    if stays_as_it_is(plan, source, target):
         return unchanged_result(adapter, plan, energies, method=METHOD, source_digest=source_digest)
     texts = list(texts)
     plan = _with_layers(adapter, plan, (source, target), texts, chosen)

@@ -35,6 +35,7 @@ from ual_registry.transfers.prediction_material import Material
 from ual_registry.transfers.report import EntryReport, TransferReport
 from ual_registry.transfers.requirements import is_same_model
 from ual_registry.transfers.result import Fitted, TransferResult, make_result
+from ual_registry.transfers.tasks import stays_as_it_is, unchanged_result
 from ual_registry.transfers.text_scripts import script_warnings
 from ual_registry.transfers.wanted_predictions import token_logs, wanted_predictions
 from ual_registry.transfers.whole_adapter import WHOLE, modules_of_role, updated_modules, whole_move
@@ -62,11 +63,11 @@ def run_predictions(
     """Fit an adapter of the target that changes its predictions as an adapter changes those of the source.
 
     Text of the kind that the adapter answers, with its answers, is what tells most: an answer that never stands in the
-    text is never predicted in it.
+    text is never predicted in it. Where the target is the source, every planned entry is kept as it is.
 
     Args:
         adapter: The source.
-        plan: Made from its manifest; says the target, and nothing else is used of it.
+        plan: Made from its manifest; says the target; its moves are used only where that is the source.
         source: The base model of the adapter.
         target: The base model to go to.
         texts: Unlabelled text.
@@ -82,6 +83,8 @@ def run_predictions(
     """
     chosen = options or PredictionOptions()
     plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
+    if stays_as_it_is(plan, source, target):
+        return unchanged_result(adapter, plan, energies, method=METHOD, source_digest=source_digest)
     texts, modules = list(texts), _modules(target, chosen)
     material = Material.read(adapter, source, target, texts, chosen)
     first = material.texts[int(material.rows.passages[0])].target_ids[:_PROBED_TOKENS]
@@ -154,13 +157,17 @@ class _Run:
             count=options.tokens,
             teacher_weight=options.teacher_weight,
         )
-        logs = wanted.logs
+        logs, lacking = wanted.logs, math.inf
         for _ in range(options.sweeps):
             self.sweeps.append(fit_sweep(found, logs, wanted, is_held_out=is_held_out, final=final, options=options))
             found = self._read(self._stored(math.nan).adapter)
             logs = token_logs(found.states, wanted.tokens, final)
-        lacking = divergence(wanted.chances[is_held_out], logs[is_held_out])
-        return self._stored(float(lacking.mean()))
+            now = float(divergence(wanted.chances[is_held_out], logs[is_held_out]).mean())
+            if now >= lacking:  # held-out text says that it did harm, and the next one would start from there
+                self.sweeps.pop()
+                break
+            lacking = now
+        return self._stored(lacking)
 
     def _read(self, fitted: Adapter | None) -> Readings:
         material = self.material

@@ -30,11 +30,10 @@ from ual_registry.transfers.final_state import NormShape, find_norms_behind
 from ual_registry.transfers.layers import layer_map
 from ual_registry.transfers.plan import Action, TransferPlan, slot_label
 from ual_registry.transfers.report import EntryReport, TransferReport
-from ual_registry.transfers.requirements import is_same_model
 from ual_registry.transfers.result import Fitted, TransferResult, make_result
 from ual_registry.transfers.sites import Side, Site
 from ual_registry.transfers.streams import WRITERS, Point, Stream
-from ual_registry.transfers.tasks import unchanged_result
+from ual_registry.transfers.tasks import stays_as_it_is, unchanged_result
 from ual_registry.transfers.text_scripts import script_warnings
 from ual_registry.transfers.whole_adapter import WHOLE, updated_modules, whole_move
 
@@ -80,7 +79,7 @@ def run_residual(
     """
     chosen = options or ResidualOptions()
     plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
-    if is_same_model(source, target):
+    if stays_as_it_is(plan, source, target):
         return unchanged_result(adapter, plan, energies, method=METHOD, source_digest=source_digest)
     texts, modules = list(texts), _modules(target, chosen)
     points = {point: _source_points(plan, source, target, point, chosen) for point in modules}

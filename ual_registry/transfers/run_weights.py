@@ -23,7 +23,6 @@ from ual_registry.transfers.bases import base_materials, check_bases
 from ual_registry.transfers.plan import TransferPlan
 from ual_registry.transfers.pools import add_up
 from ual_registry.transfers.report import TransferReport
-from ual_registry.transfers.requirements import is_same_model
 from ual_registry.transfers.result import Fitted, TransferResult, energy_share, make_result
 from ual_registry.transfers.tasks import (
     LeftOut,
@@ -31,6 +30,7 @@ from ual_registry.transfers.tasks import (
     find_tasks,
     fitted_as,
     fitted_unchanged,
+    stays_as_it_is,
     unchanged_result,
 )
 from ual_registry.transfers.vocabulary_fit import LayerMaps, layer_maps
@@ -75,7 +75,7 @@ def run_weights(
         raise TransferError(f"method {method!r}: expected one of {', '.join(WEIGHT_METHODS)}", code="unknown-method")
     chosen = options or WeightOptions()
     plan, energies = check_bases(adapter, plan, source, target, any_base=chosen.any_base)
-    if is_same_model(source, target):
+    if stays_as_it_is(plan, source, target):
         return unchanged_result(adapter, plan, energies, method=method, source_digest=source_digest)
     run = _Run(
         adapter=adapter, plan=plan, source=source, target=target, method=method, options=chosen, energies=energies

@@ -20,9 +20,19 @@ from ual_registry.projection.factors import Factors, effective_rank, norm, singu
 from ual_registry.tensors import entry_factors
 from ual_registry.transfers.plan import Action, Move, TransferPlan
 from ual_registry.transfers.report import EntryReport, TransferReport
+from ual_registry.transfers.requirements import is_same_model
 from ual_registry.transfers.result import Fitted, TransferResult, energy_share, make_result
 
-__all__ = ["LeftOut", "Task", "find_tasks", "fitted_as", "fitted_unchanged", "unchanged_result", "with_weights"]
+__all__ = [
+    "LeftOut",
+    "Task",
+    "find_tasks",
+    "fitted_as",
+    "fitted_unchanged",
+    "stays_as_it_is",
+    "unchanged_result",
+    "with_weights",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,14 @@ def fitted_unchanged(adapter: Adapter, move: Move, measures: Mapping[str, float]
     )
     dtype = adapter.tensors[move.entry.lora_B].dtype
     return Fitted(module=move.module, slot=move.slot, factors=factors, dtype=dtype, report=report, kept=move.entry)
+
+
+def stays_as_it_is(plan: TransferPlan, source: LoadedBase, target: LoadedBase) -> bool:
+    """Tell whether the target is the source, and the plan keeps entries: then nothing has to be fitted.
+
+    A plan for the adapter as a whole keeps none, such as that of an adapter that cannot be planned entry by entry.
+    """
+    return is_same_model(source, target) and any(move.action is Action.KEPT for move in plan.moves)
 
 
 def unchanged_result(

@@ -86,7 +86,7 @@ def test_an_adapter_goes_to_another_architecture_with_its_record(
     result = transfer(adapter, source, target, TEXTS)
 
     (entry,) = result.adapter.entries  # the last third of three layers
-    assert (entry.layer, entry.role, entry.source, entry.rank) == (2, "mlp_down", "transformer.h.2.mlp.c_proj", 8)
+    assert (entry.layer, entry.role, entry.source, entry.rank) == (2, "mlp_down", "transformer.h.2.mlp.c_proj", 4)
     assert result.adapter.manifest.base_model == replace(target.base, model_class=None)
     assert result.report.plan.counts() == {"kept": 0, "projected": 1, "dropped": 0}
     (statement,) = result.adapter.manifest.provenance
@@ -113,9 +113,7 @@ def test_an_adapter_goes_to_another_architecture_with_its_record(
         "divergence_after",
         "sweep_1_r2",
         "sweep_1_penalty",
-        "sweep_2_r2",
-        "sweep_2_penalty",
-    }
+    }  # the second sweep does harm to held-out text, so it is left out
     reached = 1 - measures["divergence_after"] / measures["divergence_before"]
     assert result.report.entries[0].energy_kept == pytest.approx(max(reached, 0.0), abs=1e-5)
     assert [item["name"] for item in statement.materials[3:]] == [
@@ -127,6 +125,16 @@ def test_an_adapter_goes_to_another_architecture_with_its_record(
     assert [problem.code for problem in validate_file(tmp_path / "made.air").problems] == ["unpinned-base"]
     with attach(target.model, result.adapter) as attachment:
         assert attachment.modules == ("transformer.h.2.mlp.c_proj",)
+
+
+def test_no_sweep_is_kept_that_does_harm_to_held_out_text(bases: tuple[LoadedBase, LoadedBase]) -> None:
+    adapter = random_adapter(bases[0])
+    results = [transfer(adapter, *bases, TEXTS, replace(FAST, sweeps=sweeps)) for sweeps in (1, 2, 4)]
+    measures = [result.report.entries[0].measures for result in results]
+    assert [own["divergence_after"] for own in measures] == [measures[0]["divergence_after"]] * 3
+    assert [list(own)[-1] for own in measures] == ["sweep_1_penalty"] * 3
+    first, *others = [{name: tensor.to_bytes() for name, tensor in own.adapter.tensors.items()} for own in results]
+    assert others == [first, first]
 
 
 def test_the_same_text_and_seed_give_the_same_numbers(bases: tuple[LoadedBase, LoadedBase]) -> None:
