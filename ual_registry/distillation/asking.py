@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = ["INPUTS", "TEXTS", "Asking", "numbered"]
 
 INPUTS = "inputs.jsonl"
 TEXTS = "texts.jsonl"
+_TIMED = "timed.jsonl"
 
 _FIRST_SHARE = 0.2
 """How many inputs, of all that are wanted, are written in the manner of the seeds before answers are looked at."""
@@ -54,8 +55,18 @@ class Asking:
     manner: Manner
     sampling: Sampling
     folder: Path
-    rules: Rules
-    on_batch: Callable[[Kept], None] | None
+    rules: Rules = field(default_factory=Rules)
+    on_batch: Callable[[Kept], None] | None = None
+
+    def begin(self) -> int:
+        """Write the first inputs, which ``texts`` goes on with, and answer them, to see how long both take.
+
+        Returns:
+            How many inputs were written.
+        """
+        first = self._like_seeds(1)
+        self._answered([self.seeds.prompt(text) for text in _said(first)], {"temperature": 0.0}, _TIMED)
+        return first.counts["generated"]
 
     def texts(self, wanted: int) -> tuple[tuple[Text, ...], Mapping[str, int], Mapping[str, int]]:
         """Make texts; where answers are no labels, there is but one round.

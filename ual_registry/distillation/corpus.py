@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ual_registry.distillation.answers import answer, text_material, write_inputs
+from ual_registry.distillation.answers import answer, text_material
 from ual_registry.distillation.asking import INPUTS, TEXTS, Asking, numbered
 from ual_registry.distillation.generate import Sampling, generate_texts
 from ual_registry.distillation.manner import SOURCE, Manner
@@ -77,9 +77,10 @@ def make_corpus(
         UALError: As ``generate.generate_texts`` and ``models.attach.attach``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rules, manner = rules or Rules(), manner or Manner()
+    rules = rules or Rules()
     if seeds is None:
         return _make_freely(source, adapter, sampling, folder, rules, wanted, on_batch)
+    manner = manner or Manner()
     asking = Asking(
         source=source,
         adapter=adapter,
@@ -146,15 +147,17 @@ def begin_corpus(
     """Generate the first batch of what ``make_corpus`` goes on with, such as to see how long it takes.
 
     Returns:
-        How many texts it has: inputs without their answers where there are seeds.
+        How many texts it has; where there are seeds they are inputs, and what takes time are their answers as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if seeds is None:
-        kept = run_freely(source, adapter, sampling, folder / TEXTS, wanted=1, rules=Rules())
-    else:
-        first = _writers(manner or Manner(), source, target)[0]
-        kept = write_inputs(first, seeds, sampling, folder / INPUTS, wanted=1)
-    return kept.counts["generated"]
+        return run_freely(source, adapter, sampling, folder / TEXTS, wanted=1, rules=Rules()).counts["generated"]
+    manner = manner or Manner()
+    writers = _writers(manner, source, target)
+    asking = Asking(
+        source=source, adapter=adapter, writers=writers, seeds=seeds, manner=manner, sampling=sampling, folder=folder
+    )
+    return asking.begin()
 
 
 def run_freely(

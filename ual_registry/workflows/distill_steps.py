@@ -25,7 +25,7 @@ from ual_registry.distillation.manner import TARGET, Manner
 from ual_registry.distillation.recipe import Recipe
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts
-from ual_registry.errors import StorageError, TrainingError, UALError
+from ual_registry.errors import StorageError, TrainingError, TransferError
 from ual_registry.storage import atomic_file, read_file
 from ual_registry.workflows.distill_budget import DEFAULT_TEXTS, recipe_for, texts_within, within
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ual_registry.distillation.teacher import TextScores
     from ual_registry.models.loaded import LoadedBase
     from ual_registry.models.token_groups import TokenGroups
+    from ual_registry.transfers.plan import TransferPlan
 
 __all__ = ["AUTO_WARM", "DistillSteps"]
 
@@ -43,7 +44,8 @@ _TEXTS_FORM = 3
 """Counts the ways in which texts were made: what another way has left is not gone on with."""
 
 AUTO_WARM: Literal["auto"] = "auto"
-"""Start also from what the best rung without training makes of the same generated texts."""
+"""Start also from what the best rung without training makes of the same generated texts: ``predictions``, which carried
+most of what was measured, and ``residual`` where that refuses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +178,8 @@ class DistillSteps:
         file = place / "wanted.json"
         if file.exists():
             return int(parse_json(read_file(file, limit_bytes=1 << 10), what=str(file))["wanted"])
+        for left in place.glob("*.jsonl"):  # of a run that was cut off while it measured: read again it takes no time
+            left.unlink()
         begun = time.monotonic()
         made = self._first_batch(place)
         seconds = (time.monotonic() - begun) / made
@@ -235,28 +239,55 @@ class DistillSteps:
         if not file.exists():
             self.say("fitting a warm start to the texts")
             try:
-                write(self._fitted(corpus, held_out_share), file)
-            except UALError as error:
+                made = self._fitted(corpus, held_out_share)
+            except TransferError as error:
                 self.say(f"no warm start: {error.message}")
                 return None, error.message
+            write(made, file)
         return Named(adapter=stack.enter_context(read(file)), digest=Digest.of_file(file)), None
 
     def _fitted(self, corpus: Corpus, held_out_share: float) -> Adapter:
-        """Return what `predictions` makes of the generated texts, without those that are to judge it."""
+        """Return what a rung without training makes of the generated texts, without those that are to judge it.
+
+        Raises:
+            TransferError: Each of them refuses.
+        """
         from ual_registry.distillation.examples import held_out_of  # noqa: PLC0415  # loads torch
+
+        held_out = held_out_of(corpus.texts, held_out_share)
+        texts = [text.whole for text in corpus.texts if str(text.digest) not in held_out]
+        try:
+            return self._by_predictions(texts)
+        except TransferError as error:
+            self.say(f"no warm start by predictions: {error.message}")
+            try:
+                return self._by_residual(texts)
+            except TransferError:
+                raise error from None  # the better method says what is in the way
+
+    def _by_predictions(self, texts: list[str]) -> Adapter:
         from ual_registry.transfers.prediction_fit import PredictionOptions  # noqa: PLC0415  # loads torch
         from ual_registry.transfers.run_predictions import METHOD, run_predictions  # noqa: PLC0415
-        from ual_registry.transfers.rungs import rung_of  # noqa: PLC0415
+
+        options = PredictionOptions(any_base=self.is_any_base, seed=self.sampling.seed)
+        source, plan = self.source, self._whole_plan(METHOD)
+        return run_predictions(
+            source.adapter, plan, self.source_base, self.target, texts, source_digest=source.digest, options=options
+        ).adapter
+
+    def _by_residual(self, texts: list[str]) -> Adapter:
+        from ual_registry.transfers.effect_material import ResidualOptions  # noqa: PLC0415  # loads torch
+        from ual_registry.transfers.run_residual import METHOD, run_residual  # noqa: PLC0415
+
+        options = ResidualOptions(any_base=self.is_any_base, seed=self.sampling.seed)
+        source, plan = self.source, self._whole_plan(METHOD)
+        return run_residual(
+            source.adapter, plan, self.source_base, self.target, texts, source_digest=source.digest, options=options
+        ).adapter
+
+    def _whole_plan(self, method: str) -> TransferPlan:
+        from ual_registry.transfers.rungs import rung_of  # noqa: PLC0415  # only where a start is fitted
         from ual_registry.transfers.whole_plan import make_whole_plan  # noqa: PLC0415
 
-        manifest, base = self.source.adapter.manifest, self.target.base
-        held_out = held_out_of(corpus.texts, held_out_share)
-        return run_predictions(
-            self.source.adapter,
-            make_whole_plan(manifest, self.target.config, rung_of(METHOD), target_id=base.id),
-            self.source_base,
-            self.target,
-            [text.whole for text in corpus.texts if str(text.digest) not in held_out],
-            source_digest=self.source.digest,
-            options=PredictionOptions(any_base=self.is_any_base, seed=self.sampling.seed),
-        ).adapter
+        manifest, target = self.source.adapter.manifest, self.target
+        return make_whole_plan(manifest, target.config, rung_of(method), target_id=target.base.id)

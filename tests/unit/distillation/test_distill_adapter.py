@@ -263,6 +263,7 @@ def test_a_warm_start_that_cannot_be_fitted_leaves_the_cold_one(
         raise TransferError("no token is shared", code="no-shared-tokens")
 
     monkeypatch.setattr("ual_registry.transfers.run_predictions.run_predictions", refuse)
+    monkeypatch.setattr("ual_registry.transfers.run_residual.run_residual", refuse)
     said: list[str] = []
     result = run(adapter, source, target, tmp_path, warm="auto", on_progress=said.append)
     assert [arm.name for arm in result.report.arms] == ["cold"]
@@ -270,6 +271,66 @@ def test_a_warm_start_that_cannot_be_fitted_leaves_the_cold_one(
     assert result.report.no_warm_because == "no token is shared"
     (statement,) = result.adapter.manifest.provenance
     assert statement.parameters["settings"]["no_warm_start"] == "no token is shared"
+
+
+def test_where_predictions_refuses_the_next_best_rung_makes_the_warm_start(
+    adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise TransferError("no token is shared", code="no-shared-tokens")
+
+    monkeypatch.setattr("ual_registry.transfers.run_predictions.run_predictions", refuse)
+    said: list[str] = []
+    result = run(adapter, source, target, tmp_path, warm="auto", on_progress=said.append)
+    assert [arm.name for arm in result.report.arms] == ["cold", "warm"]
+    assert "no warm start by predictions: no token is shared" in said
+    (file,) = tmp_path.glob("texts-*/warm-*.air")
+    with read(file) as start:
+        (statement,) = start.manifest.provenance
+        assert statement.parameters["method"] == "residual"
+        assert statement.parameters["settings"]["seed"] == 0
+
+
+def test_no_warm_start_is_told_for_a_disk_that_is_full(
+    adapter: Named, source: LoadedBase, target: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr("ual_registry.workflows.distill_steps.write", full)
+    with pytest.raises(StorageError, match="no space left"):
+        run(adapter, source, target, tmp_path, warm="auto")
+
+
+def test_a_run_that_was_cut_off_while_it_measured_its_first_batch_measures_it_anew(
+    adapter: Named, source: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run had written takes no time to read: a budget would be thought to allow any number of texts."""
+    from ual_registry.workflows.distill_steps import DistillSteps
+
+    class CutOffError(Exception):
+        pass
+
+    settings: dict[str, Any] = {"seeds": SEEDS, "texts": None, "recipe": None, "budget_s": 0.02, "warm": None}
+    first_batch = DistillSteps._first_batch
+    seen: list[int] = []
+
+    def cut(self: DistillSteps, place: Path) -> int:
+        first_batch(self, place)
+        raise CutOffError
+
+    def counted(self: DistillSteps, place: Path) -> int:
+        seen.append(len(list(place.glob("*.jsonl"))))
+        return first_batch(self, place)
+
+    monkeypatch.setattr(DistillSteps, "_first_batch", cut)
+    with pytest.raises(CutOffError):
+        run(adapter, source, source, tmp_path, **settings)
+    (place,) = tmp_path.glob("texts-*")
+    assert sorted(file.name for file in place.glob("*.jsonl")) == ["inputs.jsonl", "timed.jsonl"]
+    monkeypatch.setattr(DistillSteps, "_first_batch", counted)
+    run(adapter, source, source, tmp_path, **settings)
+    assert seen == [0]
 
 
 def test_a_base_model_is_named_by_its_folder_as_well(
