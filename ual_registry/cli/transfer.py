@@ -67,7 +67,9 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
     metavar="N",
     help="Let source and adapter go on with each text by N tokens.",
 )
-@click.option("--budget", "budget_s", callback=_seconds, metavar="TIME", help="Time that may be spent, such as 10m.")
+@click.option(
+    "--budget", "budget_s", callback=_seconds, metavar="TIME", help="About how much time may be spent, such as 10m."
+)
 @click.option("--seeds", metavar="FILE", help="Seed prompts of a distillation, JSON.")
 @click.option("--data", metavar="FILE", help="Items to measure the result on at once, JSONL.")
 @click.option("--task", type=click.Choice(TASK_NAMES), default="labels", show_default=True, help="What is asked.")

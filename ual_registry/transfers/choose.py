@@ -29,7 +29,7 @@ _WORTH: dict[str, str] = {
     _COPY: "every entry has its shape there; right within one lineage, which is checked",
     "predictions": "there is text; the effect on the next token carried most of what needs no training",
     "residual": "there is text; the effect on the residual stream",
-    "activations": "there is text; each module by maps, which lose more",
+    "activations": "there is text; each module by maps of its own, which take the most memory",
     "vocab": "shared tokens are enough for it; carries little between unrelated bases",
     _FALLBACK: "two configs are enough for it; carries nothing between unrelated bases",
 }

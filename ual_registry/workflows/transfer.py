@@ -250,8 +250,18 @@ def _carried(job: Job, stack: contextlib.ExitStack) -> Transferred:
         from ual_registry.workflows.transfer_auto import run_auto  # noqa: PLC0415  # only where nothing was asked for
 
         chosen = run_auto(job, judge)
+        _tell_time(job)
         return _finished(job, chosen.made, chosen.choice.method, judge, chosen.choice, is_chosen=chosen.is_measured)
-    return _finished(job, run_rung(job, job.order.method), job.order.method, judge, None, is_chosen=False)
+    made = run_rung(job, job.order.method)
+    _tell_time(job)
+    return _finished(job, made, job.order.method, judge, None, is_chosen=False)
+
+
+def _tell_time(job: Job) -> None:
+    """Say where a budget did not do: the first method is run whatever it takes, and a step is never cut off."""
+    budget, spent = job.order.budget_s, job.spent_s
+    if budget is not None and spent > budget:
+        job.say(f"this took {spent:.0f} s, more than the budget of {budget:g} s")
 
 
 def _judge(job: Job, stack: contextlib.ExitStack) -> Judge | None:

@@ -1,9 +1,9 @@
 """The rule of ``auto`` carried out: methods are tried in its order until one does, or the best of several is kept.
 
-A method that refuses gives way to the next one, but what the user must mend ends the trying, and a control never stands
-in for a better method that failed for another reason than that the two models do not fit. Where there are items to
-measure on, one half of them chooses between all that the budget allows; otherwise the first method that does is taken.
-What became of each is written down.
+A method that refuses gives way to the next one, but what the user must mend ends the trying, and what reads no text
+never stands in for a better method that failed for another reason than that the two models do not fit. Where there are
+items to measure on, one half of them chooses between all that the budget allows; otherwise the first method that does
+is taken. What became of each is written down.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ual_registry.errors import TrainingError, TransferError
 from ual_registry.transfers.choose import DISTILL, DISTILL_SHARE, Choice, Standing, needed_s
 from ual_registry.transfers.rungs import RUNGS, Needs
 from ual_registry.workflows.transfer_job import Job
-from ual_registry.workflows.transfer_rungs import run_distillation, run_rung
+from ual_registry.workflows.transfer_rungs import is_own_base, run_distillation, run_rung
 
 if TYPE_CHECKING:
     from ual_registry.workflows.transfer_judge import Judge
@@ -99,7 +99,7 @@ class _Auto:
         """Try, compare, and take."""
         for method in self.choice.candidates:
             obstacle = self._obstacle(method)
-            if obstacle is None and RUNGS[method].is_control:
+            if obstacle is None and Needs.TEXT not in RUNGS[method].needs:
                 self._refuse_to_hide()
             if obstacle is not None:
                 self._note(method, Standing.UNTRIED, obstacle)
@@ -115,7 +115,7 @@ class _Auto:
         return Chosen(made=self.made[best], choice=self.choice, is_measured=bool(self.losses))
 
     def _refuse_to_hide(self) -> None:
-        """Refuse to take a control where a better method failed, and not for what the two models are."""
+        """Refuse to take what reads no text where a better method failed, and not for what the two models are."""
         for error in self.refusals:
             if error.problem_code not in _OF_THE_PAIR:
                 raise error
@@ -169,6 +169,9 @@ class _Auto:
 
     def _distil(self, best: str) -> None:
         """Train on what source and adapter say, from what the best method made of text."""
+        if best == "copy" and (self.judge is None or is_own_base(self.job)):
+            self._note(DISTILL, Standing.UNTRIED, f"{best} keeps the adapter as it is, and {self._no_rival()}")
+            return
         budget, needed = self.job.order.budget_s, needed_s(self.job.material.weights_bytes)
         assert budget is not None  # the rule says so
         left = budget - self.job.spent_s
@@ -184,6 +187,10 @@ class _Auto:
             self.made[DISTILL] = run_distillation(self.job, warm=warm, budget_s=DISTILL_SHARE * budget)
         except (TransferError, TrainingError) as error:
             self._refused(DISTILL, error)
+
+    def _no_rival(self) -> str:
+        """Say why nothing can be better than an adapter as it is."""
+        return "the target is its own base model" if self.judge is not None else self.no_comparison
 
     @staticmethod
     def _is_start(method: str) -> bool:

@@ -128,7 +128,14 @@ class Job:
             file_size(Path(self.order.data))  # raises where it is not there; its form is read by what loads torch
         if self.order.calibration is not None:
             self.texts  # noqa: B018  # raises
+            self._require_readers()
         self.seeds  # noqa: B018  # raises
+
+    def _require_readers(self) -> None:
+        """Refuse text that a base model cannot read: no other method stands in for those that it was given for."""
+        mute = next((own for own in self._places if own.folder is not None and not own.has_tokenizer), None)
+        if mute is not None:
+            raise _mute(mute)
 
     @cached_property
     def told(self) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ WRITE_MAPS = (AUTO, "joint", "outputs")
 DTYPES = ("float32", "bfloat16", "float16")
 """What base models can be loaded in."""
 
+_OPEN = "it may take a method without; name one"
+
 _CODES = {"rotary policy": "unknown-rotary"}
 
 _BUDGET = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smh]?)\Z", re.ASCII)
@@ -117,10 +119,13 @@ class TransferOrder:
 
     def conflict(self) -> str | None:
         """Say which options do not go together, in the words of the command line; ``None`` where all do."""
-        takes_text = self.method == AUTO or rung_of(self.method).takes_text
+        is_auto = self.method == AUTO
+        takes_text = is_auto or rung_of(self.method).takes_text
         trains = self.method in (AUTO, DISTILL)
-        is_whole = self.method != AUTO and rung_of(self.method).is_whole
-        compares = self.method in (AUTO, "activations")
+        is_whole = not is_auto and rung_of(self.method).is_whole
+        compares = self.method == "activations"
+        whole_words = _OPEN if is_auto else "it carries all at once"
+        compares_not = _OPEN if is_auto else "it compares no activations"
         rules = (
             (
                 self.calibration is not None and not takes_text,
@@ -139,16 +144,16 @@ class TransferOrder:
             ),
             (bool(self.baselines) and self.data is None, "--baselines needs --data: nothing is measured without"),
             (
-                self.layers != LayerPolicy.PICK and is_whole,
-                f"--method {self.method} has no --layers: it carries all at once",
+                self.layers != LayerPolicy.PICK and (is_whole or is_auto),
+                f"--method {self.method} has no --layers: {whole_words}",
             ),
             (
                 self.layer_map != LayerRule.PROPORTIONAL and not compares,
-                f"--method {self.method} has no --layer-map: it compares no activations",
+                f"--method {self.method} has no --layer-map: {compares_not}",
             ),
             (
                 self.write_map != AUTO and not compares,
-                f"--method {self.method} has no --write-map: it compares no activations",
+                f"--method {self.method} has no --write-map: {compares_not}",
             ),
             (
                 self.require == LABELS[0] and "native" not in self.baselines,

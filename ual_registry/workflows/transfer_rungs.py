@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from ual_registry.errors import TransferError
 from ual_registry.transfers.choose import DISTILL
 from ual_registry.transfers.layers import LayerPolicy, LayerRule
 from ual_registry.transfers.rungs import AUTO, RUNGS
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ual_registry.transfers.module_fit import WriteKind
     from ual_registry.transfers.report import TransferReport
 
-__all__ = ["RUNNERS", "Made", "run_distillation", "run_rung"]
+__all__ = ["RUNNERS", "Made", "is_own_base", "run_distillation", "run_rung"]
 
 
 class Made(Protocol):
@@ -118,7 +119,7 @@ def _by_residual(job: Job, method: str) -> Made:
     from ual_registry.transfers.run_residual import run_residual  # noqa: PLC0415
 
     assert job.digest is not None  # plans alone have none
-    options = ResidualOptions(any_base=job.order.is_any_base)
+    options = ResidualOptions(any_base=job.order.is_any_base, seed=job.order.seed)
     return run_residual(
         job.adapter, job.plan(method), job.source, job.target, job.told, source_digest=job.digest, options=options
     )
@@ -137,7 +138,21 @@ def _by_predictions(job: Job, method: str) -> Made:
 
 def _by_distillation(job: Job, method: str) -> Made:
     assert method == DISTILL  # the table says so
+    if is_own_base(job):
+        raise TransferError(
+            "the target is the adapter's own base model: there is nothing to learn",
+            code="same-model",
+            context={"base_model": job.target_place.name},
+            hint="the adapter works there as it is (--method copy)",
+        )
     return run_distillation(job, warm=None, budget_s=job.order.budget_s)
+
+
+def is_own_base(job: Job) -> bool:
+    """Tell whether the target is the adapter's own base model; both are loaded for it."""
+    from ual_registry.transfers.requirements import is_same_model  # noqa: PLC0415  # loads torch
+
+    return is_same_model(job.source, job.target)
 
 
 def run_distillation(job: Job, *, warm: Adapter | None, budget_s: float | None) -> Made:

@@ -105,8 +105,24 @@ def test_a_target_without_a_tokenizer_is_refused_where_text_is_needed(ual: Ual, 
     )
 
 
-def test_auto_says_that_the_target_has_no_tokenizer_and_takes_what_is_left(ual: Ual) -> None:
-    result = ual("transfer ./own.air --to mute --source-base llama -o out.air --calibrate text.txt --json")
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [("--to mute --source-base llama", "mute"), ("--to gpt2 --source-base mute --any-base", "llama")],
+)
+@pytest.mark.parametrize("plan", ["", "--plan"])
+def test_text_that_a_base_cannot_read_is_refused_whatever_the_method(
+    ual: Ual, where: str, name: str, plan: str
+) -> None:
+    assert ual(f"transfer ./own.air {where} -o out.air --calibrate text.txt {plan}") == error(
+        5,
+        "no-tokenizer",
+        f"base model {name}: it has no tokenizer, and text is needed",
+        "put its tokenizer.json and tokenizer_config.json into the folder",
+    )
+
+
+def test_auto_without_text_says_that_the_target_has_no_tokenizer_and_takes_what_is_left(ual: Ual) -> None:
+    result = ual("transfer ./own.air --to mute --source-base llama -o out.air --json")
     assert (result.code, result.document["method"], result.document["label"]) == (0, "svd", "control-grade")
     assert {step["reason"] for step in result.document["choice"] if step["standing"] == "lacking"} == {
         "base model mute has no tokenizer",
@@ -195,6 +211,7 @@ def test_an_adapter_with_no_effect_is_refused_by_name(ual: Ual, how: str) -> Non
     [
         ("activations", "model.layers.0.mlp.down_proj: its input is not finite in float16 (base model loud)"),
         ("predictions", "base model loud: its logits are not finite in float16"),
+        ("auto", "base model loud: its logits are not finite in float16"),
     ],
 )
 def test_activations_that_leave_half_precision_are_named(ual: Ual, method: str, message: str) -> None:

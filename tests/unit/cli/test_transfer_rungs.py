@@ -117,7 +117,7 @@ def test_a_method_that_refuses_gives_way_to_the_next_one(ual: Ual, monkeypatch: 
     from ual_registry.workflows import transfer_rungs
 
     def refuse(*_: object) -> None:
-        raise TransferError("not today")
+        raise TransferError("not today", code="no-chain")
 
     for name in ("predictions", "residual", "activations"):
         monkeypatch.setitem(transfer_rungs.RUNNERS, name, refuse)
@@ -227,6 +227,7 @@ def test_an_adapter_goes_to_its_own_base_as_it_is(ual: Ual) -> None:
     for method, options in (
         ("activations", "--calibrate text.txt"),
         ("residual", "--calibrate text.txt"),
+        ("predictions", "--calibrate text.txt"),
         ("vocab", ""),
     ):
         result = ual(
@@ -238,6 +239,24 @@ def test_an_adapter_goes_to_its_own_base_as_it_is(ual: Ual) -> None:
         assert list(statement.annotations[WARNINGS_KEY]) == result.document["warnings"]
     result = ual("transfer ./own.air --to llama --source-base llama -o same.air --force --json")
     assert (result.document["method"], result.document["counts"]["kept"]) == ("copy", 14)
+
+
+@pytest.mark.parametrize("items", ["", "--data items.jsonl --task bits-per-byte"])
+def test_no_budget_is_spent_on_the_own_base(ual: Ual, items: str) -> None:
+    to_own = "transfer ./own.air --to llama --source-base llama -o same.air --force --json"
+    result = ual(f"{to_own} --budget 10m {items}")
+    assert (result.document["method"], result.document["counts"]["kept"]) == ("copy", 14)
+    (reason,) = [step["reason"] for step in result.document["choice"] if step["method"] == "distill"]
+    why = "the target is its own base model" if items else "there are no items to compare by"
+    assert reason == f"copy keeps the adapter as it is, and {why}"
+    refused = ual(f"{to_own} --method distill")
+    assert (refused.code, refused.err.splitlines()[-2:]) == (
+        5,
+        [
+            "error [same-model]: the target is the adapter's own base model: there is nothing to learn",
+            "hint: the adapter works there as it is (--method copy)",
+        ],
+    )
 
 
 def test_python_takes_the_same_words(ual: Ual) -> None:

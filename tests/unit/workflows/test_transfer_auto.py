@@ -91,6 +91,31 @@ def standings(found: Any) -> dict[str, str]:
     return {step.method: str(step.standing) for step in found.choice.steps}
 
 
+def test_what_reads_no_text_does_not_stand_in_for_what_broke(run: Run) -> None:
+    broken = {name: NumericalError(f"{name} is not finite") for name in ("predictions", "residual", "activations")}
+    job = Clock(Material())
+    with pytest.raises(NumericalError, match="predictions is not finite"):
+        run(job, refusals=broken)
+    assert job.tried == ["predictions", "residual", "activations"]
+
+
+def test_an_adapter_that_is_right_as_it_is_is_not_trained_unseen(run: Run) -> None:
+    job = Clock(Material(budget_s=100.0, is_same_shape=True))
+    found = run(job)
+    assert (job.tried, found.choice.method, standings(found)["distill"]) == (["copy"], "copy", "untried")
+    assert found.choice.reason("distill") == "copy keeps the adapter as it is, and there are no items to compare by"
+
+
+@pytest.mark.parametrize(("is_own", "taken"), [(False, "distill"), (True, "copy")])
+def test_within_one_lineage_training_is_compared_and_on_the_own_base_left_out(
+    run: Run, is_own: bool, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_auto, "is_own_base", lambda _: is_own)
+    losses = {"copy": 1.0, "predictions": 2.0, "residual": 2.0, "activations": 2.0, "vocab": 3.0, "distill": 0.5}
+    found = run(Clock(Material(budget_s=1000.0, is_same_shape=True)), Judge(losses))
+    assert found.choice.method == taken
+
+
 def test_without_items_the_first_method_that_does_is_taken(run: Run) -> None:
     job = Clock(Material())
     found = run(job, refusals={"predictions": TransferError("no shared tokens")})
