@@ -85,7 +85,7 @@ class Direction:
             return None
         if dose == 0:
             return Label.NONE
-        starts = (f"{rung}: {RANDOM}", f"{rung}: wrong task")
+        starts = (f"{rung}: {RANDOM}", f"{rung}: {FLIPPED}", f"{rung}: wrong task")
         controls = [own.arm for own in self.report.arms if own.arm.startswith(starts)]
         return label_of(self.report, dosed(rung, dose), controls)
 

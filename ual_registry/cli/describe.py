@@ -16,6 +16,7 @@ from ual_registry.air.router import RouterManifest
 from ual_registry.cli.output import size_text, table
 from ual_registry.cli.report_card import card_lines
 from ual_registry.transfers.report import LABEL_KEY
+from ual_registry.transfers.rungs import RUNGS
 from ual_registry.workflows.show import Description, RoleSummary
 
 __all__ = ["description_document", "description_text", "label_lines", "statement_lines"]
@@ -60,8 +61,10 @@ def description_text(description: Description, *, place: Sequence[str] = ()) -> 
         lines += ["", "tensors without a role", *(f"  {extra.name}" for extra in manifest.extra)]
     if manifest.parents:
         lines += ["", "made from", *(f"  {parent.relation} {parent.digest}" for parent in manifest.parents)]
-    for statement in manifest.provenance:
-        lines += ["", *statement_lines(statement)]
+    for index, statement in enumerate(manifest.provenance):
+        later = manifest.provenance[index + 1 :]
+        is_judged = any(own.type == "evaluation" and "label" in own.byproducts for own in later)
+        lines += ["", *statement_lines(statement, is_judged=is_judged)]
     return "\n".join(lines)
 
 
@@ -133,8 +136,13 @@ def _curve_text(points: tuple[Any, ...]) -> str:
     return f"{first} to {last} ({len(points)} points)"
 
 
-def statement_lines(statement: Statement) -> Iterator[str]:
-    """Yield the lines that say how a file was made."""
+def statement_lines(statement: Statement, *, is_judged: bool = False) -> Iterator[str]:
+    """Yield the lines that say how a file was made.
+
+    Args:
+        statement: What says it.
+        is_judged: Whether a later statement has the verdict of an evaluation.
+    """
     scalars = {key: value for key, value in statement.parameters.items() if isinstance(value, (int, float, str))}
     parameters = ", ".join(f"{key} {value}" for key, value in scalars.items())
     yield f"{statement.type} by {statement.builder['name']} {statement.builder['version']}: {parameters}"
@@ -152,4 +160,6 @@ def statement_lines(statement: Statement) -> Iterator[str]:
         elif isinstance(value, tuple):
             yield from (f"  {key}: {item}" for item in value)
     if LABEL_KEY in statement.annotations:
-        yield f"  label {statement.annotations[LABEL_KEY]}"
+        label = statement.annotations[LABEL_KEY]
+        is_old = is_judged and label in {rung.label for rung in RUNGS.values()}
+        yield f"  label {label}{', before the evaluation below' if is_old else ''}"

@@ -21,7 +21,7 @@ def card_lines(statement: Statement) -> Iterator[str]:
     if known.get("task"):
         yield f"  {', '.join(_asked(known))}"
     yield from _results_lines(statement)
-    yield from (f"    {line}" for line in _dose_lines(known.get("dose")))
+    yield from (f"    {line}" for line in _dose_lines(known.get("dose"), known.get("dosed_labels")))
     notes = known.get("notes")
     yield from (f"  note: {note}" for note in notes) if isinstance(notes, tuple) else ()
 
@@ -35,7 +35,7 @@ def _asked(settings: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{metric} {label}" for metric, label in labels.items())
 
 
-def _dose_lines(dose: Any) -> Iterator[str]:
+def _dose_lines(dose: Any, labels: Any) -> Iterator[str]:
     """Yield the curve that chose a dose; nothing where none of our form is there."""
     points = dose.get("points") if isinstance(dose, Mapping) else None
     if not points or not isinstance(points, tuple) or not all(isinstance(point, Mapping) for point in points):
@@ -43,7 +43,14 @@ def _dose_lines(dose: Any) -> Iterator[str]:
     metrics = [name for name in points[0] if name != "gamma"]
     rows = [[_number(point.get(name)) for name in ("gamma", *metrics)] for point in points]
     yield from table(rows, ["dose", *metrics]).splitlines()
-    yield f"chosen on dev by {dose.get('metric')}: {dose.get('chosen')}"
+    yield f"chosen on dev by {dose.get('metric')}: {dose.get('chosen')}{_verdicts(labels)}"
+
+
+def _verdicts(labels: Any) -> str:
+    """Return the verdicts at the dose that was chosen, as they are added to it."""
+    if not isinstance(labels, Mapping) or not labels:
+        return ""
+    return f"; on the test items {', '.join(f'{metric} {label}' for metric, label in labels.items())}"
 
 
 def _number(value: Any) -> str:

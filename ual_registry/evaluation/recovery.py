@@ -136,7 +136,7 @@ def label_of(report: MetricReport, arm: str, controls: Sequence[str]) -> Label |
     Args:
         report: The metric.
         arm: The arm to judge.
-        controls: The arms that must do worse: random ones, and those of another task.
+        controls: The arms that must do worse: random ones, the sign-flipped one, and those of another task.
 
     Returns:
         The verdict; ``None`` where the native adapter has no headroom and the arm does no harm.

@@ -12,6 +12,7 @@ __all__ = [
     "BASE",
     "NATIVE",
     "RANDOM",
+    "SIGN_FLIPPED",
     "SOURCE",
     "SOURCE_BASE",
     "WRONG_TASK",
@@ -27,6 +28,7 @@ NATIVE = "native"
 RANDOM = "random"
 """What the names of the random arms begin with."""
 
+SIGN_FLIPPED = "sign-flipped"
 WRONG_TASK = "wrong-task"
 SOURCE_BASE = "source-base"
 SOURCE = "source-adapter"

@@ -13,7 +13,7 @@ from ual_registry.evaluation.report import ADAPTER, BASE, SOURCE_BASE, Evaluatio
 
 __all__ = ["PROTOCOL", "evaluation_statement"]
 
-PROTOCOL = "paired arms, 1.0"
+PROTOCOL = "paired arms, 1.1"
 """Names the way of measuring; docs/evaluate.md describes it."""
 
 
@@ -53,7 +53,10 @@ def _settings(found: Evaluation) -> dict[str, Any]:
         "resamples": found.resamples,
         "labels": {metric: str(label) for metric, label in found.labels.items() if label},
         "notes": list(found.notes),
+        "identity_error": rounded(found.identity_error),
     }
+    if found.dosed_labels:
+        settings["dosed_labels"] = {metric: str(label) for metric, label in found.dosed_labels.items() if label}
     if found.dose is not None:
         settings["dose"] = {
             "chosen": found.dose.chosen,

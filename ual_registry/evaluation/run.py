@@ -20,6 +20,7 @@ from ual_registry.evaluation.report import (
     BASE,
     NATIVE,
     RANDOM,
+    SIGN_FLIPPED,
     SOURCE,
     SOURCE_BASE,
     WRONG_TASK,
@@ -43,7 +44,6 @@ DOSES = (-1.0, 0.0, 0.25, 0.5, 1.0, 2.0)
 RANDOM_SEEDS = (0, 1, 2)
 """Added to the seed of the evaluation; one random control each."""
 
-_SIGN_FLIPPED = "sign-flipped"
 _IDENTITY_ITEMS = 4
 _IDENTITY_LIMIT = 1e-4
 _DRIFT_LIMIT = 1e-2
@@ -235,7 +235,7 @@ def _arms(adapter: Adapter, others: Baselines, seed: int, dose: Dose | None) -> 
     if others.native is not None:
         arms[NATIVE] = others.native
     arms |= {f"{RANDOM}-{index + 1}": random_same_norm(adapter, seed + own) for index, own in enumerate(RANDOM_SEEDS)}
-    arms[_SIGN_FLIPPED] = sign_flipped(adapter)
+    arms[SIGN_FLIPPED] = sign_flipped(adapter)
     if others.wrong_task is not None:
         arms[WRONG_TASK] = others.wrong_task
     return arms

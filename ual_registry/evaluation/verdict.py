@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ual_registry.evaluation.recovery import Label, MetricReport, label_of, worst_label
-from ual_registry.evaluation.report import ADAPTER, RANDOM, SOURCE, WRONG_TASK, Dose, dosed_arm
+from ual_registry.evaluation.report import ADAPTER, RANDOM, SIGN_FLIPPED, SOURCE, WRONG_TASK, Dose, dosed_arm
 
 __all__ = ["LEAST_ITEMS", "Verdict", "judge"]
 
@@ -67,7 +67,8 @@ def _is_void(report: MetricReport) -> bool:
 
 def _label(report: MetricReport, arm: str, void: set[str]) -> Label | None:
     """Judge one arm; of a void transfer only harm can be said."""
-    controls = [own.arm for own in report.arms if own.arm.startswith(f"{RANDOM}-") or own.arm == WRONG_TASK]
+    others = (SIGN_FLIPPED, WRONG_TASK)
+    controls = [own.arm for own in report.arms if own.arm.startswith(f"{RANDOM}-") or own.arm in others]
     found = label_of(report, arm, controls)
     return None if report.metric in void and found is not Label.HARMFUL else found
 

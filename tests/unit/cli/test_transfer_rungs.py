@@ -241,6 +241,18 @@ def test_an_adapter_goes_to_its_own_base_as_it_is(ual: Ual) -> None:
     assert (result.document["method"], result.document["counts"]["kept"]) == ("copy", 14)
 
 
+def test_a_label_that_an_evaluation_has_overtaken_is_shown_as_the_older_one(ual: Ual) -> None:
+    assert ual("transfer ./own.air --to gpt2 -o moved.air --method svd").code == 0
+    assert "\n  label control-grade\n" in f"{ual('show moved.air').out}\n"
+    judged = ual("evaluate moved.air --on gpt2 --data items.jsonl --task bits-per-byte -o judged.air --json").document
+    shown = ual("show judged.air").out
+    assert "\n  label control-grade, before the evaluation below\n" in shown
+    assert f"\n  label {judged['label']}\n" in shown
+    card = statements("judged.air")[-1]
+    assert card.parameters["protocol"] == "paired arms, 1.1"
+    assert card.parameters["settings"]["identity_error"] == pytest.approx(judged["identity_error"], rel=1e-5)
+
+
 @pytest.mark.parametrize("items", ["", "--data items.jsonl --task bits-per-byte"])
 def test_no_budget_is_spent_on_the_own_base(ual: Ual, items: str) -> None:
     to_own = "transfer ./own.air --to llama --source-base llama -o same.air --force --json"

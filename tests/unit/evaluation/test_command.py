@@ -156,7 +156,9 @@ def test_the_report_card_is_shown_with_its_dose_curve_and_notes(
         [f"{point[name]:.4g}" for name in ("gamma", "accuracy", "gold_nll")] for point in settings["dose"]["points"]
     ]
     assert [line.split() for line in lines[start + 1 : start + 1 + len(points)]] == points
-    assert lines[start + 1 + len(points)] == f"    chosen on dev by gold_nll: {settings['dose']['chosen']}"
+    assert lines[start + 1 + len(points)] == (
+        f"    chosen on dev by gold_nll: {settings['dose']['chosen']}; on the test items gold_nll works"
+    )
     assert [line for line in lines if line.startswith("  note: ")] == [f"  note: {note}" for note in settings["notes"]]
     assert settings["notes"]
 

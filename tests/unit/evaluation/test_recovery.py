@@ -193,6 +193,13 @@ def test_an_adapter_of_another_task_is_a_control_too() -> None:
     assert label_of(found, "adapter", ["random-1", "wrong-task"]) is Label.NONE
 
 
+@pytest.mark.parametrize(("high", "label"), [(0.49, Label.WORKS), (0.75, Label.NONE)])
+def test_an_adapter_that_helps_as_much_the_other_way_round_has_no_direction(high: float, label: Label) -> None:
+    flipped = ("sign-flipped", high - 0.1, high - 0.2, high)
+    found = judge([report((0.6, 0.5, 0.7), ("random-1", 0.0, -0.1, 0.1), flipped)], [], None, items=12)
+    assert (found.labels, found.label) == ({"m": label}, label)
+
+
 @pytest.mark.parametrize(
     ("adapter", "label"),
     [
