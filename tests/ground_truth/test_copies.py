@@ -56,19 +56,25 @@ def test_activations_carry_an_adapter_to_a_copy_and_index_coupled_methods_do_not
         assert own.recovered(target, index_coupled.adapter) < PARTS.get(name, 0.2)
 
 
+@pytest.mark.parametrize("write", WriteKind)
 @pytest.mark.parametrize(("name", "whitening"), [("neurons permuted", 0.0), ("hidden basis turned", 0.5)])
 def test_procrustes_carries_an_adapter_to_a_copy(
-    name: str, whitening: float, native: NativeOf, copy_of: CopyOf
+    name: str, whitening: float, write: WriteKind, native: NativeOf, copy_of: CopyOf
 ) -> None:
     """The turned copy has its norms folded as well: that stretches features, which whitening makes up for."""
     family, copy = COPIES[name]
     own = native(family)
     target = copy_of(own, copy)
     plan = make_plan(own.adapter.manifest, target.config)
-    options = replace(JOINT, kind=MapKind.PROCRUSTES, whitening=whitening)
+    options = ActivationOptions(kind=MapKind.PROCRUSTES, whitening=whitening, write=write)
     texts = CALIBRATION[: len(CALIBRATION) // 2]
     result = run_activations(own.adapter, plan, own.loaded, target, texts, source_digest=SOURCE, options=options)
-    assert own.recovered(target, result.adapter) == pytest.approx(1.0, abs=0.02)
+    recovered = own.recovered(target, result.adapter)
+    # Orthogonal write maps lose what ridge maps of outputs lose as well, for modules that are wider than what they read.
+    assert 0.98 < recovered < 1.02 if write == WriteKind.JOINT else 0.85 < recovered < 0.97
+    settings = result.report.settings
+    assert (settings["maps"], settings["write"], settings["whitening"]) == ("procrustes", write, whitening)
+    assert ("penalties" in settings) == (write == WriteKind.JOINT)  # which is a ridge whatever the read map is
 
 
 def logits_apart(one: LoadedBase, other: LoadedBase) -> float:

@@ -33,7 +33,7 @@ class ActivationOptions:
     """How maps are fitted and judged.
 
     Attributes:
-        kind: Which map.
+        kind: Which map; a joint write map is a ridge whichever it is.
         write: What the write map is fitted to.
         penalties: Of ridge, over the mean diagonal; the one that predicts held-out text best is taken, per module.
         whitening: Of Procrustes, from 0 to 0.5.

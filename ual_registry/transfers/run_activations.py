@@ -170,11 +170,10 @@ class _Run:
 
     def _settings(self, statistics: Statistics) -> dict[str, Any]:
         options, text = self.options, self.options.text
-        fit = (
-            {"penalties": list(options.penalties)}
-            if options.kind == MapKind.RIDGE
-            else {"whitening": options.whitening}
-        )
+        has_ridge = options.kind == MapKind.RIDGE or options.write == WriteKind.JOINT
+        fit: dict[str, Any] = {"penalties": list(options.penalties)} if has_ridge else {}
+        if options.kind == MapKind.PROCRUSTES:
+            fit["whitening"] = options.whitening
         return {
             "maps": str(options.kind),
             "write": str(options.write),
