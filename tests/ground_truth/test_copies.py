@@ -70,7 +70,7 @@ def test_procrustes_carries_an_adapter_to_a_copy(
     texts = CALIBRATION[: len(CALIBRATION) // 2]
     result = run_activations(own.adapter, plan, own.loaded, target, texts, source_digest=SOURCE, options=options)
     recovered = own.recovered(target, result.adapter)
-    # Orthogonal write maps lose what ridge maps of outputs lose as well, for modules that are wider than what they read.
+    # Orthogonal write maps lose what ridge maps of outputs lose, too: modules may be wider than what they read.
     assert 0.98 < recovered < 1.02 if write == WriteKind.JOINT else 0.85 < recovered < 0.97
     settings = result.report.settings
     assert (settings["maps"], settings["write"], settings["whitening"]) == ("procrustes", write, whitening)
