@@ -24,8 +24,10 @@ from ual_registry.transfers.effect_material import ResidualOptions
 from ual_registry.transfers.plan import make_plan
 from ual_registry.transfers.report import LEFT_OUT_KEY, MEASURES_KEY, WARNINGS_KEY
 from ual_registry.transfers.run_residual import run_residual
+from ual_registry.transfers.rungs import rung_of
 from ual_registry.transfers.sites import Reader, Side, Site
 from ual_registry.transfers.streams import Point, Stream
+from ual_registry.transfers.whole_plan import make_whole_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers remarks while tiny models are made
 
@@ -96,6 +98,19 @@ def test_an_adapter_goes_to_another_architecture_with_its_record(bases: Bases, t
     assert [problem.code for problem in validate_file(tmp_path / "made.air").problems] == ["unpinned-base"]
     with attach(target.model, result.adapter) as attachment:
         assert attachment.modules == tuple(f"transformer.h.{layer}.mlp.c_proj" for layer in range(3))
+
+
+def test_what_cannot_be_planned_entry_by_entry_is_fitted_on_its_own_base_too(bases: Bases) -> None:
+    """An adapter with DoRA has a plan for the whole alone, which keeps no entry."""
+    base = bases[0]
+    adapter = random_adapter(base)
+    plan = make_whole_plan(adapter.manifest, base.config, rung_of("residual"))
+    result = run_residual(adapter, plan, base, base, TEXTS, source_digest=SOURCE, options=FAST)
+    assert {entry.action for entry in result.report.entries} == {"projected"}
+    kept = run_residual(
+        adapter, make_plan(adapter.manifest, base.config), base, base, TEXTS, source_digest=SOURCE, options=FAST
+    )
+    assert {entry.action for entry in kept.report.entries} == {"kept"}
 
 
 def test_attention_gets_an_update_too_where_that_is_asked_for(bases: Bases) -> None:
