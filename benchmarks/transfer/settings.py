@@ -40,6 +40,9 @@ _TWO_PASSES = {"batch_size": 16, "steps": 250, "evaluate_every": 25, "held_out_s
 _REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "source": {},
     "source, rate 0.003": {"recipe": {**_FAST, **_TWO_PASSES}},
+    "source, chunk loss": {"recipe": _TWO_PASSES},
+    "source, chunk loss, tokens 0.7": {"recipe": {**_TWO_PASSES, "token_share": 0.7}},
+    "source, texts 0.7": {"recipe": {**_TWO_PASSES, "is_soft": True, "sample_share": 0.7}},
     "target": {"manner": {"writers": ("target",)}},
     "target, fine": {"manner": {"writers": ("target",), "is_fine": True}},
     "both": {"manner": {"writers": _BOTH}},
