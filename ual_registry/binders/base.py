@@ -12,7 +12,7 @@ from ual_registry.digest import Digest
 from ual_registry.errors import BinderDataError, FormatError, StorageError
 from ual_registry.storage import read_file
 
-__all__ = ["MAX_CONFIG_BYTES", "BaseConfig", "load_base", "parse_base"]
+__all__ = ["MAX_CONFIG_BYTES", "BaseConfig", "load_base", "no_base_folder", "parse_base"]
 
 MAX_CONFIG_BYTES = 16 << 20
 """What is read of a ``config.json``; it has a few kilobytes."""
@@ -97,3 +97,17 @@ def parse_base(data: bytes, *, label: str, what: str) -> BaseConfig:
     if not isinstance(document, dict):
         raise BinderDataError(f"{what}: expected a JSON object")
     return BaseConfig(label=label, document=document, digest=Digest.of_bytes(data))
+
+
+def no_base_folder(place: Path) -> StorageError:
+    """Return the error that a base model with weights cannot be read from a path, since it is no folder.
+
+    Args:
+        place: What was given.
+    """
+    is_file = place.is_file()
+    found = "is a file, expected a folder with config.json and weights" if is_file else "no such folder"
+    hint = "check the path; weights on the Hub are never fetched: download them, and give their folder"
+    if is_file and place.name == "config.json":
+        hint = f"give the folder: {place.parent}"
+    return StorageError(f"cannot read {place}: {found}", context={"path": str(place)}, hint=hint)

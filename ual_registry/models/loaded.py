@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 
 from ual_registry.air.canonical import parse_json
 from ual_registry.air.model import BaseModel
-from ual_registry.binders.base import BaseConfig, load_base
+from ual_registry.binders.base import BaseConfig, load_base, no_base_folder
 from ual_registry.binders.bind import Binding, bind
 from ual_registry.binders.describe import describe_base
 from ual_registry.binders.load import binder_for
 from ual_registry.binders.slots import TargetModule
 from ual_registry.digest import Digest
-from ual_registry.errors import StorageError, TransferError, UnresolvedModuleError
+from ual_registry.errors import TransferError, UnresolvedModuleError
 from ual_registry.storage import read_file
 
 __all__ = [
@@ -159,7 +159,7 @@ def load_base_model(
     require_device(device)
     place = Path(folder)
     if not place.is_dir():
-        raise _no_folder(place)
+        raise no_base_folder(place)
     config = load_base(place)
     _refuse_detours(place, config)
     name = _class_name(config) if model_class is None else model_class
@@ -177,15 +177,6 @@ def load_base_model(
         binding=replace(binding, base=base),
         fresh=fresh,
     )
-
-
-def _no_folder(place: Path) -> StorageError:
-    is_file = place.is_file()
-    found = "is a file, expected a folder with config.json and weights" if is_file else "no such folder"
-    hint = "check the path; weights on the Hub are never fetched: download them, and give their folder"
-    if is_file and place.name == "config.json":
-        hint = f"give the folder: {place.parent}"
-    return StorageError(f"cannot read {place}: {found}", context={"path": str(place)}, hint=hint)
 
 
 def require_device(device: str) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ual_registry.air.commit import is_commit
 from ual_registry.air.model import BaseModel
-from ual_registry.binders.base import load_base
+from ual_registry.binders.base import load_base, no_base_folder
 from ual_registry.binders.describe import describe_base
-from ual_registry.errors import StorageError, UALError
+from ual_registry.errors import UALError
 from ual_registry.hub.address import is_repository
 from ual_registry.workflows.base_check import require_recorded
 from ual_registry.workflows.bases import NamedBase, has_weights
@@ -79,7 +79,7 @@ def find_source(wanted: BaseModel, given: str | Path | None, *, is_any: bool = F
 
     Raises:
         BaseMismatchError: The folder that was given holds another base model.
-        StorageError: There is no such folder.
+        StorageError: What was given is no folder.
         BinderError: Its config cannot be read.
     """
     if given is not None:
@@ -92,9 +92,7 @@ def find_source(wanted: BaseModel, given: str | Path | None, *, is_any: bool = F
 
 def _given(wanted: BaseModel, folder: Path, *, is_any: bool) -> Place:
     if not folder.is_dir():
-        raise StorageError(
-            f"cannot read {folder}: no such folder", context={"path": str(folder)}, hint="check the path"
-        )
+        raise no_base_folder(folder)
     own = describe_base(load_base(folder))
     if not is_any:
         require_recorded(own, wanted, where=folder)

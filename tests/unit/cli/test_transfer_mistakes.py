@@ -316,9 +316,20 @@ def test_what_a_method_needs_and_is_not_there_is_named(ual: Ual, command: str) -
     assert ual(command) == error(5, "not-at-hand", MISSING[command], hint)
 
 
-def test_a_source_base_that_is_no_folder_is_refused(ual: Ual) -> None:
-    assert ual("transfer ./own.air --to gpt2 --source-base none -o out.air") == error(
-        11, "storage", "cannot read none: no such folder", "check the path"
+@pytest.mark.parametrize(
+    ("place", "what", "hint"),
+    [
+        (
+            "none",
+            "no such folder",
+            "check the path; weights on the Hub are never fetched: download them, and give their folder",
+        ),
+        ("llama/config.json", "is a file, expected a folder with config.json and weights", "give the folder: llama"),
+    ],
+)
+def test_a_source_base_that_is_no_folder_is_refused(ual: Ual, place: str, what: str, hint: str) -> None:
+    assert ual(f"transfer ./own.air --to gpt2 --source-base {place} -o out.air") == error(
+        11, "storage", f"cannot read {place}: {what}", hint
     )
 
 
