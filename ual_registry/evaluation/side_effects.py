@@ -17,7 +17,7 @@ from ual_registry.evaluation.series import Series
 from ual_registry.evaluation.tasks import LoadedModel, windows
 from ual_registry.models.attach import attach
 
-__all__ = ["SideEffects", "measure_side_effects"]
+__all__ = ["EffectSeries", "SideEffects", "effect_series", "measure_side_effects", "side_effects_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +39,25 @@ class SideEffects:
     divergence: Interval
 
 
-@torch.no_grad()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectSeries:
+    """What an adapter does to generic text, document by document: enough for any draw of them.
+
+    Attributes:
+        before: Bits of the base, over bytes.
+        after: Bits with the adapter, over the same bytes.
+        divergence: Their divergence in nats, over tokens.
+    """
+
+    before: Series
+    after: Series
+    divergence: Series
+
+
 def measure_side_effects(
     loaded: LoadedModel, adapter: Adapter, items: Sequence[Document], *, data_digest: str, seed: int, resamples: int
 ) -> SideEffects:
-    """Run both models over generic text, side by side, so that no more than one segment's logits are ever held.
+    """Run both models over generic text, and draw the documents anew for the intervals.
 
     Args:
         loaded: The base model.
@@ -53,18 +67,42 @@ def measure_side_effects(
         seed: Seeds the draws of documents.
         resamples: How many draws.
     """
+    series = effect_series(loaded, adapter, items)
+    return side_effects_of(series, data_digest=data_digest, seed=seed, resamples=resamples)
+
+
+@torch.no_grad()
+def effect_series(loaded: LoadedModel, adapter: Adapter, items: Sequence[Document]) -> EffectSeries:
+    """Run both models over generic text, side by side, so that no more than one segment's logits are ever held.
+
+    Args:
+        loaded: The base model.
+        adapter: An adapter for it.
+        items: The documents.
+    """
     found = np.array([_document(loaded, adapter, item) for item in items])
     size = np.array([len(item.text.encode()) for item in items], dtype=np.float64)
     before, after = (_series("bits_per_byte", found[:, column] / math.log(2), size) for column in (0, 1))
-    divergence = _series("kl", found[:, 2], found[:, 3])
-    drawn = resample([before, after], seed=seed, resamples=resamples)
-    apart = resample([divergence], seed=seed, resamples=resamples)
+    return EffectSeries(before=before, after=after, divergence=_series("kl", found[:, 2], found[:, 3]))
+
+
+def side_effects_of(found: EffectSeries, *, data_digest: str, seed: int, resamples: int) -> SideEffects:
+    """Return what the documents say together, with intervals.
+
+    Args:
+        found: What each of them says.
+        data_digest: Digest of their file.
+        seed: Seeds the draws of documents.
+        resamples: How many draws.
+    """
+    drawn = resample([found.before, found.after], seed=seed, resamples=resamples)
+    apart = resample([found.divergence], seed=seed, resamples=resamples)
     return SideEffects(
-        documents=len(items),
+        documents=len(found.before.values),
         data_digest=data_digest,
-        bits_per_byte=interval(before.value, drawn[:, 0]),
-        change=interval(after.value - before.value, drawn[:, 1] - drawn[:, 0]),
-        divergence=interval(divergence.value, apart[:, 0]),
+        bits_per_byte=interval(found.before.value, drawn[:, 0]),
+        change=interval(found.after.value - found.before.value, drawn[:, 1] - drawn[:, 0]),
+        divergence=interval(found.divergence.value, apart[:, 0]),
     )
 
 
