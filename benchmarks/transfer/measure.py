@@ -29,7 +29,7 @@ from ual_registry.evaluation.tasks import BitsPerByte, LabelLikelihood
 from ual_registry.models.attach import attach
 from ual_registry.models.loaded import LoadedBase
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "controlled"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,14 +86,19 @@ class Bench:
         with contextlib.ExitStack() as stack:
             if arm.file is not None and arm.dose != 0:
                 adapter = stack.enter_context(read(arm.file))
-                stack.enter_context(attach(loaded.model, controls.scaled(_controlled(adapter, arm.control), arm.dose)))
+                stack.enter_context(attach(loaded.model, controls.scaled(controlled(adapter, arm.control), arm.dose)))
             if task.has_labels:
                 return LabelLikelihood(is_plain=True).score(loaded, _label_items(items))
             return BitsPerByte().score(loaded, _documents(items))
 
 
-def _controlled(adapter: Adapter, control: str) -> Adapter:
-    """Return the control that is made of an adapter; the adapter itself where none is asked for."""
+def controlled(adapter: Adapter, control: str) -> Adapter:
+    """Return the control that is made of an adapter; the adapter itself where none is asked for.
+
+    Args:
+        adapter: The adapter.
+        control: `flipped`, or `random` and a seed; empty for the adapter itself.
+    """
     if not control:
         return adapter
     if control == FLIPPED:
