@@ -1,8 +1,9 @@
 """What adapters do to text that they were not made for: `python -m benchmarks.transfer.side_effects`.
 
 It measures what the cache of `benchmarks.transfer` holds of a task and seed: both trained adapters on their own bases,
-and every moved one as it is and at the dose that dev chose. Every arm is a step that is kept in the cache, so a run
-that was cut off goes on. This module decides which arms there are; measuring and wording are left to others.
+and every moved one as it is and at the dose that dev chose, beside a random update of its norm. Every arm is a step
+that is kept in the cache, so a run that was cut off goes on. This module decides which arms there are; measuring and
+wording are left to others.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from benchmarks.transfer.side_effects_results import table
 from benchmarks.transfer.tasks import TASKS, AbsentDataError
 from examples.materials import calm_threads
 
-__all__ = ["arms_of", "chosen_doses", "control_of", "put"]
+__all__ = ["arms_of", "chosen_doses", "put"]
 
 _NUMBERS = Path(__file__).resolve().parent / "numbers.json.gz"
 
@@ -94,34 +95,33 @@ def chosen_doses(found: Iterable[gathered.Gathered], task: str, seed: int) -> di
 
 
 def arms_of(cache: Path, task: str, seed: int, chosen: Mapping[str, float]) -> list[Arm]:
-    """Return both trained adapters on their bases, then every rung that was made, at dose 1 and at that of dev.
+    """Return both trained adapters on their bases, then of every rung that was made what is measured.
 
     Args:
         cache: Folder of adapters.
         task: Name of the task.
         seed: Seed of training.
-        chosen: For each rung the dose that dev chose; 0 is the base, which needs no arm.
+        chosen: For each rung the dose that dev chose; where that is not known, dose 1 counts.
     """
     arms = [own for own in reference_arms(cache, task, seed) if own.file is not None]
     for rung in RUNGS:
         file = moved_file(cache, rung.name, task, seed)
-        doses = dict.fromkeys((1.0, chosen.get(rung.name, 1.0))) if file.is_file() else {}
-        arms += [Arm(name=dosed(rung.name, dose), base=TARGET, file=file, dose=dose) for dose in doses if dose]
+        if file.is_file():
+            arms += _rung_arms(rung.name, file, chosen.get(rung.name, 1.0))
     return arms
 
 
-def control_of(norms: Mapping[Arm, float], chosen: Mapping[str, float]) -> Arm | None:
-    """Return a random update of the norm of the largest rung, at the dose that dev chose.
+def _rung_arms(rung: str, file: Path, dose: float) -> Iterator[Arm]:
+    """Yield a rung as it is, at the dose that dev chose, and a random update of its norm at that dose.
 
-    Args:
-        norms: The arms of rungs, with the norms of their updates.
-        chosen: For each rung the dose that dev chose; where that is not known, dose 1 counts.
+    Dose 0 is the base, which needs neither.
     """
-    used = [own for own in norms if own.dose == chosen.get(own.name.partition(" x")[0], 1.0)]
-    if not used:
-        return None
-    largest, control = max(used, key=lambda own: norms[own]), f"{RANDOM} 0"
-    return Arm(name=f"{largest.name}: {control}", base=TARGET, file=largest.file, control=control, dose=largest.dose)
+    for own in dict.fromkeys((1.0, dose)):
+        if own:
+            yield Arm(name=dosed(rung, own), base=TARGET, file=file, dose=own)
+    if dose:
+        control = f"{RANDOM} 0"
+        yield Arm(name=f"{rung}: {control}", base=TARGET, file=file, control=control, dose=dose)
 
 
 def _rung(arm: Arm) -> str | None:
@@ -142,10 +142,6 @@ def _measured(task: str, seed: int, cache: Path, rungs: tuple[str, ...], chosen:
         for own in arms_of(cache, task, seed, chosen)
         if _rung(own) in (None, *rungs) or bench.numbers.of(_key(own, digest)) is not None
     ]
-    norms = {own: update_norm(own.file) * own.dose for own in arms if own.file is not None}
-    control = control_of({own: norm for own, norm in norms.items() if _rung(own)}, chosen)
-    if control is not None and control.file is not None:
-        norms[control] = update_norm(control.file) * control.dose
     return Measurement(
         task=task,
         seed=seed,
@@ -156,10 +152,10 @@ def _measured(task: str, seed: int, cache: Path, rungs: tuple[str, ...], chosen:
                 arm=own.name,
                 base=own.base,
                 dose=own.dose,
-                norm=norm,
+                norm=update_norm(own),
                 metrics=measure(bench, own, texts, _key(own, digest)),
             )
-            for own, norm in norms.items()
+            for own in arms
         ),
     )
 

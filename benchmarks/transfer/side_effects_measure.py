@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
@@ -65,7 +64,8 @@ def _measure(bench: Bench, arm: Arm, texts: Sequence[str], key: str) -> None:
     )
 
 
-def update_norm(file: Path) -> float:
-    """Return the norm of an adapter's whole update, all modules together."""
-    with read(file) as adapter:
-        return math.hypot(*(norm(entry_factors(adapter, entry)) for entry in adapter.entries))
+def update_norm(arm: Arm) -> float:
+    """Return the norm of what an arm adds, all modules together."""
+    assert arm.file is not None  # as above
+    with read(arm.file) as adapter:
+        return abs(arm.dose) * math.hypot(*(norm(entry_factors(adapter, entry)) for entry in adapter.entries))

@@ -11,7 +11,7 @@ from benchmarks.transfer import generic_text, side_effects, side_effects_measure
 from benchmarks.transfer.arms import Arm, adapter_file, moved_file
 from benchmarks.transfer.gathered import Gathered
 from benchmarks.transfer.numbers import Numbers
-from benchmarks.transfer.side_effects import arms_of, chosen_doses, control_of, put
+from benchmarks.transfer.side_effects import arms_of, chosen_doses, put
 from benchmarks.transfer.side_effects_numbers import (
     AFTER,
     BEFORE,
@@ -84,7 +84,7 @@ _FOUND = Measurement(
         _effect("svd", "gemma3", 1.0, 3.0, (200.0, 0.0)),
         _effect("predictions", "gemma3", 1.0, 5.0, (210.0, 4.0)),
         _effect("predictions x1.5", "gemma3", 1.5, 7.5, (230.0, 9.0)),
-        _effect("predictions x1.5: random 0", "gemma3", 1.5, 7.5, (205.0, 1.0)),
+        _effect("predictions: random 0", "gemma3", 1.5, 7.5, (205.0, 1.0)),
     ),
 )
 
@@ -93,16 +93,16 @@ _TABLE = """\
 
 2 texts: hand-made (CC0); digest 0123456789ab.
 
-| arm                        | dose              | norm of the update   | bits per byte        | change                  | KL, nats             |
-|----------------------------|-------------------|----------------------|----------------------|-------------------------|----------------------|
-| source base                |                   |                      | 1.000 [1.000, 1.000] |                         |                      |
-| source adapter             | 1                 | 4.0                  | 1.250                | 0.250 [0.250, 0.250]    | 0.150 [0.150, 0.150] |
-| base                       |                   |                      | 2.000 [2.000, 2.000] |                         |                      |
-| native                     | 1                 | 7.2                  | 1.900                | -0.100 [-0.100, -0.100] | 0.100 [0.100, 0.100] |
-| svd                        | 1 (dev chose 0)   | 3.0                  | 2.000                | 0.000 [0.000, 0.000]    | 0.000 [0.000, 0.000] |
-| predictions                | 1 (dev chose 1.5) | 5.0                  | 2.100                | 0.100 [0.100, 0.100]    | 0.200 [0.200, 0.200] |
-| predictions x1.5           | 1.5               | 7.5                  | 2.300                | 0.300 [0.300, 0.300]    | 0.450 [0.450, 0.450] |
-| predictions x1.5: random 0 | 1.5               | 7.5                  | 2.050                | 0.050 [0.050, 0.050]    | 0.050 [0.050, 0.050] |"""  # noqa: E501  # rows of a table
+| arm                   | dose              | norm of the update   | bits per byte        | change                  | KL, nats             |
+|-----------------------|-------------------|----------------------|----------------------|-------------------------|----------------------|
+| source base           |                   |                      | 1.000 [1.000, 1.000] |                         |                      |
+| source adapter        | 1                 | 4.0                  | 1.250                | 0.250 [0.250, 0.250]    | 0.150 [0.150, 0.150] |
+| base                  |                   |                      | 2.000 [2.000, 2.000] |                         |                      |
+| native                | 1                 | 7.2                  | 1.900                | -0.100 [-0.100, -0.100] | 0.100 [0.100, 0.100] |
+| svd                   | 1 (dev chose 0)   | 3.0                  | 2.000                | 0.000 [0.000, 0.000]    | 0.000 [0.000, 0.000] |
+| predictions           | 1 (dev chose 1.5) | 5.0                  | 2.100                | 0.100 [0.100, 0.100]    | 0.200 [0.200, 0.200] |
+| predictions x1.5      | 1.5               | 7.5                  | 2.300                | 0.300 [0.300, 0.300]    | 0.450 [0.450, 0.450] |
+| predictions: random 0 | 1.5               | 7.5                  | 2.050                | 0.050 [0.050, 0.050]    | 0.050 [0.050, 0.050] |"""  # noqa: E501  # rows of a table
 
 
 def test_table_gives_every_arm_its_change_and_divergence_and_every_base_its_bits():
@@ -158,24 +158,21 @@ def _files(cache, *rungs):
         file.write_bytes(file.name.encode())
 
 
-def test_arms_are_the_trained_adapters_and_each_rung_that_was_made_at_both_doses(tmp_path):
+def test_arms_are_the_trained_adapters_and_each_rung_that_was_made_at_both_doses_beside_a_random_update(tmp_path):
     _files(tmp_path, "svd", "residual", "predictions", "distill")
     found = arms_of(tmp_path, "topics", 0, {"svd": 0.0, "residual": 1.0, "predictions": 1.5, "vocab": 2.0})
-    assert [own.name for own in found] == [
-        *("source adapter", "native", "svd", "residual", "predictions", "predictions x1.5", "distill")
+    assert [(own.name, own.dose) for own in found] == [
+        ("source adapter", 1.0),
+        ("native", 1.0),
+        ("svd", 1.0),
+        ("residual", 1.0),
+        ("residual: random 0", 1.0),
+        ("predictions", 1.0),
+        ("predictions x1.5", 1.5),
+        ("predictions: random 0", 1.5),
+        ("distill", 1.0),
+        ("distill: random 0", 1.0),
     ]
-
-
-def test_control_is_a_random_update_of_the_norm_of_the_largest_rung_at_the_dose_of_dev():
-    arms = {
-        name: Arm(name=name, base="gemma3", file=Path(name[:3]), dose=dose)
-        for name, dose in (("svd", 1.0), ("residual", 1.0), ("residual x2", 2.0), ("vocab", 1.0))
-    }
-    norms = {arms["svd"]: 9.0, arms["residual"]: 2.0, arms["residual x2"]: 4.0, arms["vocab"]: 3.0}
-    assert control_of(norms, {"svd": 0.0, "residual": 2.0}) == Arm(
-        name="residual x2: random 0", base="gemma3", file=Path("res"), control="random 0", dose=2.0
-    )
-    assert control_of({arms["svd"]: 9.0}, {"svd": 0.0}) is None
 
 
 @pytest.fixture
@@ -190,7 +187,7 @@ def measured(monkeypatch):
         return bench.numbers.of(key)
 
     monkeypatch.setattr(side_effects_measure, "measure", measure)
-    monkeypatch.setattr(side_effects_measure, "update_norm", lambda file: float(len(file.stem)))
+    monkeypatch.setattr(side_effects_measure, "update_norm", lambda arm: arm.dose)
     monkeypatch.setattr(side_effects, "_kept", lambda task, seed, cache: iter(()))
     return keys
 
@@ -203,9 +200,9 @@ def test_arms_that_were_measured_before_stay_beside_those_of_the_rungs_that_are_
         assert done.exit_code == 0, done.output
     (found,) = json.loads((tmp_path / "s.json").read_text())
     assert [own["arm"] for own in found["arms"]] == [
-        *("source adapter", "native", "svd", "distill", "distill: random 0")
+        *("source adapter", "native", "svd", "svd: random 0", "distill", "distill: random 0")
     ]
-    assert len(measured) == 6, "the trained adapters, both rungs, and each as the largest of its run"
+    assert len(measured) == 6
     assert len(Numbers(tmp_path / "measured").of(Path(next((tmp_path / "measured").glob("*.json"))).stem)) == 3
 
 
@@ -222,4 +219,5 @@ def test_norm_of_an_update_is_that_of_all_its_modules_together(adapter, air_file
         for entry in adapter.entries
     ]
     wanted = math.sqrt(sum(float((update**2).sum()) for update in whole))
-    assert side_effects_measure.update_norm(air_file) == pytest.approx(wanted)
+    arm = Arm(name="small x1.5", base="gemma3", file=air_file, dose=1.5)
+    assert side_effects_measure.update_norm(arm) == pytest.approx(1.5 * wanted)
