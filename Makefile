@@ -87,6 +87,7 @@ bench-transfer: .venv/.dev ## Measure how much of an adapter survives the move t
 	$(BIN)/python -m benchmarks.transfer.zoo
 	$(BIN)/python -m benchmarks.transfer.zoo $(ZOO_DISTILLED) --save benchmarks/transfer/zoo_tables.md
 	$(BIN)/python -m benchmarks.transfer --save benchmarks/transfer/numbers.json.gz
+	$(BIN)/python -m benchmarks.transfer.side_effects --task topics --save benchmarks/transfer/side_effects.json
 	$(BIN)/python -m benchmarks.transfer --from benchmarks/transfer/numbers.json.gz --write docs/transfer-results.md
 
 check-llamacpp: .venv/.dev ## Compare llama.cpp itself with PEFT (fetches llama.cpp, 100 MB, once)

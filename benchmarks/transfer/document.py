@@ -11,6 +11,7 @@ from benchmarks.transfer.arms import dosed
 from benchmarks.transfer.fields import filled
 from benchmarks.transfer.results import PERFECT_COPY, Result, overall, table, verdict, worded
 from benchmarks.transfer.rungs import RUNGS
+from benchmarks.transfer.side_effects_results import section
 from ual_registry.evaluation.recovery import MetricReport
 
 __all__ = ["document", "summary"]
@@ -38,6 +39,7 @@ def document(results: Sequence[Result]) -> str:
         "## Rungs\n\n" + tabulate([[own.name, own.needs] for own in RUNGS], ["rung", "needs"], tablefmt="github"),
         filled(reading, results),
         *zoo,
+        section(),
         "## Every arm",
         *(table(own).rstrip() for own in results),
     ]
