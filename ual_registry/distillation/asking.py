@@ -13,10 +13,11 @@ from ual_registry.distillation.balance import answer_groups, balanced, fine_grou
 from ual_registry.distillation.generate import Sampling
 from ual_registry.distillation.headings import Asked, asked_for, heading
 from ual_registry.distillation.manner import Manner
-from ual_registry.distillation.prompts import ROWS_OF_A_PROMPT, FewShot, Prompts, Repeated
+from ual_registry.distillation.prompts import ROWS_OF_A_PROMPT, FewShot, Given, Prompts, Repeated
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts
 from ual_registry.distillation.texts import Kept, Rules, Text, keep_texts
+from ual_registry.distillation.words import chosen_words, sure_words
 from ual_registry.models.loaded import LoadedBase
 
 __all__ = ["INPUTS", "TEXTS", "Asking", "numbered"]
@@ -24,9 +25,13 @@ __all__ = ["INPUTS", "TEXTS", "Asking", "numbered"]
 INPUTS = "inputs.jsonl"
 TEXTS = "texts.jsonl"
 _TIMED = "timed.jsonl"
+_WORDS = "words.json"
 
 _FIRST_SHARE = 0.2
 """How many inputs, of all that are wanted, are written in the manner of the seeds before answers are looked at."""
+
+_KEPT_SHARE = 0.85
+"""Which share of the inputs that go on from a word is thought to be kept."""
 
 _DRAWN: Mapping[str, Any] = {"temperature": 1.0, "top_p": 0.95}
 """How answers after the likeliest one are drawn."""
@@ -78,18 +83,22 @@ class Asking:
             The texts, the counts of answers and the counts of inputs.
         """
         inputs_wanted = math.ceil(wanted / self.manner.answers)
+        opened_wanted = round(self.manner.opened * inputs_wanted)
         first = self._like_seeds(math.ceil(_FIRST_SHARE * inputs_wanted))
         kept = self._answers(dict.fromkeys([*self.seeds.inputs, *_said(first)]), 1)
         groups = answer_groups(kept.texts)
         input_counts: Mapping[str, int]
+        opened: Sequence[str] = ()
         if groups:
-            more = self._for_answers(fine_groups(groups) if self.manner.is_fine else groups, inputs_wanted)
-            input_counts = _added(first.counts, more.counts)
+            asked = fine_groups(groups) if self.manner.is_fine else groups
+            more = self._for_answers(asked, inputs_wanted - opened_wanted)
+            opened, opened_counts = self._opened(opened_wanted)
+            input_counts = _added(_added(first.counts, more.counts), opened_counts)
         else:
             every_input, known = self._like_seeds(inputs_wanted), {text.digest for text in first.texts}
             more = Kept(tuple(own for own in every_input.texts if own.digest not in known), every_input.counts)
             input_counts = every_input.counts
-        others = self._answers(_said(more), 2)
+        others = self._answers(dict.fromkeys([*_said(more), *opened]), 2)
         drawn = [self._drawn([*kept.texts, *others.texts], number) for number in range(1, self.manner.answers)]
         every = keep_texts([text for own in (kept, others, *drawn) for text in own.texts], self.rules).texts
         counts = dict(others.counts)
@@ -108,12 +117,25 @@ class Asking:
         parts = [Repeated(asked[number :: len(self.writers)]) for number in range(len(self.writers))]
         return self._written(parts, 2, None)
 
+    def _opened(self, wanted: int) -> tuple[list[str], Mapping[str, int]]:
+        """Return inputs that go on from words which the adapter has a sure answer to, and their counts."""
+        if not wanted:
+            return [], {}
+        seed, lists = self.sampling.seed, FewShot(self.seeds)
+        found = sure_words(self.source, self.adapter, self.seeds, seed=seed, file=self.folder / _WORDS)
+        words = chosen_words(found, math.ceil(wanted / _KEPT_SHARE), seed=seed)
+        opening = {f"{lists.batch(place // self._rows, 1, seed)[0]} {word}": word for place, word in enumerate(words)}
+        prompts = tuple(opening)
+        parts = [Given(prompts[number :: len(self.writers)]) for number in range(len(self.writers))]
+        made = self._written(parts, 3, None)
+        return [f"{opening[text.prompt]}{text.completion}".strip() for text in made.texts], made.counts
+
     def _written(self, prompts: Sequence[Prompts], round_: int, wanted: int | None) -> Kept:
         """Let every writer go on with its prompts; where no number is wanted, until they run out."""
         found = Kept((), {})
         for number, (writer, own) in enumerate(zip(self.writers, prompts, strict=True)):
             name = numbered(INPUTS, round_) if number == 0 else numbered(f"inputs-by-{number + 1}.jsonl", round_)
-            most = len(own.texts) * self._rows if wanted is None and isinstance(own, Repeated) else wanted or 0
+            most = wanted if wanted is not None else _every(own, self._rows)
             made = write_inputs(
                 writer,
                 self.seeds,
@@ -165,6 +187,14 @@ class Asking:
         ]
         separator, seed = FewShot(self.seeds).separator, self.sampling.seed
         return asked_for(headings, self.seeds, shown, wanted=wanted, size=self._rows, separator=separator, seed=seed)
+
+
+def _every(prompts: Prompts, rows: int) -> int:
+    """Return how many texts prompts that run out are gone on with."""
+    if isinstance(prompts, Repeated):
+        return len(prompts.texts) * rows
+    assert isinstance(prompts, Given)  # the others go on for ever
+    return len(prompts.texts)
 
 
 def numbered(name: str, number: int) -> str:

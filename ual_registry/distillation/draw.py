@@ -16,7 +16,7 @@ import torch
 from ual_registry.errors import NumericalError
 from ual_registry.models.dense_head import dense_head
 
-__all__ = ["choose", "draw"]
+__all__ = ["choose", "draw", "next_chances"]
 
 _HEAD_TOKENS = 512
 """How many of the likeliest tokens are looked at first; where they do not hold the wanted share, all are."""
@@ -69,6 +69,18 @@ def draw(
                 reading = reading.of_rows(left)
             reading = reading.after(chosen)
     return made
+
+
+@torch.no_grad()
+def next_chances(model: Any, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the probability of every token behind each prompt, shape (rows, vocabulary), float32.
+
+    Args:
+        model: A causal model of transformers in evaluation mode; what it carries is run too.
+        prompts: Token ids, at least one each.
+    """
+    with dense_head(model):
+        return torch.softmax(_Reading.begin(model, prompts).logits.float(), dim=1)
 
 
 def choose(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.Tensor:

@@ -28,11 +28,14 @@ class Manner:
         answers: Answers of source and adapter to each input. The first one is the likeliest; others are drawn, so that
             the target also learns what follows the beginning of an answer that is less likely.
         is_fine: Whether inputs are asked for by as many words of an answer as tell answers apart, not by the first.
+        opened: Share of the inputs, from 0 to 1, that go on from a word which the adapter has a sure answer to, drawn
+            from the source's vocabulary; for adapters whose answers are labels. See ``words``.
     """
 
     writers: tuple[str, ...] = (SOURCE,)
     answers: int = 1
     is_fine: bool = False
+    opened: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what means nothing.
@@ -45,6 +48,8 @@ class Manner:
             raise _refusal("writers", f"expected source, target or both, each once, got {list(self.writers)}")
         if not 1 <= self.answers <= _MOST_ANSWERS:
             raise _refusal("answers", f"expected 1 to {_MOST_ANSWERS}, got {self.answers}")
+        if not 0 <= self.opened <= 1:
+            raise _refusal("opened", f"expected a share from 0 to 1, got {self.opened}")
 
     def document(self) -> dict[str, Any]:
         """Return the manner as JSON."""

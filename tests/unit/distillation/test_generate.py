@@ -202,6 +202,7 @@ def test_the_target_writes_inputs_too_and_answers_are_drawn_beside_the_likeliest
         ({"writers": ("teacher",)}, "expected source, target or both, each once, got ['teacher']"),
         ({"answers": 0}, "expected 1 to 16, got 0"),
         ({"answers": 17}, "expected 1 to 16, got 17"),
+        ({"opened": 1.5}, "expected a share from 0 to 1, got 1.5"),
     ],
 )
 def test_a_manner_that_means_nothing_is_refused(settings: dict[str, Any], problem: str) -> None:
