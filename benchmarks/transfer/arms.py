@@ -151,9 +151,9 @@ def rung_arms(cache: Path, rung: str, task: str, seed: int, dose: float, *, ever
 
 
 def _stranger(cache: Path, rung: str, task: str, seed: int) -> Path:
-    """Return the other task's adapter; where it has no requests for both bases to write, `distill` stands for that."""
-    other = WRONG_TASK[task]
-    return moved_file(cache, "distill" if rung == "distill-both" and not has_requests(other) else rung, other, seed)
+    """Return the other task's adapter; where it has no requests to be written otherwise, `distill` stands for that."""
+    other, needs_requests = WRONG_TASK[task], rung in {"distill-both", "distill-words"}
+    return moved_file(cache, "distill" if needs_requests and not has_requests(other) else rung, other, seed)
 
 
 def _control(rung: str, file: Path, control: str, dose: float) -> Arm:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _BY_SHAPE = ("svd", "truncate", "interpolate")
 _BY_WEIGHTS = ("subspace", "vocab")
-_BY_TRAINING = ("distill", "distill-both", "distill-warm", "distill-free")
+_BY_TRAINING = ("distill", "distill-both", "distill-words", "distill-warm", "distill-free")
 
 
 def main(rung: str, adapter: Path, bases: tuple[Path, Path], file: Path, text: Path | None) -> int:

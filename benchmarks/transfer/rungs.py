@@ -45,7 +45,7 @@ class Rung:
         name: Name in tables and in the cache.
         needs: What it takes beside the adapter and the two configs, for people.
         takes: What else its process is given: `text`, unlabelled; `seeds`, five requests; `seeds by both`, the same and
-            both bases to write more; `nothing`; or no file.
+            both bases to write more; `seeds and words`, the same and words to begin them with; `nothing`; or no file.
         part: Rungs of one part are made and measured one after the other where several parts run at once.
     """
 
@@ -105,6 +105,12 @@ RUNGS: tuple[Rung, ...] = (
         name="distill-both",
         needs="the same; the target's base writes half of the requests",
         takes="seeds by both",
+        part="distill",
+    ),
+    Rung(
+        name="distill-words",
+        needs="the same; half of the requests go on from words of the source's vocabulary",
+        takes="seeds and words",
         part="distill",
     ),
     Rung(name="distill-warm", needs="weights, five requests, training", takes="seeds", part="distill"),

@@ -21,6 +21,12 @@ _REQUESTS: Mapping[str, Any] = {"texts": 2000}
 _BY_BOTH: Mapping[str, Any] = {"manner": {"writers": ["source", "target"]}, "sampling": {"batch_size": 128}}
 """How both bases write requests."""
 
+_WITH_WORDS: Mapping[str, Any] = {"manner": {"opened": 0.5}, "sampling": {"batch_size": 128}}
+"""How half of the requests go on from words that the adapter has a sure answer to."""
+
+_MANNERS: Mapping[str, Mapping[str, Any]] = {"seeds by both": _BY_BOTH, "seeds and words": _WITH_WORDS}
+"""What is added for kinds of requests."""
+
 _DOCUMENTS: Mapping[str, Any] = {
     "texts": 800,
     "sampling": {"temperature": 0.9, "top_p": 0.95, "max_tokens": 256, "batch_size": 128},
@@ -62,11 +68,11 @@ def seed_file(cache: Path, task: str, kind: str) -> Path:
     Args:
         cache: Where it is put.
         task: The task.
-        kind: `seeds`; `seeds by both`, where the target's base writes requests too; or `nothing` where even the five
-            requests are withheld.
+        kind: `seeds`; `seeds by both`, where the target's base writes requests too; `seeds and words`, where half of
+            the requests go on from words; or `nothing` where even the five requests are withheld.
 
     Raises:
-        RungRefusedError: Both are to write requests, and the task has none.
+        RungRefusedError: Requests are to be written in a manner of their own, and the task has none.
     """
     ending = "" if kind == "seeds" else f"-{kind.replace(' ', '-')}"
     file = cache / "text" / f"seeds-{task}{ending}.json"
@@ -85,9 +91,9 @@ def has_requests(task: str) -> bool:
 def given(task: str, kind: str) -> Mapping[str, Any]:
     """Return what a distillation is given; see ``seed_file``."""
     seeds = None if kind == "nothing" else _SEEDS.get(task)
-    if kind == "seeds by both":
+    if kind in _MANNERS:
         if not has_requests(task):
             raise RungRefusedError("documents are written without requests, expected a task that has some")
-        return {"seeds": seeds, **_REQUESTS, **_BY_BOTH}
+        return {"seeds": seeds, **_REQUESTS, **_MANNERS[kind]}
     how = _DOCUMENTS if not has_requests(task) else _REQUESTS if seeds else _FREE
     return {"seeds": seeds, **how}

@@ -45,6 +45,7 @@ _REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "source, texts 0.7": {"recipe": {**_TWO_PASSES, "is_soft": True, "sample_share": 0.7}},
     "target": {"manner": {"writers": ("target",)}},
     "target, fine": {"manner": {"writers": ("target",), "is_fine": True}},
+    "source, opened": {"manner": {"opened": 0.5}},
     "both": {"manner": {"writers": _BOTH}},
     "both, fine": {"manner": {"writers": _BOTH, "is_fine": True}},
     "both, fine, warmer": {"manner": {"writers": _BOTH, "is_fine": True}, "sampling": {"temperature": 1.0}},

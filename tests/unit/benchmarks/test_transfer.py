@@ -356,6 +356,7 @@ def test_two_processes_do_not_make_one_file_at_the_same_time(tmp_path):
         ("changelogs", "seeds", {"seeds": None, "texts": 800, "batch": 128, "writers": ["source"]}),
         ("topics", "seeds", {"seeds": 5, "texts": 2000, "batch": 32, "writers": ["source"]}),
         ("topics", "seeds by both", {"seeds": 5, "texts": 2000, "batch": 128, "writers": ["source", "target"]}),
+        ("topics", "seeds and words", {"seeds": 5, "texts": 2000, "batch": 128, "writers": ["source"], "opened": 0.5}),
         ("topics", "nothing", {"seeds": None, "texts": 600, "batch": 32, "writers": ["source"]}),
     ],
 )
@@ -367,12 +368,14 @@ def test_what_a_distillation_is_given_follows_from_task_and_kind(tmp_path, task,
         "texts": given.get("texts"),
         "batch": given.get("sampling", {}).get("batch_size", 32),
         "writers": given.get("manner", {}).get("writers", ["source"]),
-    } == expected
+        "opened": given.get("manner", {}).get("opened", 0.0),
+    } == {"opened": 0.0, **expected}
 
 
-def test_documents_have_no_requests_that_both_could_write(tmp_path):
+@pytest.mark.parametrize("kind", ["seeds by both", "seeds and words"])
+def test_documents_have_no_requests_that_could_be_written_otherwise(tmp_path, kind):
     with pytest.raises(RungRefusedError, match=r"^documents are written without requests, expected a task that has"):
-        seed_file(tmp_path, "changelogs", "seeds by both")
+        seed_file(tmp_path, "changelogs", kind)
 
 
 @pytest.mark.parametrize(
@@ -381,6 +384,7 @@ def test_documents_have_no_requests_that_both_could_write(tmp_path):
         ("distill", "topics", "distill-changelogs-1.air"),
         ("distill-both", "topics", "distill-changelogs-1.air"),
         ("distill-both", "banking", "distill-both-topics-1.air"),
+        ("distill-words", "topics", "distill-changelogs-1.air"),
     ],
 )
 def test_another_task_that_has_no_requests_is_distilled_without(tmp_path, rung, task, expected):
