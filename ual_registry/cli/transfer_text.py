@@ -112,6 +112,7 @@ def result_document(result: Transferred, path: str, digest: str) -> dict[str, An
         "choice": None if result.choice is None else result.choice.document(),
         **(_carried(report) if isinstance(report, TransferReport) else _trained(report)),
         "results": _results(result),
+        "over_budget": result.over_budget,
     }
 
 
@@ -157,6 +158,8 @@ def result_text(result: Transferred, path: str, digest: str) -> str:
     lines += _choice_lines(result.choice)
     if result.evaluation is not None:
         lines += ["", *card_lines(manifest.provenance[-1])]
+    if result.over_budget is not None:
+        lines += ["", f"note: {result.over_budget}"]
     meaning = _MEANING.get(result.label)
     lines += [
         "",

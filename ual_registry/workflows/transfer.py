@@ -67,6 +67,7 @@ class Transferred:
             ``unmeasured`` where it was not.
         choice: What became of every method; ``None`` where one was asked for.
         evaluation: What was measured; ``None`` where nothing was.
+        over_budget: That a budget did not do, in words; ``None`` where it did, or there was none.
     """
 
     adapter: Adapter
@@ -75,6 +76,7 @@ class Transferred:
     label: str
     choice: Choice | None
     evaluation: Evaluation | None
+    over_budget: str | None = None
 
 
 def plan_transfer(
@@ -250,18 +252,19 @@ def _carried(job: Job, stack: contextlib.ExitStack) -> Transferred:
         from ual_registry.workflows.transfer_auto import run_auto  # noqa: PLC0415  # only where nothing was asked for
 
         chosen = run_auto(job, judge)
-        _tell_time(job)
-        return _finished(job, chosen.made, chosen.choice.method, judge, chosen.choice, is_chosen=chosen.is_measured)
-    made = run_rung(job, job.order.method)
-    _tell_time(job)
-    return _finished(job, made, job.order.method, judge, None, is_chosen=False)
+        over_budget = _over_budget(job)
+        made = _finished(job, chosen.made, chosen.choice.method, judge, chosen.choice, is_chosen=chosen.is_measured)
+    else:
+        result = run_rung(job, job.order.method)
+        over_budget = _over_budget(job)
+        made = _finished(job, result, job.order.method, judge, None, is_chosen=False)
+    return replace(made, over_budget=over_budget)
 
 
-def _tell_time(job: Job) -> None:
+def _over_budget(job: Job) -> str | None:
     """Say where a budget did not do: the first method is run whatever it takes, and a step is never cut off."""
     budget, spent = job.order.budget_s, job.spent_s
-    if budget is not None and spent > budget:
-        job.say(f"this took {spent:.0f} s, more than the budget of {budget:g} s")
+    return None if budget is None or spent <= budget else f"took {spent:.0f} s, more than the budget of {budget:g} s"
 
 
 def _judge(job: Job, stack: contextlib.ExitStack) -> Judge | None:

@@ -34,7 +34,7 @@ WRITE_MAPS = (AUTO, "joint", "outputs")
 DTYPES = ("float32", "bfloat16", "float16")
 """What base models can be loaded in."""
 
-_OPEN = "it may take a method without; name one"
+_OPEN = "it may take a method that has none; say which one by --method"
 
 _CODES = {"rotary policy": "unknown-rotary"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,23 @@ def test_the_write_maps_are_fitted_to_what_is_asked_for(ual: Ual, monkeypatch: p
     )
 
 
+@pytest.mark.parametrize("option", ["--layers pool", "--layer-map cka", "--write-map outputs"])
+def test_what_not_every_method_has_is_refused_where_the_method_is_left_open(ual: Ual, option: str) -> None:
+    """The method that is taken may have no such option, and then it would be passed over without a word."""
+    refused = ual(f"{TO_GPT2} --calibrate text.txt {option}")
+    name = option.split(maxsplit=1)[0]
+    assert (refused.code, refused.err.splitlines()[-1]) == (
+        2,
+        f"Error: --method auto has no {name}: it may take a method that has none; say which one by --method",
+    )
+
+
+def test_a_transfer_that_takes_longer_than_its_budget_says_so(ual: Ual) -> None:
+    result = ual(f"{TO_GPT2} --calibrate text.txt --budget 0.001s --force")
+    assert result.code == 0
+    assert re.search(r"^note: took \d+ s, more than the budget of 0\.001 s$", result.out, re.MULTILINE)
+
+
 def test_a_training_says_how_each_start_went(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
@@ -357,7 +375,10 @@ def test_a_training_says_how_each_start_went(ual: Ual, monkeypatch: pytest.Monke
         "texts": 40,
         "held_out_texts": 4,
         "results": None,
+        "over_budget": None,
     }
+    late = ual(f"{TO_COUSIN} --method distill --budget 0.001s --force --json").document["over_budget"]
+    assert re.fullmatch(r"took \d+ s, more than the budget of 0\.001 s", late)
     assert ual(f"{TO_COUSIN} --method distill --force").out.splitlines()[:7] == [
         "cousin (llama) by distill: 40 texts, 4 of them held out",
         "",
