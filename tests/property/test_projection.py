@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,6 +18,8 @@ from ual_registry.projection.factors import Factors
 from ual_registry.projection.maps import LinearMap
 from ual_registry.projection.methods import ACTIVATIONS, COPY, METHODS, SHAPE_METHODS, SUBSPACE, VOCAB
 from ual_registry.projection.recompress import recompress
+from ual_registry.transfers.module_fit import ActivationOptions, WriteKind, fit_module
+from ual_registry.transfers.statistics_store import PairStatistics
 
 LAWS = settings(max_examples=25, deadline=None)
 INS, OUTS = 6, 5
@@ -33,6 +36,20 @@ MAPS = MapContext(read=linear(random_rows(INS, 8)), write=linear(random_rows(7, 
 TEXT = ActivationContext(
     inputs=moments_of(*related_rows(60, INS, 8)), outputs=moments_of(*related_rows(60, OUTS, 7, seed=1))
 )
+INPUTS, OUTPUTS, GRADIENTS = (
+    PairStatistics(*(moments_of(*related_rows(60, *widths, seed=seed + 10 * part)) for part in range(2)))
+    for seed, widths in enumerate(((INS, 8), (OUTS, 7), (OUTS, 7)))
+)
+
+
+def one_module(own: Factors, write: WriteKind, norm: Norm) -> Factors:
+    """Carry an update as `activations` does it in a transfer: penalties chosen on held-out rows, no gate."""
+    options = ActivationOptions(write=write, norm=norm, gate=-math.inf)
+    found = fit_module(own, INPUTS, OUTPUTS, GRADIENTS if write == WriteKind.JOINT else None, options)
+    assert not isinstance(found, str)  # nothing is left out without a gate
+    return found.factors
+
+
 FITS: dict[str, Fit] = {
     **{
         f"{name} to {outs} x {ins}": lambda own, method=method, ins=ins, outs=outs: method.fit(own, ins, outs)
@@ -44,6 +61,13 @@ FITS: dict[str, Fit] = {
     **{
         f"vocab, {norm}": lambda own, norm=norm: VOCAB.fit(own, replace(MAPS, norm=norm))
         for norm in (Norm.KEEP, Norm.RESTORE)
+    },
+    **{
+        f"activations in a transfer, write maps of {write}, {norm}": lambda own, write=write, norm=norm: one_module(
+            own, write, norm
+        )
+        for write in WriteKind
+        for norm in Norm
     },
     **{
         f"activations, {kind}, {norm}": lambda own, kind=kind, norm=norm: ACTIVATIONS.fit(
@@ -110,11 +134,11 @@ def test_less_of_an_update_gives_a_result_of_no_more_rank(name: str, rank: int, 
     assert ranks == sorted(ranks)
 
 
-LENGTHS_FITTED = ("restore", "functional", "effect", "interpolate")
-"""One number is fitted to every update, so that results do not add up."""
+FITTED_TO_EACH = ("restore", "functional", "effect", "interpolate", "in a transfer")
+"""A length, or a penalty by what an update reads, is fitted to every update, so that results do not add up."""
 
 
-@pytest.mark.parametrize("name", [name for name in FITS if not any(word in name for word in LENGTHS_FITTED)])
+@pytest.mark.parametrize("name", [name for name in FITS if not any(word in name for word in FITTED_TO_EACH)])
 @LAWS
 @given(st.integers(0, 99))
 def test_a_sum_goes_to_the_sum_of_the_results(name: str, seed: int) -> None:
