@@ -20,8 +20,9 @@ _TEXTS = Path(__file__).resolve().parent
 _WRITTEN = ("page_head.md", "page_reading.md", "zoo_head.md", "zoo_tables.md", "zoo_reading.md")
 """What stands in files: text that people wrote, and the tables that `benchmarks.transfer.zoo --save` made."""
 
-
 _UNJUDGED = "no control measured"
+_NO_DOSE = "0 (dev chose dose 0)"
+"""What is said of a rung without a random control, and of one that is no better than the base at any dose."""
 
 
 def document(results: Sequence[Result]) -> str:
@@ -74,7 +75,7 @@ def _unmeasured(results: Sequence[Result]) -> str:
     nowhere = [own.name for own in RUNGS if results and not any(own.name in result.curves for result in results)]
     parts = [f"Measured in no case: {', '.join(nowhere)}."] if nowhere else []
     if len({frozenset(result.curves) for result in results}) > 1:
-        parts.append("What an empty cell stands for was not measured.")
+        parts.append("What an empty cell stands for was not measured; `overall` of a perfect copy is not judged.")
     return "\n".join(parts)
 
 
@@ -83,7 +84,7 @@ def _cell(result: Result, metric: int, rung: str) -> str:
         return ""
     report, dose = result.reports[metric], result.dose(rung)
     if dose == 0:
-        return "0 (dev chose dose 0)"
+        return _NO_DOSE
     own = report.arm(dosed(rung, dose))
     if own is None or own.recovered is None:
         return "no R"
@@ -91,6 +92,8 @@ def _cell(result: Result, metric: int, rung: str) -> str:
 
 
 def _overall(result: Result, rung: str) -> str:
-    """Return the label of a rung by all metrics; empty where it was not measured, or dev chose the base."""
-    dose = result.dose(rung) if rung in result.curves else 0
-    return f"{overall(result, dosed(rung, dose)) or _UNJUDGED} (dose {dose:g})" if dose else ""
+    """Return the label of a rung by all metrics; empty where it was not measured."""
+    if rung not in result.curves:
+        return ""
+    dose = result.dose(rung)
+    return f"{overall(result, dosed(rung, dose)) or _UNJUDGED} (dose {dose:g})" if dose else _NO_DOSE

@@ -109,7 +109,7 @@ RUNGS: tuple[Rung, ...] = (
     ),
     Rung(
         name="distill-words",
-        needs="the same; half of the requests go on from words of the source's vocabulary",
+        needs="weights, five requests, training; half of the requests go on from words of the source's vocabulary",
         takes="seeds and words",
         part="distill",
     ),

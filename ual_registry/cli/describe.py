@@ -161,5 +161,7 @@ def statement_lines(statement: Statement, *, is_judged: bool = False) -> Iterato
             yield from (f"  {key}: {item}" for item in value)
     if LABEL_KEY in statement.annotations:
         label = statement.annotations[LABEL_KEY]
-        is_old = is_judged and label in {rung.label for rung in RUNGS.values()}
+        is_old = is_judged and label in [
+            rung.label for rung in RUNGS.values()
+        ]  # a list: what others write may not be hashable
         yield f"  label {label}{', before the evaluation below' if is_old else ''}"

@@ -33,6 +33,7 @@ def write_inputs(
     *,
     wanted: int,
     prompts: Prompts | None = None,
+    is_begun: bool = False,
     on_batch: Callable[[Kept], None] | None = None,
 ) -> Kept:
     """Let a base model write inputs like the seeds.
@@ -44,6 +45,7 @@ def write_inputs(
         file: Where they are kept.
         wanted: How many are to be kept.
         prompts: What is gone on with; lists of the seeds where absent.
+        is_begun: Whether the first word of each input stands in its prompt, which no other prompt is like.
         on_batch: Called after every batch with what is kept so far.
 
     Raises:
@@ -61,7 +63,9 @@ def write_inputs(
         replace(sampling, max_tokens=most, stop=(lists.separator,)),
         file,
         wanted=wanted,
-        rules=Rules(by_completion=True, min_words=math.ceil(_SHORTEST_INPUT * fewest), is_whole=True),
+        rules=Rules(
+            by_completion=not is_begun, min_words=math.ceil(_SHORTEST_INPUT * fewest) - int(is_begun), is_whole=True
+        ),
         material=text_material(writer, None),
         on_batch=on_batch,
     )

@@ -69,8 +69,10 @@ class Asking:
         Returns:
             How many inputs were written.
         """
-        first = self._like_seeds(1)
-        self._answered([self.seeds.prompt(text) for text in _said(first)], {"temperature": 0.0}, _TIMED)
+        seen: list[Kept] = []  # all that a batch gave: one text alone is asked for
+        first = replace(self, on_batch=seen.append)._like_seeds(1)  # noqa: SLF001  # of a copy of itself
+        said = dict.fromkeys(text for kept in seen for text in _said(kept))
+        self._answered([self.seeds.prompt(text) for text in said], {"temperature": 0.0}, _TIMED)
         return first.counts["generated"]
 
     def texts(self, wanted: int) -> tuple[tuple[Text, ...], Mapping[str, int], Mapping[str, int]]:
@@ -90,9 +92,9 @@ class Asking:
         input_counts: Mapping[str, int]
         opened: Sequence[str] = ()
         if groups:
-            asked = fine_groups(groups) if self.manner.is_fine else groups
-            more = self._for_answers(asked, inputs_wanted - opened_wanted)
             opened, opened_counts = self._opened(opened_wanted)
+            asked = fine_groups(groups) if self.manner.is_fine else groups
+            more = self._for_answers(asked, inputs_wanted - min(opened_wanted, len(opened)))
             input_counts = _added(_added(first.counts, more.counts), opened_counts)
         else:
             every_input, known = self._like_seeds(inputs_wanted), {text.digest for text in first.texts}
@@ -127,10 +129,10 @@ class Asking:
         opening = {f"{lists.batch(place // self._rows, 1, seed)[0]} {word}": word for place, word in enumerate(words)}
         prompts = tuple(opening)
         parts = [Given(prompts[number :: len(self.writers)]) for number in range(len(self.writers))]
-        made = self._written(parts, 3, None)
+        made = self._written(parts, 3, None, is_begun=True)
         return [f"{opening[text.prompt]}{text.completion}".strip() for text in made.texts], made.counts
 
-    def _written(self, prompts: Sequence[Prompts], round_: int, wanted: int | None) -> Kept:
+    def _written(self, prompts: Sequence[Prompts], round_: int, wanted: int | None, *, is_begun: bool = False) -> Kept:
         """Let every writer go on with its prompts; where no number is wanted, until they run out."""
         found = Kept((), {})
         for number, (writer, own) in enumerate(zip(self.writers, prompts, strict=True)):
@@ -143,6 +145,7 @@ class Asking:
                 self.folder / name,
                 wanted=most,
                 prompts=own,
+                is_begun=is_begun,
                 on_batch=self.on_batch,
             )
             found = Kept((*found.texts, *made.texts), _added(made.counts, found.counts))

@@ -147,7 +147,7 @@ def begin_corpus(
     """Generate the first batch of what ``make_corpus`` goes on with, such as to see how long it takes.
 
     Returns:
-        How many texts it has; where there are seeds they are inputs, and what takes time are their answers as well.
+        How many texts it has; where there are seeds these are inputs, and the time includes that of answering them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if seeds is None:

@@ -78,9 +78,14 @@ def next_chances(model: Any, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
     Args:
         model: A causal model of transformers in evaluation mode; what it carries is run too.
         prompts: Token ids, at least one each.
+
+    Raises:
+        NumericalError: A logit is not a number, or infinite.
     """
     with dense_head(model):
-        return torch.softmax(_Reading.begin(model, prompts).logits.float(), dim=1)
+        logits = _Reading.begin(model, prompts).logits
+    _require_finite(logits)
+    return torch.softmax(logits.float(), dim=1)
 
 
 def choose(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.Tensor:
@@ -97,11 +102,7 @@ def choose(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.T
     Raises:
         NumericalError: A row has a logit that is not a number, or none that is finite.
     """
-    if not bool(logits.amax(dim=1).isfinite().all()):  # what is left out on purpose may be minus infinity
-        raise NumericalError(
-            f"the model's logits are not finite in {str(logits.dtype).removeprefix('torch.')}",
-            hint="load the model in float32 or bfloat16",
-        )
+    _require_finite(logits)
     if temperature == 0:
         return logits.argmax(dim=1)
     chances = torch.softmax(logits.float() / temperature, dim=1)
@@ -114,6 +115,14 @@ def choose(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.T
     is_cut[:, 0] = False
     drawn = torch.multinomial(best.masked_fill(is_cut, 0.0), 1)
     return tokens.gather(1, drawn)[:, 0]
+
+
+def _require_finite(logits: torch.Tensor) -> None:
+    if not bool(logits.amax(dim=1).isfinite().all()):  # what is left out on purpose may be minus infinity
+        raise NumericalError(
+            f"the model's logits are not finite in {str(logits.dtype).removeprefix('torch.')}",
+            hint="load the model in float32 or bfloat16",
+        )
 
 
 @dataclass(frozen=True, slots=True)

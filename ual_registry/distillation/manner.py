@@ -41,7 +41,7 @@ class Manner:
         """Refuse what means nothing.
 
         Raises:
-            TrainingError: A writer is unknown, or there is none, or the number of answers is out of range.
+            TrainingError: A writer is unknown, or there is none, or the number of answers or the share is out of range.
         """
         known = (SOURCE, TARGET)
         if not self.writers or len(set(self.writers)) < len(self.writers) or set(self.writers) - set(known):

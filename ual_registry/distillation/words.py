@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ual_registry.air.canonical import canonical_bytes, parse_json
+from ual_registry.digest import Digest
 from ual_registry.distillation.answers import text_material
 from ual_registry.distillation.draw import next_chances
 from ual_registry.distillation.pieces import Cutter
@@ -22,6 +23,8 @@ from ual_registry.distillation.seeds import SeedPrompts
 from ual_registry.errors import FormatError
 from ual_registry.models.attach import attach
 from ual_registry.models.loaded import LoadedBase
+from ual_registry.models.plain_tokens import tokenizer_digest
+from ual_registry.models.token_texts import BROKEN, token_texts
 from ual_registry.storage import atomic_file, read_file
 
 __all__ = ["SureWord", "chosen_words", "sure_words", "vocabulary_words"]
@@ -60,8 +63,8 @@ def vocabulary_words(tokenizer: Any) -> list[str]:
     Args:
         tokenizer: A tokenizer of transformers.
     """
-    pieces = (tokenizer.decode([token]) for token in range(len(tokenizer)))
-    words = {piece[1:] for piece in pieces if piece.startswith(" ")}
+    texts = (text for (kind, text), _ in token_texts(tokenizer, len(tokenizer)) if kind != BROKEN)
+    words = {text[1:] for text in texts if text.startswith(" ")}
     return sorted(word for word in words if len(word) >= _SHORTEST and word.isalpha() and word == word.lower())
 
 
@@ -83,7 +86,14 @@ def sure_words(source: LoadedBase, adapter: Named, seeds: SeedPrompts, *, seed: 
     words = vocabulary_words(source.text_tokenizer)
     if len(words) > _MOST_PROBED:
         words = sorted(random.Random(f"{seed}-words").sample(words, _MOST_PROBED))  # noqa: S311  # nothing is secret
-    about = {"material": text_material(source, adapter), "template": seeds.template, "seed": seed, "count": len(words)}
+    about = {
+        "material": text_material(source, adapter),
+        "tokenizer": str(tokenizer_digest(source.text_tokenizer)),
+        "template": seeds.template,
+        "seed": seed,
+        "words": str(Digest.of_bytes(canonical_bytes(words))),
+        "sure": _SURE,
+    }
     if file.exists():
         return _read(file, about)
     with attach(source.model, adapter.adapter):
@@ -95,8 +105,13 @@ def sure_words(source: LoadedBase, adapter: Named, seeds: SeedPrompts, *, seed: 
 
 def _read(file: Path, about: Mapping[str, Any]) -> list[SureWord]:
     document = parse_json(read_file(file, limit_bytes=_MAX_FILE_BYTES), what=str(file))
-    if document.get("about") != about:
-        raise FormatError(f"{file}: holds words of other settings", code="texts-settings", context={"path": str(file)})
+    if not isinstance(document, dict) or document.get("about") != about or not isinstance(document.get("words"), list):
+        raise FormatError(
+            f"{file}: holds words of other settings",
+            code="texts-settings",
+            context={"path": str(file)},
+            hint="give another folder, or remove this file",
+        )
     return [SureWord(*own) for own in document["words"]]
 
 

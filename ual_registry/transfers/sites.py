@@ -249,6 +249,6 @@ def _beside(base: LoadedBase, sites: Iterable[Site]) -> set[Site]:
     return {
         Site(f"{parent}.{name}" if parent else name)
         for parent in parents
-        for name, module in base.model.get_submodule(parent).named_children()
+        for name, module in base.module(parent).named_children()
         if isinstance(module, (torch.nn.Linear, Conv1D))
     }

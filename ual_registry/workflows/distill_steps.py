@@ -178,8 +178,7 @@ class DistillSteps:
         file = place / "wanted.json"
         if file.exists():
             return int(parse_json(read_file(file, limit_bytes=1 << 10), what=str(file))["wanted"])
-        for left in place.glob("*.jsonl"):  # of a run that was cut off while it measured: read again it takes no time
-            left.unlink()
+        _forget(place)
         begun = time.monotonic()
         made = self._first_batch(place)
         seconds = (time.monotonic() - begun) / made
@@ -291,3 +290,12 @@ class DistillSteps:
 
         manifest, target = self.source.adapter.manifest, self.target
         return make_whole_plan(manifest, target.config, rung_of(method), target_id=target.base.id)
+
+
+def _forget(place: Path) -> None:
+    """Remove the texts of a run that was cut off while it measured its first batch: to read them takes no time."""
+    for left in place.glob("*.jsonl"):
+        try:
+            left.unlink()
+        except OSError as error:
+            raise StorageError.of("remove", left, error) from error

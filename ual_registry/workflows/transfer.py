@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +68,8 @@ class Transferred:
             ``unmeasured`` where it was not.
         choice: What became of every method; ``None`` where one was asked for.
         evaluation: What was measured; ``None`` where nothing was.
-        over_budget: That a budget did not do, in words; ``None`` where it did, or there was none.
+        over_budget: That more time was taken than the budget allows, in words; ``None`` where it sufficed, or there was
+            none.
     """
 
     adapter: Adapter
@@ -264,7 +266,9 @@ def _carried(job: Job, stack: contextlib.ExitStack) -> Transferred:
 def _over_budget(job: Job) -> str | None:
     """Say where a budget did not do: the first method is run whatever it takes, and a step is never cut off."""
     budget, spent = job.order.budget_s, job.spent_s
-    return None if budget is None or spent <= budget else f"took {spent:.0f} s, more than the budget of {budget:g} s"
+    if budget is None or spent <= budget:
+        return None
+    return f"took {math.ceil(spent)} s, more than the budget of {budget:.10g} s"
 
 
 def _judge(job: Job, stack: contextlib.ExitStack) -> Judge | None:

@@ -99,7 +99,7 @@ class _Auto:
         """Try, compare, and take."""
         for method in self.choice.candidates:
             obstacle = self._obstacle(method)
-            if obstacle is None and Needs.TEXT not in RUNGS[method].needs:
+            if obstacle is None and not self.made and Needs.TEXT not in RUNGS[method].needs:
                 self._refuse_to_hide()
             if obstacle is not None:
                 self._note(method, Standing.UNTRIED, obstacle)
@@ -117,7 +117,8 @@ class _Auto:
     def _refuse_to_hide(self) -> None:
         """Refuse to take what reads no text where a better method failed, and not for what the two models are."""
         for error in self.refusals:
-            if error.problem_code not in _OF_THE_PAIR:
+            is_mute = error.problem_code == "no-tokenizer" and self.job.order.calibration is not None
+            if is_mute or error.problem_code not in _OF_THE_PAIR:
                 raise error
 
     def _obstacle(self, method: str) -> str | None:

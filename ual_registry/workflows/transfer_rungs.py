@@ -143,7 +143,7 @@ def _by_distillation(job: Job, method: str) -> Made:
             "the target is the adapter's own base model: there is nothing to learn",
             code="same-model",
             context={"base_model": job.target_place.name},
-            hint="the adapter works there as it is (--method copy)",
+            hint="the adapter works there as it is",
         )
     return run_distillation(job, warm=None, budget_s=job.order.budget_s)
 

@@ -146,7 +146,7 @@ def test_summary_gives_the_least_good_label_of_several_metrics(result):
         "0.100 [0.100, 0.100] partial (dose 2)",
         "partial (dose 2)",
     ]
-    assert rows[4][:5] == ["topics", "0", "overall", "", ""]
+    assert rows[4][:5] == ["topics", "0", "overall", "", "0 (dev chose dose 0)"]
 
 
 def _point(value):
@@ -445,7 +445,8 @@ def test_rungs_that_are_measured_nowhere_are_named_once(result):
     first = replace(result, curves=curves)
     second = replace(result, seed=1, curves={name: curve for name, curve in curves.items() if name != "svd"})
     assert document._unmeasured([first, second]) == (
-        "Measured in no case: vocab.\nWhat an empty cell stands for was not measured."
+        "Measured in no case: vocab.\n"
+        "What an empty cell stands for was not measured; `overall` of a perfect copy is not judged."
     )
     assert document._unmeasured([first]) == "Measured in no case: vocab."
 

@@ -267,7 +267,7 @@ def test_no_budget_is_spent_on_the_own_base(ual: Ual, items: str) -> None:
         5,
         [
             "error [same-model]: the target is the adapter's own base model: there is nothing to learn",
-            "hint: the adapter works there as it is (--method copy)",
+            "hint: the adapter works there as it is",
         ],
     )
 
@@ -333,7 +333,7 @@ def test_what_not_every_method_has_is_refused_where_the_method_is_left_open(ual:
 def test_a_transfer_that_takes_longer_than_its_budget_says_so(ual: Ual) -> None:
     result = ual(f"{TO_GPT2} --calibrate text.txt --budget 0.001s --force")
     assert result.code == 0
-    assert re.search(r"^note: took \d+ s, more than the budget of 0\.001 s$", result.out, re.MULTILINE)
+    assert re.search(r"^note: took [1-9]\d* s, more than the budget of 0\.001 s$", result.out, re.MULTILINE)
 
 
 def test_a_training_says_how_each_start_went(ual: Ual, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +378,7 @@ def test_a_training_says_how_each_start_went(ual: Ual, monkeypatch: pytest.Monke
         "over_budget": None,
     }
     late = ual(f"{TO_COUSIN} --method distill --budget 0.001s --force --json").document["over_budget"]
-    assert re.fullmatch(r"took \d+ s, more than the budget of 0\.001 s", late)
+    assert re.fullmatch(r"took [1-9]\d* s, more than the budget of 0\.001 s", late)
     assert ual(f"{TO_COUSIN} --method distill --force").out.splitlines()[:7] == [
         "cousin (llama) by distill: 40 texts, 4 of them held out",
         "",

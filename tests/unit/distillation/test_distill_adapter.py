@@ -327,7 +327,9 @@ def test_a_run_that_was_cut_off_while_it_measured_its_first_batch_measures_it_an
     with pytest.raises(CutOffError):
         run(adapter, source, source, tmp_path, **settings)
     (place,) = tmp_path.glob("texts-*")
-    assert sorted(file.name for file in place.glob("*.jsonl")) == ["inputs.jsonl", "timed.jsonl"]
+    lines = {file.name: len(file.read_text().splitlines()) - 1 for file in place.glob("*.jsonl")}
+    assert set(lines) == {"inputs.jsonl", "timed.jsonl"}
+    assert 1 < lines["timed.jsonl"] <= lines["inputs.jsonl"]  # each input that can be used is answered
     monkeypatch.setattr(DistillSteps, "_first_batch", counted)
     run(adapter, source, source, tmp_path, **settings)
     assert seen == [0]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from tests.unit.distillation.material import make_tokenizer
 from ual_registry.distillation import asking, words
+from ual_registry.distillation.answers import write_inputs
 from ual_registry.distillation.corpus import make_corpus
 from ual_registry.distillation.generate import Sampling
 from ual_registry.distillation.manner import Manner
+from ual_registry.distillation.prompts import Given
 from ual_registry.distillation.report import Named
 from ual_registry.distillation.seeds import SeedPrompts
 from ual_registry.distillation.words import SureWord, chosen_words, sure_words, vocabulary_words
@@ -26,6 +31,19 @@ SEEDS = SeedPrompts(inputs=("the cat", "a friend", "a dog"), template="say {inpu
 
 def test_words_are_tokens_that_begin_one_and_have_letters_alone() -> None:
     assert vocabulary_words(make_tokenizer(280, has_start=True)) == ["bread", "fish", "lik", "likes", "sees", "the"]
+
+
+def test_words_are_found_where_a_decoder_strips_the_space_that_a_text_begins_with() -> None:
+    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    trainer = trainers.BpeTrainer(vocab_size=60, special_tokens=["<unk>"], show_progress=False)
+    made.train_from_iterator(["the", "bread", "fish", "a"] * 20, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>")
+    assert tokenizer.decode([tokenizer.get_vocab()["▁bread"]]) == "bread"
+    assert vocabulary_words(tokenizer) == ["bread", "fish", "the"]
 
 
 def asked_alone(source: LoadedBase, adapter: Named, word: str) -> SureWord:
@@ -56,8 +74,11 @@ def test_what_was_asked_is_kept_and_belongs_to_its_settings(
     found = sure_words(source, adapter, SEEDS, seed=0, file=file)
     monkeypatch.setattr(words, "next_chances", None)  # nothing is asked again
     assert sure_words(source, adapter, SEEDS, seed=0, file=file) == found
-    with pytest.raises(FormatError, match=r"words.json: holds words of other settings"):
-        sure_words(source, adapter, SeedPrompts(inputs=("the cat",), template="tell {input}:"), seed=0, file=file)
+    other = SeedPrompts(inputs=("the cat",), template="tell {input}:")
+    for text, seeds in ((file.read_text(), other), ("[]", SEEDS), ('{"about": {}}', SEEDS)):
+        file.write_text(text)
+        with pytest.raises(FormatError, match=r"words.json: holds words of other settings"):
+            sure_words(source, adapter, seeds, seed=0, file=file)
 
 
 def test_of_many_words_some_are_asked(
@@ -81,6 +102,34 @@ def test_every_answer_gets_as_many_words_as_there_are() -> None:
     assert chosen == chosen_words(found[::-1], 20, seed=0) != chosen_words(found, 20, seed=1)
     assert sorted(chosen_words(found, 100, seed=0)) == sorted(own.text for own in found)
     assert chosen_words([], 5, seed=0) == ()
+
+
+def test_what_words_do_not_supply_is_asked_for_by_answers(
+    source: LoadedBase, adapter: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "sure_words", lambda *_, **__: [])
+    monkeypatch.setattr(asking, "answer_groups", lambda texts: {"rare": texts[:2], "often": texts[2:]})
+    seeds, sampling = replace(SEEDS, answer_tokens=1), Sampling(max_tokens=24, batch_size=8, seed=3)
+    asked = []
+    for opened in (0.0, 0.75):
+        folder = tmp_path / str(opened)
+        make_corpus(source, adapter, seeds, sampling, folder, wanted=60, manner=Manner(opened=opened))
+        asked.append((folder / "inputs-2.jsonl").read_text())
+    assert asked[0] == asked[1]
+
+
+def test_inputs_that_end_alike_are_told_apart_by_the_word_that_they_begin_with(
+    source: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = Given(("- the cat\n- bread", "- the cat\n- fish"))
+    row = [*source.tokenizer(" sees", add_special_tokens=False)["input_ids"], source.tokenizer.eos_token_id]
+    monkeypatch.setattr("ual_registry.distillation.generate.draw", lambda *_, **__: [row, row])
+    sampling, kept = Sampling(temperature=0, max_tokens=8, batch_size=2), []
+    for is_begun in (True, False):
+        file = tmp_path / f"{is_begun}.jsonl"
+        found = write_inputs(source, SEEDS, sampling, file, wanted=2, prompts=prompts, is_begun=is_begun)
+        kept.append(found.counts["kept"])
+    assert kept == [2, 1]
 
 
 def test_a_share_of_the_inputs_goes_on_from_words(

@@ -35,7 +35,8 @@ class Clock:
 
     def __post_init__(self) -> None:
         self.choice = choose(self.material)
-        self.order = SimpleNamespace(budget_s=self.material.budget_s)
+        text = None if Needs.TEXT in self.material.lacking else "text.txt"
+        self.order = SimpleNamespace(budget_s=self.material.budget_s, calibration=text)
 
     def say(self, _: str) -> None:
         """Say nothing."""
@@ -97,6 +98,22 @@ def test_what_reads_no_text_does_not_stand_in_for_what_broke(run: Run) -> None:
     with pytest.raises(NumericalError, match="predictions is not finite"):
         run(job, refusals=broken)
     assert job.tried == ["predictions", "residual", "activations"]
+
+
+def test_a_tokenizer_that_cannot_read_the_text_is_told_in_place_of_a_control(run: Run) -> None:
+    mute = {
+        name: TransferError("tells no places", code="no-tokenizer")
+        for name in ("predictions", "residual", "activations")
+    }
+    with pytest.raises(TransferError, match="tells no places"):
+        run(Clock(Material()), refusals=mute)
+
+
+def test_what_broke_does_not_stand_in_the_way_of_what_was_made(run: Run) -> None:
+    job = Clock(Material())
+    judge = Judge({"residual": 1.0, "activations": 2.0, "vocab": 3.0})
+    found = run(job, judge, refusals={"predictions": NumericalError("predictions is not finite")})
+    assert (job.tried[-1], found.choice.method) == ("vocab", "residual")
 
 
 def test_an_adapter_that_is_right_as_it_is_is_not_trained_unseen(run: Run) -> None:
