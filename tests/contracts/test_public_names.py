@@ -206,6 +206,7 @@ def test_the_light_half_loads_no_framework(case: str, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text(json.dumps({**LLAMA_CONFIG, "num_key_value_heads": 2}))
     (tmp_path / "base" / "model.safetensors").touch()
+    (tmp_path / "base" / "tokenizer.json").touch()
     (tmp_path / "text.txt").write_text("one text\nanother text\n")
     (tmp_path / "large.json").write_text(json.dumps(LARGE_CONFIG))
     write_peft(tmp_path / "peft", peft_tensors(), peft_config())

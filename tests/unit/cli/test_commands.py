@@ -813,6 +813,7 @@ def test_a_transfer_is_a_document(ual: Ual) -> None:
         "label": "control-grade",
         "choice": None,
         "results": None,
+        "over_budget": None,
         "warnings": [],
         "counts": {"kept": 3, "projected": 0, "dropped": 1},
         "dropped_because": {EXTRA: 1},
