@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
-import platformdirs
 
 from benchmarks.transfer import document, gathered, results
 from benchmarks.transfer.arms import SOURCE, TARGET, WRONG_TASK, adapter_file, identity_file, moved_file
+from benchmarks.transfer.options import cache_option
 from benchmarks.transfer.rungs import DEVICE, RUNGS, Rung, RungError, RungRefusedError, make
 from benchmarks.transfer.seeds import seed_file
 from benchmarks.transfer.side_by_side import one_at_a_time, run_parts
@@ -52,12 +52,7 @@ from examples.materials import calm_threads, model_folder
     help="Do nothing but tables of the numbers in this file, which --save wrote; in several, put together.",
 )
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Also put all numbers into this file.")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=lambda: platformdirs.user_cache_path("ual-registry") / "transfer-benchmark",
-    help="Folder of adapters and numbers.  [default: in the user's cache]",
-)
+@cache_option()
 @click.option(
     "--write",
     "report",

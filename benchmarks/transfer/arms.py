@@ -22,6 +22,7 @@ __all__ = [
     "Arm",
     "adapter_file",
     "choose_dose",
+    "control_starts",
     "dose_arms",
     "dosed",
     "identity_arms",
@@ -158,6 +159,11 @@ def _stranger(cache: Path, rung: str, task: str, seed: int) -> Path:
 
 def _control(rung: str, file: Path, control: str, dose: float) -> Arm:
     return Arm(name=f"{rung}: {control}", base=TARGET, file=file, control=control, dose=dose)
+
+
+def control_starts(rung: str) -> tuple[str, ...]:
+    """Return what the names of a rung's controls begin with, which must do worse; the random ones first."""
+    return tuple(f"{rung}: {control}" for control in (RANDOM, FLIPPED, "wrong task"))
 
 
 def dosed(rung: str, dose: float) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from benchmarks.transfer.arms import FLIPPED, RANDOM, choose_dose
+from benchmarks.transfer.arms import choose_dose, control_starts
 from benchmarks.transfer.gathered import SOURCE_ADAPTER, SOURCE_BASE, Gathered
 from benchmarks.transfer.numbers import Measured
 from benchmarks.transfer.rungs import Made
@@ -119,7 +119,7 @@ def verdict(result: Result, report: MetricReport, arm: str) -> Label | None:
     Without a random control of its norm nobody knows what a rung's gain is worth, so there is no verdict.
     """
     name = arm.partition(" x")[0]
-    starts = (f"{name}: {RANDOM}", f"{name}: {FLIPPED}", f"{name}: wrong task")
+    starts = control_starts(name)
     if name not in result.curves or not any(own.arm.startswith(starts[0]) for own in report.arms):
         return None
     return label_of(report, arm, [own.arm for own in report.arms if own.arm.startswith(starts)])

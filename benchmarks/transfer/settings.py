@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import platformdirs
 from tabulate import tabulate
 
 from benchmarks.transfer.arms import SOURCE, TARGET, adapter_file, dose_arms
+from benchmarks.transfer.options import cache_option
 from benchmarks.transfer.rungs import DEVICE, RungError, kept, make
 from benchmarks.transfer.seeds import given
 from benchmarks.transfer.tasks import TASKS
@@ -85,12 +85,7 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 @click.option("--seed", default=0, show_default=True, help="Seed of the adapters.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="So many processes at once.")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=lambda: platformdirs.user_cache_path("ual-registry") / "transfer-benchmark",
-    help="Folder of adapters and numbers; the adapters must be there.  [default: in the user's cache]",
-)
+@cache_option("Folder of adapters and numbers; the adapters must be there.")
 def main(
     *, tasks: tuple[str, ...], names: tuple[str, ...], texts: int, seed: int, device: str, jobs: int, cache: Path
 ) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
-import platformdirs
 
 from benchmarks.transfer import gathered, side_effects_numbers
 from benchmarks.transfer.arms import (
@@ -27,6 +26,7 @@ from benchmarks.transfer.arms import (
     reference_arms,
 )
 from benchmarks.transfer.generic_text import SOURCE, generic_texts, text_digest
+from benchmarks.transfer.options import cache_option
 from benchmarks.transfer.rungs import DEVICE, RUNGS
 from benchmarks.transfer.side_effects_numbers import Effect, Generic, Measurement
 from benchmarks.transfer.side_effects_results import table
@@ -45,12 +45,7 @@ _NUMBERS = Path(__file__).resolve().parent / "numbers.json.gz"
     "--rung", "rungs", multiple=True, type=click.Choice([own.name for own in RUNGS]), help="Measure only these rungs."
 )
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=lambda: platformdirs.user_cache_path("ual-registry") / "transfer-benchmark",
-    help="Folder of adapters and numbers.  [default: in the user's cache]",
-)
+@cache_option()
 @click.option(
     "--save",
     type=click.Path(dir_okay=False, path_type=Path),

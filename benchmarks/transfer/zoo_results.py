@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, dosed, is_known
+from benchmarks.transfer.arms import FLIPPED, RANDOM, Arm, control_starts, dosed, is_known
 from benchmarks.transfer.numbers import Measured
 from benchmarks.transfer.results import PERFECT_COPY, worded
 from benchmarks.transfer.zoo_recipe import Settings
@@ -85,8 +85,7 @@ class Direction:
             return None
         if dose == 0:
             return Label.NONE
-        starts = (f"{rung}: {RANDOM}", f"{rung}: {FLIPPED}", f"{rung}: wrong task")
-        controls = [own.arm for own in self.report.arms if own.arm.startswith(starts)]
+        controls = [own.arm for own in self.report.arms if own.arm.startswith(control_starts(rung))]
         return label_of(self.report, dosed(rung, dose), controls)
 
 
