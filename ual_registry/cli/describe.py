@@ -161,7 +161,6 @@ def statement_lines(statement: Statement, *, is_judged: bool = False) -> Iterato
             yield from (f"  {key}: {item}" for item in value)
     if LABEL_KEY in statement.annotations:
         label = statement.annotations[LABEL_KEY]
-        is_old = is_judged and label in [
-            rung.label for rung in RUNGS.values()
-        ]  # a list: what others write may not be hashable
+        unjudged = [rung.label for rung in RUNGS.values()]  # a list: what others write may not be hashable
+        is_old = is_judged and label in unjudged
         yield f"  label {label}{', before the evaluation below' if is_old else ''}"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ual_registry.distillation.teacher import TextScores
     from ual_registry.models.loaded import LoadedBase
     from ual_registry.models.token_groups import TokenGroups
-    from ual_registry.transfers.plan import TransferPlan
+    from ual_registry.transfers.result import TransferResult
 
 __all__ = ["AUTO_WARM", "DistillSteps"]
 
@@ -269,27 +269,25 @@ class DistillSteps:
         from ual_registry.transfers.run_predictions import METHOD, run_predictions  # noqa: PLC0415
 
         options = PredictionOptions(any_base=self.is_any_base, seed=self.sampling.seed)
-        source, plan = self.source, self._whole_plan(METHOD)
-        return run_predictions(
-            source.adapter, plan, self.source_base, self.target, texts, source_digest=source.digest, options=options
-        ).adapter
+        return self._carried(run_predictions, METHOD, texts, options)
 
     def _by_residual(self, texts: list[str]) -> Adapter:
         from ual_registry.transfers.effect_material import ResidualOptions  # noqa: PLC0415  # loads torch
         from ual_registry.transfers.run_residual import METHOD, run_residual  # noqa: PLC0415
 
         options = ResidualOptions(any_base=self.is_any_base, seed=self.sampling.seed)
-        source, plan = self.source, self._whole_plan(METHOD)
-        return run_residual(
-            source.adapter, plan, self.source_base, self.target, texts, source_digest=source.digest, options=options
-        ).adapter
+        return self._carried(run_residual, METHOD, texts, options)
 
-    def _whole_plan(self, method: str) -> TransferPlan:
+    def _carried(self, run: Callable[..., TransferResult], method: str, texts: list[str], options: object) -> Adapter:
+        """Return what a method makes of texts, by a plan for the adapter as a whole."""
         from ual_registry.transfers.rungs import rung_of  # noqa: PLC0415  # only where a start is fitted
         from ual_registry.transfers.whole_plan import make_whole_plan  # noqa: PLC0415
 
-        manifest, target = self.source.adapter.manifest, self.target
-        return make_whole_plan(manifest, target.config, rung_of(method), target_id=target.base.id)
+        source, target = self.source, self.target
+        plan = make_whole_plan(source.adapter.manifest, target.config, rung_of(method), target_id=target.base.id)
+        return run(
+            source.adapter, plan, self.source_base, target, texts, source_digest=source.digest, options=options
+        ).adapter
 
 
 def _forget(place: Path) -> None:

@@ -254,13 +254,8 @@ def _carried(job: Job, stack: contextlib.ExitStack) -> Transferred:
         from ual_registry.workflows.transfer_auto import run_auto  # noqa: PLC0415  # only where nothing was asked for
 
         chosen = run_auto(job, judge)
-        over_budget = _over_budget(job)
-        made = _finished(job, chosen.made, chosen.choice.method, judge, chosen.choice, is_chosen=chosen.is_measured)
-    else:
-        result = run_rung(job, job.order.method)
-        over_budget = _over_budget(job)
-        made = _finished(job, result, job.order.method, judge, None, is_chosen=False)
-    return replace(made, over_budget=over_budget)
+        return _finished(job, chosen.made, chosen.choice.method, judge, chosen.choice, is_chosen=chosen.is_measured)
+    return _finished(job, run_rung(job, job.order.method), job.order.method, judge, None, is_chosen=False)
 
 
 def _over_budget(job: Job) -> str | None:
@@ -284,6 +279,7 @@ def _finished(
     job: Job, made: Made, method: str, judge: Judge | None, choice: Choice | None, *, is_chosen: bool
 ) -> Transferred:
     """Measure the result where there are items, and write down what is known of it."""
+    over_budget = _over_budget(job)  # measuring the result is not what a budget is for
     evaluation, card = judge.judge(made.adapter, is_chosen=is_chosen) if judge is not None else (None, None)
     label = RUNGS[method].label if evaluation is None else str(evaluation.label or _NOT_ASSESSABLE)
     _require(label, job.order.require)
@@ -297,6 +293,7 @@ def _finished(
         label=label,
         choice=choice,
         evaluation=evaluation,
+        over_budget=over_budget,
     )
 
 
