@@ -30,7 +30,7 @@ from ual_registry.storage import atomic_file, read_file
 __all__ = ["SureWord", "chosen_words", "sure_words", "vocabulary_words"]
 
 _MOST_PROBED = 10_000
-"""How many words are put to the adapter, drawn from all; it takes as long as to read some hundred thousand tokens."""
+"""How many words are put to the adapter, drawn from all; it takes as long as to read about 100,000 tokens."""
 
 _SURE = 0.5
 """The least probability of an answer's first token at which an adapter is sure of it."""
